@@ -1,0 +1,34 @@
+"""Network files read as data, by an interpreter that executes nothing, and without TensorFlow.
+
+`dnnlib.tflib.pickles` builds networks from this; tools that only look use `load_state`.
+"""
+
+import os
+from typing import Any, BinaryIO
+
+from dnnlib.snapshot.arrays import PickleError
+from dnnlib.snapshot.convert import Converter
+from dnnlib.snapshot.machine import interpret
+from dnnlib.snapshot.source import read_bytes
+from dnnlib.snapshot.state import READABLE_VERSIONS, NetworkState, check_state
+
+__all__ = ["READABLE_VERSIONS", "NetworkState", "PickleError", "load_state"]
+
+
+def load_state(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
+    """The content of a network pickle, each network as its state dict (`NetworkState`).
+
+    Args:
+        source: path, URL or binary file object; gzip is unpacked. StyleGAN2 (versions 2 to 4) and StyleGAN2-ADA
+            (version 5) files for TensorFlow, any pickle protocol, written by Python 2 or 3.
+        open_options: `cache_dir`, `num_attempts`, `verbose`, `sha256` of `dnnlib.util.open_url`.
+    Returns:
+        What was pickled: a tuple of three states, a single one, or other plain data.
+    Raises:
+        UserError: one line that names the file and what is wrong with it. Nothing from the file is ever executed.
+    """
+    data, where = read_bytes(source, **open_options)
+    try:
+        return Converter(check_state).convert(interpret(data), 0)
+    except PickleError as err:
+        raise PickleError(f"{where}: {err}") from err

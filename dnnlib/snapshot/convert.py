@@ -1,0 +1,54 @@
+"""From the records of the interpreter to plain data."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dnnlib.snapshot.arrays import PickledArray, PickleError
+from dnnlib.snapshot.machine import NetworkRecord, describe
+
+_MAX_DEPTH = 64
+
+
+class Converter:
+    """Turns what the machine made into plain data, each shared object once."""
+
+    def __init__(self, make_network: Callable[[dict[str, Any]], Any]) -> None:
+        self._make_network = make_network
+        self._done: dict[int, Any] = {}
+        self._open: set[int] = set()
+
+    def convert(self, value: Any, depth: int) -> Any:
+        """Converts a value and all it contains."""
+        if value is None or isinstance(value, (bool, int, float, str, bytes)):
+            return value
+        key = id(value)
+        if key in self._done:
+            return self._done[key]
+        if key in self._open:
+            raise PickleError("refused: data that contains itself")
+        if depth > _MAX_DEPTH:
+            raise PickleError(f"refused: data nested more than {_MAX_DEPTH} deep")
+        self._open.add(key)
+        self._done[key] = self._convert_one(value, depth + 1)
+        self._open.discard(key)
+        return self._done[key]
+
+    def _convert_one(self, value: Any, depth: int) -> Any:
+        if isinstance(value, PickledArray):
+            return value.finish()
+        if isinstance(value, memoryview):
+            return bytes(value)
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.convert(item, depth) for item in value)
+        if isinstance(value, dict):
+            items = [(k, self.convert(v, depth)) for k, v in value.items()]
+            return type(value)(items)
+        if isinstance(value, NetworkRecord):
+            if value.state is None:
+                raise PickleError("a network without state")
+            return self._make_network(self.convert(value.state, depth))
+        if isinstance(value, np.generic):
+            return value
+        raise PickleError(f"refused: {describe(value)} where data belongs")

@@ -1,0 +1,276 @@
+"""A pickle interpreter that can only make data: numbers, text, containers, arrays, and records of networks.
+
+Python's own unpickler calls what a file names. This one calls nothing: `pickletools` (standard library) decodes the
+instructions, and the class below interprets those that network files need. The few names such files refer to map to
+fixed actions (`names.py`, `_call`); any other name ends the reading. No TensorFlow is loaded.
+"""
+
+import io
+import pickletools
+import struct
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from dnnlib.snapshot.arrays import ArrayBudget, PickledArray, PickledDtype, PickleError, encode_latin1, make_scalar
+from dnnlib.snapshot.names import Global, describe, look_up
+from dnnlib.util import EasyDict
+
+_MAX_OPS = 5_000_000
+_MAX_INT_BITS = 128
+
+
+class NetworkRecord:
+    """What a file holds in place of a `Network`: the state dict that would have been given to it."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] | None = None
+
+
+_NEW: dict[str, Callable[[], Any]] = {"network": NetworkRecord, "easydict": EasyDict, "ordereddict": OrderedDict}
+
+_PUSH_ARG = frozenset(
+    ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
+    + ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
+)
+# Instruction and length of its head, after which the bytes themselves follow.
+_BYTES_HEAD = {"SHORT_BINBYTES": 2, "BINBYTES": 5, "BINBYTES8": 9, "BYTEARRAY8": 9}
+_PUSH_NEW: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_DICT": dict,
+}
+_TUPLE_SIZE = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+def interpret(data: bytes) -> Any:
+    """What a pickle of any protocol builds, with arrays and networks as the records of this package.
+
+    Args:
+        data: the whole file, uncompressed.
+    Raises:
+        PickleError: damaged data, or anything that network files do not use. Memory stays in proportion to `len(data)`.
+    """
+    machine = _Machine(ArrayBudget(2 * len(data) + (1 << 20)))
+    try:
+        for count, (op, arg, position) in enumerate(pickletools.genops(io.BytesIO(data))):
+            if count >= _MAX_OPS:
+                raise PickleError(f"refused: more than {_MAX_OPS} instructions")
+            if op.name in _BYTES_HEAD:
+                start = position + _BYTES_HEAD[op.name]
+                machine.stack.append(memoryview(data)[start : start + len(arg)])  # no second copy of the weights
+            else:
+                machine.step(op.name, arg)
+    except (ValueError, OverflowError, struct.error, IndexError, KeyError, MemoryError) as err:
+        # IndexError: an empty stack, KeyError: an unset memo entry; the others come from decoding an argument.
+        reason = " ".join(str(err).split())[:120]
+        raise PickleError(f"damaged or not a network file ({type(err).__name__}: {reason})") from err
+    return machine.result
+
+
+class _Machine:
+    """Stack and memo of the interpreter."""
+
+    def __init__(self, budget: ArrayBudget) -> None:
+        self.stack: list[Any] = []
+        self.below_marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self.result: Any = None
+        self.budget = budget
+
+    def step(self, name: str, arg: Any) -> None:
+        """Interprets one instruction."""
+        if name in _PUSH_ARG:
+            if isinstance(arg, int) and arg.bit_length() > _MAX_INT_BITS:
+                raise PickleError(f"refused: an integer of {arg.bit_length()} bits")
+            self.stack.append(arg)
+        elif name in _PUSH_NEW:
+            self.stack.append(_PUSH_NEW[name]())
+        elif name in _TUPLE_SIZE:
+            self.stack.append(tuple(self._pop_many(_TUPLE_SIZE[name])))
+        else:
+            handler = getattr(self, f"_op_{name.lower()}", None)
+            if handler is None:
+                raise PickleError(f"refused: the file uses {name}, which network files do not")
+            handler(arg)
+
+    def _pop_many(self, count: int) -> list[Any]:
+        if len(self.stack) < count:
+            raise IndexError("the stack is too short")
+        items = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
+        return items
+
+    def _pop_mark(self) -> list[Any]:
+        items, self.stack = self.stack, self.below_marks.pop()
+        return items
+
+    # ---- stack, memo, framing
+
+    def _op_proto(self, arg: int) -> None:
+        if arg > 5:
+            raise PickleError(f"pickle protocol {arg} is not known, expected at most 5")
+
+    def _op_frame(self, arg: int) -> None:
+        """Frames only help streaming."""
+
+    def _op_stop(self, arg: None) -> None:
+        self.result = self.stack.pop()
+        if self.stack or self.below_marks:
+            raise ValueError("values are left over at the end")
+
+    def _op_mark(self, arg: None) -> None:
+        self.below_marks.append(self.stack)
+        self.stack = []
+
+    def _op_pop(self, arg: None) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self._pop_mark()
+
+    def _op_pop_mark(self, arg: None) -> None:
+        self._pop_mark()
+
+    def _op_dup(self, arg: None) -> None:
+        self.stack.append(self.stack[-1])
+
+    def _op_put(self, arg: int) -> None:
+        self.memo[arg] = self.stack[-1]
+
+    _op_binput = _op_long_binput = _op_put
+
+    def _op_memoize(self, arg: None) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def _op_get(self, arg: int) -> None:
+        self.stack.append(self.memo[arg])
+
+    _op_binget = _op_long_binget = _op_get
+
+    # ---- containers
+
+    def _op_list(self, arg: None) -> None:
+        self._push_after_mark(list)
+
+    def _op_tuple(self, arg: None) -> None:
+        self._push_after_mark(tuple)
+
+    def _push_after_mark(self, kind: type) -> None:
+        items = self._pop_mark()
+        self.stack.append(kind(items))
+
+    def _op_dict(self, arg: None) -> None:
+        items = self._pop_mark()
+        self.stack.append({})
+        self._set_items(items)
+
+    def _op_append(self, arg: None) -> None:
+        self._extend(self._pop_many(1))
+
+    def _op_appends(self, arg: None) -> None:
+        self._extend(self._pop_mark())
+
+    def _extend(self, items: list[Any]) -> None:
+        if not isinstance(self.stack[-1], list):
+            raise ValueError(f"append to {type(self.stack[-1]).__name__}")
+        self.stack[-1].extend(items)
+
+    def _op_setitem(self, arg: None) -> None:
+        self._set_items(self._pop_many(2))
+
+    def _op_setitems(self, arg: None) -> None:
+        self._set_items(self._pop_mark())
+
+    def _set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, dict) or len(items) % 2:
+            raise ValueError(f"items set on {type(target).__name__}")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            # Keys are hashed here, and the hash of nested tuples can be made to take for ever.
+            if not isinstance(key, (str, int, float, type(None))):
+                raise PickleError(f"refused: a dictionary key of type {type(key).__name__}")
+            target[key] = value
+
+    # ---- names, and what is made from them
+
+    def _op_global(self, arg: str) -> None:
+        module, _, name = arg.partition(" ")
+        self.stack.append(look_up(module, name))
+
+    def _op_stack_global(self, arg: None) -> None:
+        module, name = self._pop_many(2)
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError("a name that is not text")
+        self.stack.append(look_up(module, name))
+
+    def _op_inst(self, arg: str) -> None:
+        module, _, name = arg.partition(" ")
+        look_up(module, name)
+        raise PickleError(f"refused: old-style instance of {module}.{name}")
+
+    def _op_newobj(self, arg: None) -> None:
+        cls, args = self._pop_many(2)
+        self._new(cls, args)
+
+    def _op_newobj_ex(self, arg: None) -> None:
+        cls, args, kwargs = self._pop_many(3)
+        if kwargs != {}:
+            raise PickleError("refused: an object made with keyword arguments")
+        self._new(cls, args)
+
+    def _new(self, cls: Any, args: Any) -> None:
+        if not isinstance(cls, Global) or cls.kind not in _NEW or args != ():
+            raise PickleError(f"refused: a new object of {describe(cls)}")
+        self.stack.append(_NEW[cls.kind]())
+
+    def _op_reduce(self, arg: None) -> None:
+        func, args = self._pop_many(2)
+        if not isinstance(func, Global) or not isinstance(args, tuple):
+            raise PickleError(f"refused: a call of {describe(func)}")
+        self.stack.append(self._call(func, args))
+
+    def _call(self, func: Global, args: tuple[Any, ...]) -> Any:
+        kind = func.kind
+        if kind == "reconstruct" and len(args) == 3:
+            if isinstance(args[0], Global) and args[0].kind == "ndarray" and args[1] == (0,):
+                return PickledArray(self.budget)
+        elif kind == "dtype" and 1 <= len(args) <= 3:
+            return PickledDtype(args[0])
+        elif kind == "scalar" and len(args) == 2:
+            return make_scalar(*args)
+        elif kind == "frombuffer" and len(args) == 4:
+            return PickledArray(self.budget).fill(args[2], args[1], args[3] == "F", args[0])
+        elif kind == "encode" and len(args) == 2 and args[1] in ("latin1", "latin-1"):
+            return encode_latin1(args[0], self.budget)
+        elif kind == "bytes" and not args:
+            return b""
+        elif kind in ("easydict", "ordereddict") and not args:
+            return _NEW[kind]()
+        elif kind == "ordereddict" and len(args) == 1:
+            return self._ordered_dict(args[0])
+        raise PickleError(f"refused: an unexpected call of {func.name}")
+
+    def _ordered_dict(self, pairs: Any) -> OrderedDict:
+        """Python 2 gives an OrderedDict its items as a list of [key, value]."""
+        if not isinstance(pairs, list) or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in pairs):
+            raise ValueError("a malformed OrderedDict")
+        self.budget.spend(64 * len(pairs))
+        self.stack.append(OrderedDict())
+        self._set_items([item for pair in pairs for item in pair])
+        return self.stack.pop()
+
+    def _op_build(self, arg: None) -> None:
+        (state,) = self._pop_many(1)
+        target = self.stack[-1]
+        if isinstance(target, NetworkRecord) and target.state is None:
+            if not isinstance(state, dict):
+                raise PickleError(f"a network's state is {type(state).__name__}, expected a dict")
+            target.state = state
+        elif isinstance(target, (PickledArray, PickledDtype)):
+            target.set_state(state)
+        elif not (isinstance(target, dict) and state in (None, {})):
+            raise PickleError(f"refused: a state for {describe(target)}")

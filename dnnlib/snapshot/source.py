@@ -1,0 +1,74 @@
+"""The bytes of a network file: from a path, a URL or a file object, uncompressed, and recognised if it is no pickle."""
+
+import gzip
+import io
+import os
+import zlib
+from typing import BinaryIO
+
+from dnnlib.snapshot.arrays import PickleError
+from dnnlib.util import UserError, open_url
+
+_MAX_FILE_BYTES = 16 << 30
+# Weights hardly shrink. What grows more than this was made to fill the memory.
+_GZIP_RATIO, _GZIP_SLACK = 20, 64 << 20
+_CHUNK = 1 << 20
+
+_FOREIGN = (
+    (b"PK\x03\x04", "a zip archive (perhaps a PyTorch checkpoint)"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x93NUMPY", "a numpy file"),
+    (b"\x89PNG", "an image"),
+    (b"version https://git-lfs", "a Git LFS pointer: the file itself was not fetched (git lfs pull)"),
+    (b"<", "a web page or XML: the download went wrong, perhaps a sign-in page"),
+    (b"{", "JSON text"),
+)
+
+
+def read_bytes(source: os.PathLike | str | BinaryIO, **open_options: object) -> tuple[bytes, str]:
+    """(content, name for error texts) of a network file; gzip is unpacked.
+
+    Args:
+        source: path, URL, or a binary file object read from its position on.
+        open_options: of `dnnlib.util.open_url`.
+    Raises:
+        UserError: not readable, empty, not a pickle, damaged gzip, or too large; the text starts with the name.
+    """
+    if hasattr(source, "read"):
+        file, where = source, str(getattr(source, "name", "network file"))
+        data = _read_limited(file, where)
+    else:
+        where = os.fspath(source)
+        if os.path.isdir(where):
+            raise UserError(f"{where}: a directory, expected a network file (*.pkl)")
+        with open_url(source, **open_options) as file:
+            data = _read_limited(file, where)
+    if data[:2] == b"\x1f\x8b":
+        data = _gunzip(data, where)
+    if not data:
+        raise UserError(f"{where}: empty, expected a network pickle")
+    for magic, what in _FOREIGN:
+        if data.lstrip()[: len(magic)].lower() == magic.lower():
+            raise UserError(f"{where}: not a network pickle but {what}")
+    return data, where
+
+
+def _read_limited(file: BinaryIO, where: str) -> bytes:
+    data = file.read(_MAX_FILE_BYTES + 1)
+    if len(data) > _MAX_FILE_BYTES:
+        raise UserError(f"{where}: larger than {_MAX_FILE_BYTES >> 30} GiB, expected a network pickle")
+    return data
+
+
+def _gunzip(data: bytes, where: str) -> bytes:
+    limit = _GZIP_RATIO * len(data) + _GZIP_SLACK
+    out = bytearray()
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            while chunk := file.read(_CHUNK):
+                out += chunk
+                if len(out) > limit:
+                    raise PickleError(f"{where}: refused: unpacks to more than {_GZIP_RATIO} times its size")
+    except (OSError, EOFError, zlib.error) as err:
+        raise UserError(f"{where}: damaged gzip file ({err})") from err
+    return bytes(out)

@@ -1,0 +1,71 @@
+"""Whether the state of a network is one that can be built."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from dnnlib.snapshot.arrays import PickleError
+
+READABLE_VERSIONS = (2, 3, 4, 5)
+_REQUIRED = {"version": int, "name": str, "static_kwargs": dict, "build_func_name": str, "variables": list}
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+
+
+class NetworkState(dict):
+    """The state dict of a network that was not built: a plain dict by another name, so that it can be recognised.
+
+    Keys: version (int), name, static_kwargs (dict), components (dict name -> NetworkState), build_func_name,
+    build_module_src (text, never executed), variables (list of (name, float array)), and what else the file has.
+    """
+
+
+def check_state(state: dict[str, Any]) -> NetworkState:
+    """The state as a NetworkState, if it can be one.
+
+    Raises:
+        PickleError: a key is missing or of another type, the version is unknown, a variable's name is unsafe or twice
+            there, or its value is no array of floats.
+    """
+    for key, kind in _REQUIRED.items():
+        if key not in state:
+            raise PickleError(f"damaged: a network's state lacks {key!r}, it has {_names(state)}")
+        if not isinstance(state[key], kind) or isinstance(state[key], bool):
+            found = type(state[key]).__name__
+            raise PickleError(f"damaged: {key!r} of a network's state is {found}, expected {kind.__name__}")
+    name, version = state["name"], state["version"]
+    _check_name(name, "a network")
+    if version not in READABLE_VERSIONS:
+        raise PickleError(f"network {name!r} has state version {version}, readable are {READABLE_VERSIONS}")
+    components = state.get("components", {})
+    if not isinstance(components, dict) or not all(isinstance(c, NetworkState) for c in components.values()):
+        raise PickleError(f"damaged: the components of network {name!r} are not networks")
+    if not all(isinstance(key, str) for key in (*state["static_kwargs"], *components)):
+        raise PickleError(f"damaged: an option or component of network {name!r} has no text as its name")
+    seen: set[str] = set()
+    for item in state["variables"]:
+        if not isinstance(item, (tuple, list)) or len(item) != 2 or not isinstance(item[0], str):
+            raise PickleError(f"damaged: a variable of network {name!r} is not a pair of name and value")
+        _check_variable(*item, name)
+        if item[0] in seen:
+            raise PickleError(f"damaged: variable {item[0]!r} of network {name!r} is there twice")
+        seen.add(item[0])
+    return NetworkState(state)
+
+
+def _check_variable(var: str, value: Any, network: str) -> None:
+    _check_name(var, f"a variable of network {network!r}")
+    # Variables without axes are numpy or Python floats in published files.
+    is_number = isinstance(value, (np.ndarray, np.floating, float))
+    if not is_number or not np.issubdtype(np.asarray(value).dtype, np.floating):
+        found = getattr(value, "dtype", type(value).__name__)
+        raise PickleError(f"variable {var!r} of network {network!r} is {found}, expected an array of floats")
+
+
+def _check_name(name: str, what: str) -> None:
+    if not _PLAIN_NAME.fullmatch(name) or any(set(part) == {"."} for part in name.split("/")) or len(name) > 200:
+        raise PickleError(f"damaged: the name of {what} is {name[:60]!r}")
+
+
+def _names(state: dict[str, Any]) -> str:
+    return ", ".join(str(key)[:40] for key in list(state)[:12]) or "nothing"

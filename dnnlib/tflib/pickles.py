@@ -1,0 +1,73 @@
+"""Snapshot files: reading without executing anything, writing in the published layout.
+
+`load_state` (also `dnnlib.snapshot.load_state`, which does not load TensorFlow) gives plain data; `load` builds it.
+"""
+
+import os
+import pickle
+from typing import Any, BinaryIO
+
+from dnnlib.snapshot import NetworkState, load_state
+from dnnlib.util import UserError, atomic_write
+
+__all__ = ["load", "load_state", "save"]
+
+_PROTOCOL = 4  # what published files have; Python 3.4 and newer read it
+
+
+def load(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
+    """Networks of a pickle, built in the current default graph and session (made if there is none).
+
+    Args and errors: see `dnnlib.snapshot.load_state`; besides, UserError if a network cannot be built.
+    Returns:
+        What was pickled, with `Network` objects: usually the tuple (G, D, Gs).
+    """
+    where = getattr(source, "name", "network file") if hasattr(source, "read") else os.fspath(source)
+    content = load_state(source, **open_options)
+    try:
+        return _build(content)
+    except UserError as err:
+        raise UserError(f"{where}: {err}") from err
+
+
+def _build(value: Any) -> Any:
+    from dnnlib.tflib.network import Network  # here, because that module needs TensorFlow
+
+    if isinstance(value, NetworkState):
+        state = dict(value)
+        if "components" in state:
+            state["components"] = {key: _build(component) for key, component in state["components"].items()}
+        net = Network.__new__(Network)
+        net.__setstate__(state)
+        return net
+    if isinstance(value, (list, tuple)):
+        return type(value)(_build(item) for item in value)
+    if isinstance(value, dict):
+        return type(value)((key, _build(item)) for key, item in value.items())
+    return value
+
+
+def save(obj: Any, path: os.PathLike | str) -> None:
+    """Writes a network, or a tuple like (G, D, Gs), atomically, protocol 4.
+
+    Plain `pickle.load` with this package (or the published one) on the path reads the file, under numpy 1 and 2.
+
+    Raises:
+        UserError: the place is not writable or full. An older file at `path` then stays as it was.
+    """
+    with atomic_write(path) as file:
+        _Pickler(file, _PROTOCOL).dump(obj)
+
+
+class _Pickler(pickle._Pickler):
+    """Names numpy's functions as numpy 1 did, which numpy 2 still understands; the reverse is not so."""
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        module = getattr(obj, "__module__", None) or ""
+        if module.startswith("numpy._core."):
+            self.save(module.replace("numpy._core.", "numpy.core.", 1))
+            self.save(name or obj.__qualname__)
+            self.write(pickle.STACK_GLOBAL)
+            self.memoize(obj)
+        else:
+            super().save_global(obj, name)

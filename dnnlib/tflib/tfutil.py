@@ -1,0 +1,220 @@
+"""The one place that decides what `tf` is, and the TF1-style helpers built on it.
+
+`tf` is `tensorflow.compat.v1` in graph mode with resource variables. Everything else in this repository imports it
+from here, so that a change of TensorFlow touches one file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+
+import numpy as np  # noqa: E402
+import tensorflow.compat.v1 as tf  # noqa: E402
+
+from dnnlib.util import UserError, list_nearest  # noqa: E402
+
+tf.disable_v2_behavior()
+tf.enable_resource_variables()
+tf.logging.set_verbosity(tf.logging.ERROR)
+
+__all__ = [
+    "absolute_name_scope",
+    "assert_tf_initialized",
+    "convert_images_to_uint8",
+    "create_session",
+    "data_format",
+    "flatten",
+    "init_tf",
+    "init_uninitialized_vars",
+    "is_tf_expression",
+    "lerp",
+    "num_gpus",
+    "print_module_versions",
+    "run",
+    "set_vars",
+    "shape_to_list",
+    "tf",
+    "tower_device",
+]
+
+# The base class of all variables; `tf.Variable` of the v1 API is only one branch of it.
+VARIABLE = tf.compat.v2.Variable
+
+# What init_tf understands; the published names of StyleGAN2's configuration dictionary.
+_DEFAULTS: dict[str, Any] = {
+    "rnd.np_random_seed": None,
+    "rnd.tf_random_seed": "auto",
+    "env.TF_CPP_MIN_LOG_LEVEL": "1",
+    "gpu_options.allow_growth": True,
+}
+
+
+def num_gpus() -> int:
+    """Number of GPUs that TensorFlow sees. Starts no session."""
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def data_format(device: str = "auto") -> str:
+    """Layout that convolutions like best: `NCHW` on GPUs, `NHWC` on CPUs (oneDNN's fast path)."""
+    if device not in ("auto", "cpu", "gpu"):
+        raise ValueError(f"device: expected 'auto', 'cpu' or 'gpu', found {device!r}")
+    if device == "auto":
+        device = "gpu" if num_gpus() else "cpu"
+    return "NCHW" if device == "gpu" else "NHWC"
+
+
+def tower_device(index: int) -> str:
+    """Device string of one tower: `/gpu:i` where there are GPUs, else `/cpu:i`."""
+    return f"/gpu:{index}" if num_gpus() else f"/cpu:{index}"
+
+
+def _config_proto(options: Mapping[str, Any]) -> tf.ConfigProto:
+    proto = tf.ConfigProto(allow_soft_placement=True)
+    for key, value in options.items():
+        first, *rest = key.split(".")
+        if first in ("rnd", "env"):
+            continue
+        node = proto
+        for part in [first, *rest][:-1]:
+            node = getattr(node, part, None)
+            if node is None:
+                break
+        leaf = key.split(".")[-1]
+        if first == "device_count" and rest:
+            proto.device_count[rest[0]] = int(value)
+        elif node is None or not hasattr(node, leaf):
+            names = [f.name for f in proto.DESCRIPTOR.fields]
+            raise UserError(f"init_tf: unknown option {key!r}{list_nearest(first, names)}")
+        else:
+            setattr(node, leaf, value)
+    return proto
+
+
+def create_session(config_dict: Mapping[str, Any] | None = None) -> tf.Session:
+    """Make a session on the current default graph; usable as a context manager.
+
+    `config_dict` holds dotted names of `tf.ConfigProto` fields, e.g. `{'gpu_options.allow_growth': True,
+    'device_count.CPU': 2}`. Raises `UserError` for an unknown name.
+    """
+    options = {**_DEFAULTS, **(config_dict or {})}
+    return tf.Session(graph=tf.get_default_graph(), config=_config_proto(options))
+
+
+def init_tf(config_dict: Mapping[str, Any] | None = None) -> tf.Session:
+    """Make a default session for the process unless there is one, seed the generators, and return the session.
+
+    Besides `tf.ConfigProto` names the dictionary may hold `rnd.np_random_seed` (int or None), `rnd.tf_random_seed`
+    (int, `'auto'` to draw it from numpy, or None) and `env.NAME` (environment variables set beforehand).
+    """
+    session = tf.get_default_session()
+    if session is not None:
+        return session
+    options = {**_DEFAULTS, **(config_dict or {})}
+    for key in options:
+        if key.startswith("rnd.") and key not in _DEFAULTS:
+            raise UserError(f"init_tf: unknown option {key!r}{list_nearest(key, list(_DEFAULTS))}")
+        if key.startswith("env."):
+            os.environ[key.removeprefix("env.")] = str(options[key])
+    np_seed, tf_seed = options["rnd.np_random_seed"], options["rnd.tf_random_seed"]
+    if np_seed is not None:
+        np.random.seed(np_seed)
+    if tf_seed == "auto":
+        tf_seed = np.random.randint(1 << 31)
+    if tf_seed is not None:
+        tf.set_random_seed(tf_seed)
+    # An interactive session installs itself as the default one and stays, as scripts written for TF1 expect.
+    return tf.InteractiveSession(config=_config_proto(options))
+
+
+def assert_tf_initialized() -> None:
+    """Raise `RuntimeError` unless a default session exists."""
+    if tf.get_default_session() is None:
+        raise RuntimeError("no default TensorFlow session: call dnnlib.tflib.init_tf() first")
+
+
+def run(*args: Any, **kwargs: Any) -> Any:
+    """`session.run(...)` in the default session, which is made on first use."""
+    return init_tf().run(*args, **kwargs)
+
+
+def is_tf_expression(x: Any) -> bool:
+    """True for tensors, variables and operations of the graph."""
+    return isinstance(x, (tf.Tensor, VARIABLE, tf.Operation))
+
+
+def shape_to_list(shape: Iterable[Any]) -> list[int | None]:
+    """A `TensorShape` or sequence of dimensions as a list of ints and Nones."""
+    return [getattr(dim, "value", dim) for dim in shape]
+
+
+def flatten(x: tf.Tensor) -> tf.Tensor:
+    """Any tensor as one dimension."""
+    return tf.reshape(x, [-1])
+
+
+def lerp(a: Any, b: Any, t: Any) -> Any:
+    """Linear interpolation `a + (b - a) * t`."""
+    return a + (b - a) * t
+
+
+def absolute_name_scope(scope: str) -> Any:
+    """Enter the name scope with exactly this name, ignoring the enclosing ones."""
+    return tf.name_scope(scope.rstrip("/") + "/")
+
+
+def set_vars(var_to_value: Mapping[tf.Variable, Any]) -> None:
+    """Assign numpy values to variables through their initialisers: adds no nodes to the graph.
+
+    Keys are variables, values array-like of the variable's shape. Raises `UserError` naming the variable on a
+    mismatch of shapes.
+    """
+    ops, feed = [], {}
+    for var, value in var_to_value.items():
+        if not isinstance(var, VARIABLE):
+            raise TypeError(f"set_vars: expected variables as keys, found {type(var).__name__}")
+        value = np.asarray(value)
+        if tuple(var.shape.as_list()) != value.shape:
+            raise UserError(f"set_vars: {var.name} has shape {var.shape.as_list()}, found {list(value.shape)}")
+        ops.append(var.initializer)
+        # Feeding the initial value makes the initialiser an assignment of anything.
+        feed[var.initial_value] = value.astype(var.dtype.as_numpy_dtype)
+    if ops:
+        run(ops, feed)
+
+
+def init_uninitialized_vars(target_vars: Iterable[tf.Variable] | None = None) -> None:
+    """Run the initialisers of those variables that hold no value yet (all global ones by default)."""
+    target = list(tf.global_variables() if target_vars is None else target_vars)
+    if not target:
+        return
+    with tf.control_dependencies(None):
+        flags = run([tf.is_variable_initialized(v) for v in target])
+    run([v.initializer for v, done in zip(target, flags, strict=True) if not done])
+
+
+def convert_images_to_uint8(
+    images: tf.Tensor, drange: tuple[float, float] = (-1, 1), nchw_to_nhwc: bool = False, shrink: int = 1
+) -> tf.Tensor:
+    """Float images to uint8: `floor(clip((x - lo) / (hi - lo) * 255 + 0.5))`, as the published generator script.
+
+    images: [N, C, H, W], values in `drange`; `shrink` averages blocks of that many pixels first. Returns uint8
+    [N, C, H, W], or [N, H, W, C] with `nchw_to_nhwc`.
+    """
+    images = tf.cast(images, tf.float32)
+    if nchw_to_nhwc or shrink > 1:
+        images = tf.transpose(images, [0, 2, 3, 1])
+    if shrink > 1:
+        images = tf.nn.avg_pool2d(images, ksize=shrink, strides=shrink, padding="VALID", data_format="NHWC")
+    if shrink > 1 and not nchw_to_nhwc:
+        images = tf.transpose(images, [0, 3, 1, 2])
+    scale = 255 / (drange[1] - drange[0])
+    return tf.saturate_cast(images * scale + (0.5 - drange[0] * scale), tf.uint8)
+
+
+def print_module_versions() -> None:
+    """Print the versions of TensorFlow and numpy."""
+    print(f"TensorFlow {tf.__version__}, numpy {np.__version__}")

@@ -1,0 +1,260 @@
+"""Small tools that everything else uses: errors, atomic files, time formatting, downloads. No TensorFlow here."""
+
+import contextlib
+import difflib
+import errno
+import hashlib
+import math
+import os
+import re
+import secrets
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, BinaryIO
+
+import requests
+import requests.adapters
+import tqdm
+import urllib3
+
+_CHUNK_BYTES = 1 << 20
+_MAX_LISTED = 100
+_BODY_ATTEMPTS = 3  # a connection that breaks in the middle of a file is tried again this often
+_RETRY_STATUS = (429, 500, 502, 503, 504)
+_TIMEOUT_SEC = (20, 60)  # connect, read
+
+
+class UserError(Exception):
+    """A mistake that a person can correct. Scripts print it as one line `error: ...` and exit with code 2."""
+
+
+class EasyDict(dict):
+    """A dict whose items are attributes too: `d.x` is `d['x']`. Published network files refer to it by this name."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+# ---------------------------------------------------------------- text
+
+
+def format_time(seconds: float) -> str:
+    """Duration in seconds as `12s`, `3m 05s`, `1h 02m 03s` or `2d 03h 04m`; `?` if it is not finite."""
+    if not math.isfinite(seconds):
+        return "?"
+    total = round(abs(seconds))
+    sign = "-" if seconds < 0 and total else ""
+    minutes, sec = divmod(total, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{sign}{days}d {hours:02}h {minutes:02}m"
+    if hours:
+        return f"{sign}{hours}h {minutes:02}m {sec:02}s"
+    if minutes:
+        return f"{sign}{minutes}m {sec:02}s"
+    return f"{sign}{sec}s"
+
+
+def list_nearest(name: str, names: Iterable[str]) -> str:
+    """The end of an error about an unknown name: `did you mean 'x'? known: x, y, z`, the question only if one is near.
+
+    It starts without punctuation: write `f"unknown preset {name!r}: {list_nearest(name, names)}"`.
+    """
+    known = sorted(str(n) for n in names)
+    if not known:
+        return "none are known"
+    by_lower = {n.lower(): n for n in known}
+    near = difflib.get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
+    question = f"did you mean {by_lower[near[0]]!r}? " if near else ""
+    shown = known if len(known) <= _MAX_LISTED else difflib.get_close_matches(str(name), known, n=10, cutoff=0)
+    rest = f", ... ({len(known)} in all)" if len(shown) < len(known) else ""
+    return f"{question}known: {', '.join(shown)}{rest}"
+
+
+# ---------------------------------------------------------------- files
+
+
+def _cannot_write(path: os.PathLike | str, err: OSError) -> UserError:
+    return UserError(f"cannot write {path}: {err.strerror or err}")
+
+
+def _fsync_directory(directory: str) -> None:
+    """Makes a rename survive a power cut. Not every system can open a directory, and then there is nothing to do."""
+    with contextlib.suppress(OSError):
+        fd = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def atomic_write(path: os.PathLike | str, mode: str = "wb", encoding: str | None = None) -> Iterator[IO]:
+    """Context manager: a file object for writing whose content appears at `path` complete or not at all.
+
+    The content goes to a temporary file in the same folder, is flushed to the disk and renamed at the end of the
+    block. If the block raises, the temporary file is removed and an older file at `path` stays as it was.
+
+    Args:
+        path: the final name; its folder must exist. A symbolic link is followed.
+        mode: 'wb' or 'w'.
+        encoding: for 'w'; UTF-8 if None.
+    Raises:
+        UserError: the folder is missing or not writable, or the disk is full.
+    """
+    if mode not in ("wb", "w"):
+        raise ValueError(f"atomic_write: mode must be 'wb' or 'w', found {mode!r}")
+    target = os.path.realpath(os.fspath(path))
+    folder, name = os.path.split(target)
+    temp = os.path.join(folder, f".{name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        # os.open instead of tempfile: the file gets the permissions that the user's umask asks for.
+        fd = os.open(temp, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as err:
+        raise _cannot_write(path, err) from err
+    try:
+        with os.fdopen(fd, mode, encoding=None if mode == "wb" else encoding or "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temp, target)
+        _fsync_directory(folder)
+    except BaseException as err:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temp)
+        if isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EISDIR):
+            raise _cannot_write(path, err) from err
+        raise
+
+
+def file_sha256(path: os.PathLike | str) -> str:
+    """SHA-256 of a file's content, 64 lower-case hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_cache_dir_path(*sub: str) -> str:
+    """Path inside the cache folder: `$DNNLIB_CACHE_DIR` if set, else `~/.cache/dnnlib`. Nothing is created."""
+    root = os.environ.get("DNNLIB_CACHE_DIR") or os.path.join(os.path.expanduser("~"), ".cache", "dnnlib")
+    return os.path.join(root, *sub)
+
+
+# ---------------------------------------------------------------- downloads
+
+
+def is_url(text: Any) -> bool:
+    """True for a text that starts like `http://`, `https://` or `file://`."""
+    return isinstance(text, str) and re.match(r"(?i)(https?|file)://", text) is not None
+
+
+def open_url(
+    url: os.PathLike | str,
+    cache_dir: os.PathLike | str | None = None,
+    num_attempts: int = 10,
+    verbose: bool = True,
+    sha256: str | None = None,
+) -> BinaryIO:
+    """Opens a URL (downloaded once, then taken from the cache) or a local file for reading.
+
+    Args:
+        url: `http(s)://...`, `file://...` or a local path.
+        cache_dir: folder for downloads; None is `make_cache_dir_path('downloads')`. Created if missing.
+        num_attempts: how often a connection is tried (>= 1). Proxies are taken from the environment.
+        verbose: show progress on stderr.
+        sha256: expected checksum. A cached file with another one is fetched again.
+    Returns:
+        Binary file object positioned at 0.
+    Raises:
+        UserError: no such file, download failed, or wrong checksum. The cache never holds an incomplete file.
+    """
+    if is_url(url) and not str(url).lower().startswith("file:"):
+        path = _cached_path(str(url), cache_dir)
+        if os.path.isfile(path) and (sha256 is None or file_sha256(path) == sha256.lower()):
+            return open(path, "rb")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _download(str(url), path, num_attempts, verbose, sha256)
+        return open(path, "rb")
+
+    path = urllib.request.url2pathname(urllib.parse.urlsplit(str(url)).path) if is_url(url) else os.fspath(url)
+    try:
+        file = open(path, "rb")  # noqa: SIM115 (the caller closes it)
+    except OSError as err:
+        raise UserError(f"cannot open {path}: {err.strerror or err}") from err
+    if sha256 is not None:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256.lower():
+            file.close()
+            raise UserError(f"{path}: wrong checksum, expected sha256 {sha256.lower()}, found {found}")
+        file.seek(0)
+    return file
+
+
+def _cached_path(url: str, cache_dir: os.PathLike | str | None) -> str:
+    """Name in the cache: a hash of the URL, so that equal file names of different places do not meet, and the name."""
+    name = urllib.parse.unquote(os.path.basename(urllib.parse.urlsplit(url).path))
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", name)[-100:]
+    folder = make_cache_dir_path("downloads") if cache_dir is None else os.fspath(cache_dir)
+    return os.path.join(folder, f"{hashlib.sha256(url.encode()).hexdigest()[:32]}_{name}")
+
+
+def _download(url: str, path: str, num_attempts: int, verbose: bool, sha256: str | None) -> None:
+    if num_attempts < 1:
+        raise ValueError(f"num_attempts must be at least 1, found {num_attempts}")
+    retry = urllib3.Retry(
+        total=num_attempts - 1, backoff_factor=0.2, status_forcelist=_RETRY_STATUS, raise_on_status=False
+    )
+    last: Exception | None = None
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+        for _ in range(min(num_attempts, _BODY_ATTEMPTS)):
+            try:
+                _download_once(session, url, path, verbose, sha256)
+                return
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as err:
+                last = err
+                if isinstance(getattr(err, "args", [None])[0], urllib3.exceptions.MaxRetryError):
+                    break  # the adapter has already tried num_attempts times
+            except (requests.RequestException, OSError) as err:
+                last = err
+                break
+    reason = " ".join(str(last).split())
+    raise UserError(f"cannot download {url}: {reason[:300]} (a file fetched by other means can be given as a path)")
+
+
+def _download_once(session: requests.Session, url: str, path: str, verbose: bool, sha256: str | None) -> None:
+    with session.get(url, stream=True, timeout=_TIMEOUT_SEC, headers={"Accept-Encoding": "identity"}) as response:
+        response.raise_for_status()
+        length = response.headers.get("Content-Length", "")
+        expected = int(length) if length.isdigit() and not response.headers.get("Content-Encoding") else None
+        digest = hashlib.sha256()
+        size = 0
+        title = os.path.basename(path)[33:] or url
+        bar = tqdm.tqdm(total=expected, unit="B", unit_scale=True, desc=title, disable=not verbose, file=sys.stderr)
+        with atomic_write(path) as file, bar:
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                file.write(chunk)
+                digest.update(chunk)
+                size += len(chunk)
+                bar.update(len(chunk))
+            if expected is not None and size != expected:
+                raise requests.ConnectionError(f"the connection ended after {size} of {expected} bytes")
+            if sha256 is not None and digest.hexdigest() != sha256.lower():
+                raise UserError(
+                    f"{url}: wrong checksum, expected sha256 {sha256.lower()}, found {digest.hexdigest()}; nothing kept"
+                )

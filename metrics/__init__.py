@@ -1,0 +1,1 @@
+"""Distances between the images of a generator and those of a dataset."""

@@ -1,0 +1,64 @@
+"""Images on their way into a feature network: to bytes, to three channels, to the size that the network takes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dnnlib.tflib.tfutil import convert_images_to_uint8, tf
+from dnnlib.util import UserError
+
+
+def to_bytes_and_finite(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Generator output to what a saved picture would hold: `floor(127.5 x + 128)`, clipped to 0..255.
+
+    images: float [N, C, H, W] in [-1, 1]. Returns (uint8 [N, C, H, W], bool scalar: all values were finite). The
+    second one matters because NaN has no defined conversion to an integer and would pass for a colour.
+    """
+    return convert_images_to_uint8(images), tf.reduce_all(tf.math.is_finite(tf.cast(images, tf.float32)))
+
+
+def to_rgb(images: tf.Tensor) -> tf.Tensor:
+    """uint8 [N, C, H, W] to float32 [N, 3, H, W] in 0..255.
+
+    One channel is repeated, as the published metrics do; a fourth is taken as alpha, and the picture laid on white and
+    rounded. Raises `UserError` for other numbers of channels.
+    """
+    channels = images.shape[1]
+    pixels = tf.cast(images, tf.float32)
+    if channels == 1:
+        return tf.concat([pixels] * 3, axis=1)
+    if channels == 3:
+        return pixels
+    if channels == 4:
+        alpha = pixels[:, 3:] / 255
+        return tf.floor(pixels[:, :3] * alpha + 255 * (1 - alpha) + 0.5)
+    raise UserError(
+        f"metrics look at images of 1 (grayscale), 3 (RGB) or 4 (RGBA) channels, found {channels}: "
+        "train without metrics, or evaluate three of the channels"
+    )
+
+
+def triangle_matrix(size_in: int, size_out: int) -> np.ndarray:
+    """float32 [size_out, size_in] that resamples a row of pixels with the triangle filter.
+
+    Pixels are squares with their centres at half integers. The filter is as wide as one pixel of the coarser grid on
+    each side: linear interpolation when enlarging, an antialiased reduction when shrinking. Every row sums to 1.
+    """
+    width = max(size_in / size_out, 1.0)
+    centers_out = (np.arange(size_out) + 0.5) * (size_in / size_out)
+    centers_in = np.arange(size_in) + 0.5
+    weights = np.maximum(1 - np.abs(centers_out[:, None] - centers_in[None, :]) / width, 0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def resize_triangle(images: tf.Tensor, size: int) -> tf.Tensor:
+    """float32 [N, C, H, W] (H, W static) to [N, C, size, size] by `triangle_matrix` along both axes.
+
+    Two matrix products: the same on every device, where TensorFlow's antialiased resize runs on CPUs alone.
+    """
+    height, width = images.shape[2:].as_list()
+    if height != size:
+        images = tf.matmul(tf.constant(triangle_matrix(height, size)), images)
+    if width != size:
+        images = tf.matmul(images, tf.constant(triangle_matrix(width, size).T))
+    return images

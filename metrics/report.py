@@ -1,0 +1,96 @@
+"""What a metric gives, with everything that the number depends on, and the files it is written to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from dnnlib.util import UserError, format_time
+
+FEW_IMAGES = 10_000  # below this many, the distance depends on their number more than many models differ
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """A value and its conditions. Two values compare if all conditions but the network are equal.
+
+    name: of the metric; values: name of each result -> value; num_real, num_fake: images looked at; feature_network,
+    weights_sha256: what looked at them; resize: how they were brought to its size; image_shape: [C, H, W] before that;
+    mirror: reals were mirrored at random; truncation_psi: None for none; dataset, dataset_hash: the reals;
+    seed: of the fakes; seconds: that it took.
+    """
+
+    name: str
+    values: dict[str, float]
+    num_real: int
+    num_fake: int
+    feature_network: str
+    weights_sha256: str
+    resize: str
+    image_shape: list[int]
+    mirror: bool
+    dataset: str
+    dataset_hash: str
+    seed: int
+    seconds: float
+    truncation_psi: float | None = None
+
+    @property
+    def value(self) -> float:
+        """The first result: the only one, for most metrics."""
+        return next(iter(self.values.values()))
+
+    def __str__(self) -> str:
+        numbers = ", ".join(f"{name} {value:.4f}" for name, value in self.values.items())
+        return f"{numbers} ({self.num_fake} fakes, {self.num_real} reals, {format_time(self.seconds)})"
+
+    def notes(self) -> list[str]:
+        """Sentences that a person should read beside the value."""
+        notes = []
+        if self.num_fake < FEW_IMAGES:
+            notes.append(f"{self.name} looks at {self.num_fake} fakes: compare it with itself only")
+        elif self.num_real < FEW_IMAGES:
+            notes.append(f"{self.name}: the data set has only {self.num_real} images, so values are not absolute")
+        return notes
+
+
+def format_line(snapshot: str, result: MetricResult) -> str:
+    """A line of `metric-<name>.txt` in the form of the published tool: snapshot, duration, results."""
+    name = os.path.splitext(os.path.basename(snapshot))[0]
+    if len(name) > 29:
+        name = "..." + name[-26:]
+    line = f"{name:<30} time {format_time(result.seconds):<12}"
+    for key, value in result.values.items():
+        line += f" {key} {value:<10.4f}"
+    return line.strip()
+
+
+def write_result(run_dir: os.PathLike | str, snapshot_name: str, result: MetricResult) -> None:
+    """Appends the result to `metric-<name>.txt` (one line for people) and `metric-<name>.jsonl` (the whole record).
+
+    snapshot_name: file name of the networks that were measured. Raises `UserError` if the folder cannot be written.
+    """
+    record: dict[str, Any] = {"snapshot": os.path.basename(snapshot_name), **dataclasses.asdict(result)}
+    record["timestamp"] = round(time.time(), 3)
+    stem = os.path.join(run_dir, f"metric-{result.name}")
+    _append(f"{stem}.txt", format_line(snapshot_name, result))
+    _append(f"{stem}.jsonl", json.dumps(record))
+
+
+def _append(path: str, line: str) -> None:
+    try:
+        with open(path, "ab+") as file:
+            # A process killed while writing may have left half a line, which must not swallow this one.
+            cut_short = file.tell() > 0 and not _ends_with_newline(file)
+            file.write((b"\n" if cut_short else b"") + line.encode() + b"\n")
+    except OSError as err:
+        raise UserError(f"cannot write {path}: {err.strerror or err}") from err
+
+
+def _ends_with_newline(file: Any) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"

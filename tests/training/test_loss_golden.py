@@ -1,0 +1,193 @@
+"""Losses, gradients, optimizer steps and a lazy-regularisation sequence against the published implementation."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dnnlib import tflib
+from dnnlib.tflib.optimizer import Optimizer, SideUpdate, Tower
+from dnnlib.tflib.tfutil import tf
+from training import loss as losses
+from training.schedule import lazy_adam
+
+TOLERANCE = 1e-4
+
+
+class RecordedRandom:
+    """Replays the numbers that the published code drew."""
+
+    def __init__(self, data, prefix):
+        self._data, self._prefix = data, prefix
+
+    def _get(self, name, low=None):
+        value = self._data[f"{self._prefix}/{name}"]
+        return tf.constant(value)
+
+    def normal(self, name, shape):
+        return self._get(name)
+
+    def uniform(self, name, shape):
+        return self._get(name)
+
+    def integers(self, name, shape, low, high):
+        value = self._get(name)
+        return value
+
+    def child(self, prefix):
+        return self
+
+
+def relative_error(actual, expected, floor=0.0):
+    return np.max(np.abs(actual - expected)) / max(np.max(np.abs(expected)), floor, 1e-12)
+
+
+class Setup:
+    def __init__(self, golden, fused=False):
+        self.data = golden("sg2_train_uncond.npz")
+        nets = golden("sg2_uncond_Gskip_Dresnet.npz")
+        kwargs = json.loads(str(nets["static_kwargs_json"]))
+        self.G = tflib.Network("G", func_name="G_main", **kwargs["G"])
+        self.D = tflib.Network("D", func_name="D_stylegan2", **kwargs["D"])
+        self.Gs = self.G.clone("Gs")
+        for name, net in (("G", self.G), ("D", self.D), ("Gs", self.Gs)):
+            source = "G" if name == "Gs" else name
+            tflib.set_vars({v: nets[f"vars/{source}/{n}"] for n, v in net.vars.items()})
+        self.pl_mean = tf.get_variable("pl_mean", [], initializer=tf.initializers.zeros(), trainable=False)
+        tflib.run(self.pl_mean.initializer)
+        self.losses = losses.LossBuilder(self.G, self.D, self.pl_mean, network_options={})
+        if fused:
+            # D has no modulated convolutions: only G knows the option.
+            self.G.static_kwargs.fused_modconv = True
+        self.reals, self.labels = tf.constant(self.data["in/reals"]), tf.constant(self.data["in/real_labels"])
+
+    def terms(self, phase):
+        rng = {
+            "G_main": "rand_G/main",
+            "G_reg": "rand_G/pl",
+            "D_main": "rand_D/main",
+        }
+        source = RecordedRandom(self.data, rng[phase]) if phase in rng else None
+        if phase == "G_main":
+            return self.losses.g_main(8, tf.constant(self.data["in/random_labels_main"]), source)
+        if phase == "G_reg":
+            return self.losses.g_reg(4, tf.constant(self.data["in/random_labels_pl"]), source)
+        if phase == "D_main":
+            return self.losses.d_main(self.reals, self.labels, source)
+        return self.losses.d_reg(self.reals, self.labels)
+
+
+FACTOR = {"G_main": 1, "G_reg": 4, "D_main": 1, "D_reg": 16}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("phase", list(FACTOR))
+def test_loss_and_gradients(golden, session, phase, fused):
+    setup = Setup(golden, fused)
+    data, terms = setup.data, setup.terms(phase)
+    net = setup.G if phase.startswith("G") else setup.D
+    grads = tf.gradients(terms.loss * FACTOR[phase], list(net.trainables.values()))
+    grads = [tf.zeros_like(v) if g is None else g for g, v in zip(grads, net.trainables.values(), strict=True)]
+    value, grads = session.run([terms.loss, grads])
+    key = {"G_main": "G_main/G_loss", "G_reg": "G_reg/G_reg", "D_main": "D_main/D_loss", "D_reg": "D_reg/D_reg"}[phase]
+    assert relative_error(value, np.mean(data[key])) < TOLERANCE
+    largest = max(np.max(np.abs(data[f"grad/{phase}/{n}"])) for n in net.trainables)
+    for name, grad in zip(net.trainables, grads, strict=True):
+        expected = data[f"grad/{phase}/{name}"]
+        # The floor covers near-zero scalars such as noise strengths, where float32 sums cancel.
+        assert relative_error(grad, expected, floor=largest * 1e-3) < TOLERANCE, name
+
+
+def test_side_statistics(golden, session):
+    setup = Setup(golden)
+    data = setup.data
+    avg = session.run(setup.G.own_vars["dlatent_avg"])
+    means = session.run({phase: setup.terms(phase).side for phase in ("G_main", "G_reg", "D_main")})
+    for phase in means:
+        after = means[phase]["w_avg"] + (avg - means[phase]["w_avg"]) * 0.995
+        assert relative_error(after, data[f"{phase}/dlatent_avg_after"]) < TOLERANCE
+    assert relative_error(means["G_reg"]["pl_mean"] * 0.01, data["G_reg/pl_mean_after"]) < TOLERANCE
+    stats = session.run(setup.terms("D_reg").stats)
+    assert relative_error(stats["Loss/gradient_penalty"], np.mean(data["D_reg/gradient_penalty"])) < TOLERANCE
+
+
+@pytest.mark.parametrize("phase", ["G_main", "D_main"])
+def test_one_optimizer_step(golden, session, phase):
+    setup = Setup(golden)
+    net = setup.G if phase == "G_main" else setup.D
+    before = session.run(dict(net.trainables))
+    terms = setup.terms(phase)
+    opt = Optimizer("Train", net.trainables, 0.002, 0.0, 0.99, 1e-8)
+    step = opt.phase(phase, [Tower(None, terms.loss)])
+    session.run([v.initializer for v in opt.variables()])
+    session.run(step.step)
+    for name, value in session.run(dict(net.trainables)).items():
+        expected = setup.data[f"step/{phase}/{name}"]
+        grad = setup.data[f"grad/{phase}/{name}"]
+        # The first step of Adam is a sign: compare where the gradient is clearly not zero.
+        clear = np.abs(grad) > 1e-3 * np.max(np.abs(grad))
+        moved, should = (value - before[name])[clear], (expected - before[name])[clear]
+        resolution = np.max(np.abs(before[name])) * 1.2e-7
+        if moved.size:
+            assert np.max(np.abs(moved - should)) < 2e-4 * TOLERANCE * 10 + 2 * resolution, name
+
+
+def test_lazy_regularisation_sequence(golden, session):
+    """Three iterations with shared Adam state: G main, G reg (every 4th), Gs, D main, D reg (every 16th)."""
+    setup = Setup(golden)
+    G, D, Gs, data = setup.G, setup.D, setup.Gs, setup.data
+    g, d = lazy_adam(0.002, 0.0, 0.99, 1e-8, 4), lazy_adam(0.002, 0.0, 0.99, 1e-8, 16)
+    opts = {
+        "G": Optimizer("TrainG", G.trainables, g.lrate, g.beta1, g.beta2),
+        "D": Optimizer("TrainD", D.trainables, d.lrate, d.beta1, d.beta2),
+    }
+    known = {"w_avg": SideUpdate(G.own_vars["dlatent_avg"], 0.995), "pl_mean": SideUpdate(setup.pl_mean, 0.99)}
+    phases = {}
+    for name, factor in FACTOR.items():
+        terms = setup.terms(name)
+        updates = {k: known[k] for k in terms.side}
+        tower = Tower(None, terms.loss * factor, terms.side)
+        phases[name] = opts[name[0]].phase(name, [tower], updates)
+    beta = float(data["seq/Gs_beta"])
+    assert beta == pytest.approx(0.5 ** (8 / 10))
+    ema = Gs.setup_as_moving_average_of(G, beta=beta)
+    session.run([v.initializer for o in opts.values() for v in o.variables()])
+    for iteration in range(3):
+        session.run(phases["G_main"].step)
+        if iteration % 4 == 0:
+            session.run(phases["G_reg"].step)
+        session.run(ema)
+        session.run(phases["D_main"].step)
+        if iteration % 16 == 0:
+            session.run(phases["D_reg"].step)
+        if iteration in (0, 2):
+            self_check(session, data, iteration, {"G": G, "D": D, "Gs": Gs}, setup.pl_mean)
+
+
+def self_check(session, data, iteration, nets, pl_mean):
+    prefix = f"seq/iter{iteration}"
+    assert relative_error(session.run(pl_mean), data[f"{prefix}/pl_mean"]) < 1e-3
+    compared = 0
+    for name, net in nets.items():
+        if name != "D" and f"{prefix}/{name}_dlatent_avg" in data:
+            average = session.run(net.own_vars["dlatent_avg"])
+            assert relative_error(average, data[f"{prefix}/{name}_dlatent_avg"]) < 1e-3
+        for key, value in session.run(dict(net.trainables)).items():
+            if f"{prefix}/{name}/{key}" in data:
+                expected = data[f"{prefix}/{name}/{key}"]
+                compared += 1
+                # Steps are +-lr whatever the size of the gradient, so an element whose gradient is about zero may
+                # go the other way: nearly all must agree closely, none may be further off than the steps taken.
+                off = np.abs(value - expected)
+                scale = np.max(np.abs(expected)) * 1e-6 + 2e-5
+                assert np.mean(off > scale) < 0.02, (name, key)
+                assert np.max(off) < 0.002 * 2 * (2 * iteration + 2), (name, key)
+    assert compared >= 50
+
+
+def test_plain_losses(golden, session):
+    data = golden("sg2_train_uncond.npz")
+    fake = tf.constant(data["G_main/fake_scores"])
+    assert relative_error(session.run(losses.g_logistic_ns(fake)), data["extra/G_logistic_ns/loss"]) < TOLERANCE
+    real, fake = tf.constant(data["D_main/real_scores"]), tf.constant(data["D_main/fake_scores"])
+    assert relative_error(session.run(losses.d_logistic(real, fake)), data["extra/D_logistic/loss"]) < TOLERANCE

@@ -1,0 +1,86 @@
+"""Networks against numbers computed by the published implementation."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dnnlib import tflib
+
+ARCHS = [("skip", "resnet"), ("resnet", "skip")]
+CASES = ["uncond_Gskip_Dresnet", "cond_Gskip_Dresnet", "uncond_Gresnet_Dskip"]
+TOLERANCE = 1e-4
+
+
+def relative_error(actual, expected):
+    return np.max(np.abs(actual - expected)) / max(np.max(np.abs(expected)), 1e-8)
+
+
+def load(golden, case, name):
+    """A network of a golden file with its variables set; fails if the names differ in either direction."""
+    data = golden(f"sg2_{case}.npz")
+    kwargs = json.loads(str(data["static_kwargs_json"]))[name]
+    net = tflib.Network(name, func_name="G_main" if name == "G" else "D_stylegan2", **kwargs)
+    stored = {k.removeprefix(f"vars/{name}/"): v for k, v in data.items() if k.startswith(f"vars/{name}/")}
+    assert list(net.vars) == list(stored)
+    tflib.set_vars({net.vars[k]: v for k, v in stored.items()})
+    return net, data
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("case", CASES)
+def test_generator(golden, session, case, data_format, fused):
+    G, data = load(golden, case, "G")
+    z, labels = data["in/latents"], data["in/labels"]
+    options = dict(randomize_noise=False, fused_modconv=fused, data_format=data_format)
+    checks = {
+        "out/images_psi_none": dict(truncation_psi=None),
+        "out/images_psi_0.7": dict(truncation_psi=0.7),
+        "out/images_psi_0.7_cutoff4": dict(truncation_psi=0.7, truncation_cutoff=4),
+        "out/images_default_psi_0.5": {},
+    }
+    for key, extra in checks.items():
+        if key in data:
+            images = G.run(z, labels, **options, **extra)
+            assert relative_error(images, data[key]) < TOLERANCE, key
+    validation = G.run(z, labels, is_validation=True, **options)
+    assert relative_error(validation, data["out/images_psi_none"]) < TOLERANCE
+    images = G.components.synthesis.run(data["in/dlatents_plus"], **options)
+    assert relative_error(images, data["out/synthesis_from_dlatents_plus"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_mapping_and_truncation(golden, session, case):
+    G, data = load(golden, case, "G")
+    z, labels = data["in/latents"], data["in/labels"]
+    assert relative_error(G.components.mapping.run(z, labels), data["out/dlatents"]) < TOLERANCE
+    if "out/dlatents_psi_0.7_cutoff4" in data:
+        _, w = G.run(z, labels, truncation_psi=0.7, truncation_cutoff=4, return_dlatents=True, randomize_noise=False)
+        assert relative_error(w, data["out/dlatents_psi_0.7_cutoff4"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("case", CASES)
+def test_discriminator(golden, session, case, data_format):
+    D, data = load(golden, case, "D")
+    for n in (8, 4, 2, 1):
+        key = f"out/scores_batch{n}"
+        if key in data:
+            scores = D.run(data["in/images"][:n], data["in/labels"][:n], data_format=data_format)
+            assert relative_error(scores, data[key]) < TOLERANCE, key
+
+
+def test_uint8_images(golden, session):
+    G, data = load(golden, CASES[0], "G")
+    fmt = dict(func=tflib.convert_images_to_uint8)
+    options = dict(truncation_psi=0.7, randomize_noise=False)
+    images = G.run(data["in/latents"], None, output_transform=fmt, **options)
+    assert images.dtype == np.uint8
+    # Truncation of floats: a value on the edge between two integers may fall either way.
+    assert np.max(np.abs(images.astype(int) - data["out/images_psi_0.7_uint8"])) <= 1
+    assert np.mean(images != data["out/images_psi_0.7_uint8"]) < 1e-3
+    fmt["nchw_to_nhwc"] = True
+    images = G.run(data["in/latents"], None, output_transform=fmt, minibatch_size=3, **options)
+    assert images.shape == data["out/images_psi_0.7_uint8_nhwc"].shape
+    assert np.mean(images != data["out/images_psi_0.7_uint8_nhwc"]) < 1e-3

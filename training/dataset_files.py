@@ -1,0 +1,180 @@
+"""What lies in a data set directory: one record file per resolution, `*.labels`, and `dataset.json`.
+
+Published directories (no `dataset.json`) and those of dataset_tool.py are read alike. File names do not matter but for
+their endings; the resolution of a file is that of its first record. Files `validation-*` belong to a held-out set and
+are left aside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dnnlib.util import UserError, list_nearest
+from training.tfrecord import RecordFile
+
+FORMAT_VERSION = 1
+INFO_NAME = "dataset.json"
+SKIPPED_NAME = "skipped.csv"
+ENCODINGS = ("raw",)  # how an image stands in its record: raw = uint8 pixels, every level of the pyramid stored
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Content of `dataset.json`."""
+
+    resolution: int
+    channels: int
+    num_images: int
+    label_size: int
+    content_hash: str
+    class_names: tuple[str, ...] = ()
+    encoding: str = "raw"
+    levels: tuple[int, ...] = ()  # resolutions stored, largest first
+    source: Mapping[str, Any] = field(default_factory=dict)  # where the images came from, for people
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+def read_info(directory: Path) -> DatasetInfo | None:
+    """`dataset.json` of a directory; None if there is none, or one of another program.
+
+    Raises:
+        UserError: unreadable, of a later format, or with wrong fields.
+    """
+    path = directory / INFO_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as err:
+        raise UserError(f"cannot read {path}: {err}; delete it to use the records without it") from err
+    if not isinstance(content, dict) or "format_version" not in content:
+        return None
+    if content["format_version"] != FORMAT_VERSION:
+        raise UserError(f"{path}: format_version {content['format_version']}, this program reads {FORMAT_VERSION}")
+    try:
+        content.update({key: tuple(content[key]) for key in ("class_names", "levels") if key in content})
+        info = DatasetInfo(**content)
+    except TypeError as err:
+        raise UserError(f"{path}: {str(err).removeprefix('DatasetInfo.')}; rebuild the data set or delete it") from err
+    if info.encoding not in ENCODINGS:
+        raise UserError(f"{path}: unknown encoding {info.encoding!r}; {list_nearest(info.encoding, ENCODINGS)}")
+    return info
+
+
+def dataset_directory(path: os.PathLike | str) -> Path:
+    """The directory, checked to exist; a trailing slash and symbolic links are fine.
+
+    Raises:
+        UserError: missing, or a file.
+    """
+    directory = Path(os.path.abspath(path))
+    if directory.is_dir():
+        return directory
+    if directory.exists():
+        raise UserError(f"{directory} is a file; give the directory that holds the *.tfrecords files")
+    if not directory.parent.is_dir():
+        raise UserError(f"no data set {directory}: {directory.parent} does not exist either")
+    siblings = [p.name for p in directory.parent.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    raise UserError(f"no data set {directory}; in {directory.parent}: {list_nearest(directory.name, siblings)}")
+
+
+def find_levels(directory: Path) -> dict[int, RecordFile]:
+    """Record files by resolution (pixels), largest first.
+
+    Raises:
+        UserError: no records, images that are not square powers of two, or two files of one resolution.
+    """
+    paths = [p for p in sorted(directory.glob("*.tfrecords")) if not p.name.startswith("validation-")]
+    if not paths:
+        found = sorted(p.name for p in directory.iterdir())[:5]
+        raise UserError(f"no *.tfrecords files in {directory} (found: {', '.join(found) or 'nothing'})")
+    levels: dict[int, RecordFile] = {}
+    for path in paths:
+        records = RecordFile(path)
+        if len(records) == 0:
+            raise UserError(f"{path} holds no images; rebuild the data set")
+        shape = records.read_image(0).shape
+        check_shape(shape, str(path))
+        if shape[2] in levels:
+            raise UserError(
+                f"{directory}: both {levels[shape[2]].path.name} and {path.name} hold images of {shape[1]}x{shape[2]}; "
+                f"expected one file per resolution"
+            )
+        levels[shape[2]] = records
+    return dict(sorted(levels.items(), reverse=True))
+
+
+def check_shape(shape: tuple[int, int, int], where: str) -> None:
+    """The shapes that can be trained on: the one place to open for rectangles.
+
+    Raises:
+        UserError: not square, or the side is no power of two.
+    """
+    _, height, width = shape
+    if height != width or width & (width - 1):
+        raise UserError(
+            f"{where}: images of shape {list(shape)} (C, H, W), expected square ones with a power of two as side"
+        )
+
+
+def load_labels(directory: Path, num_images: int, label_file: str | None = None) -> np.ndarray | None:
+    """Labels float32 [num_images, label_size], or None if there are none.
+
+    Args:
+        num_images: records of the data set; there must be as many labels.
+        label_file: path, or name inside the directory; None: the first `*.labels` in sorted order.
+    Raises:
+        UserError: unreadable, or shape or values are not those of labels.
+    """
+    if label_file is None:
+        found = sorted(p for p in directory.glob("*.labels") if not p.name.startswith("validation-"))
+        if not found:
+            return None
+        path = found[0]
+    else:
+        path = directory / label_file  # an absolute path stays what it is
+        if not path.is_file():
+            path = Path(label_file)
+    try:
+        labels = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as err:
+        raise UserError(f"cannot read labels {path}: {err}") from err
+    if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.dtype.kind not in "fiub":
+        kind = f"{labels.dtype} {list(labels.shape)}" if isinstance(labels, np.ndarray) else "an archive"
+        raise UserError(f"{path}: found {kind}, expected numbers of shape [{num_images}, label_size]")
+    if len(labels) != num_images:
+        raise UserError(f"{path}: {len(labels)} labels for {num_images} images; expected as many labels as images")
+    labels = np.ascontiguousarray(labels, np.float32)
+    if not np.isfinite(labels).all():
+        row = int(np.argwhere(~np.isfinite(labels).all(axis=1))[0, 0])
+        raise UserError(f"{path}: label {row} is not finite")
+    return labels
+
+
+def content_hash(records: RecordFile, labels: np.ndarray, num_images: int) -> str:
+    """SHA-256 that identifies images and labels, in hexadecimal.
+
+    Made from the length and checksum that the file holds for each record, so that a data set of any size takes no
+    more than a moment, and the hash is that of the files as they are now.
+
+    Args:
+        records: the level used.
+        labels: float32 [N, label_size].
+        num_images: records used, from the first.
+    """
+    digest = hashlib.sha256(f"{num_images} {labels.shape[1]} ".encode())
+    digest.update(records.fingerprint(num_images))
+    digest.update(np.ascontiguousarray(labels[:num_images], "<f4").tobytes())
+    return digest.hexdigest()

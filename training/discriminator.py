@@ -1,0 +1,95 @@
+"""The discriminator (paper section 4.1, figure 7; spec 2.10)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dnnlib.tflib.ops import downsample_2d
+from dnnlib.tflib.tfutil import tf
+from training.fmaps import Fmaps
+from training.layers import Layout, bias_act, conv2d_layer, dense_layer, minibatch_stddev_layer
+from training.synthesis import check_architecture, check_resolution, low_precision
+
+
+def D_stylegan2(  # noqa: N802  (published builder name)
+    images_in: tf.Tensor,
+    labels_in: tf.Tensor,
+    num_channels: int = 3,
+    resolution: int = 1024,
+    label_size: int = 0,
+    fmap_base: int = 16384,
+    fmap_decay: float = 1.0,
+    fmap_min: int = 1,
+    fmap_max: int = 512,
+    fmap_explicit: Mapping[int, int] | None = None,
+    architecture: str = "resnet",
+    nonlinearity: str = "lrelu",
+    mbstd_group_size: int | None = 4,
+    mbstd_num_features: int = 1,
+    resample_kernel: Sequence[float] = (1, 3, 3, 1),
+    num_fp16_res: int = 0,
+    fp16_dtype: str | None = None,
+    conv_clamp: float | None = None,
+    data_format: str | None = None,
+) -> tf.Tensor:
+    """Scores of images.
+
+    images_in: [N, num_channels, resolution, resolution] float32 in [-1, 1]; labels_in: [N, label_size] float32.
+    Returns logits [N, 1] float32; with labels the output unit of each label is weighted by it. N must be divisible
+    by min(mbstd_group_size, N). Raises `UserError` for an unknown architecture or resolution.
+    """
+    log2_res = check_resolution(resolution, "D_stylegan2")
+    check_architecture(architecture, "D_stylegan2")
+    nf = Fmaps(fmap_base, fmap_decay, fmap_min, fmap_max, fmap_explicit)
+    layout = Layout.choose(data_format)
+    axis = layout.channel_axis
+    images_in.set_shape([None, num_channels, resolution, resolution])
+    labels_in.set_shape([None, label_size])
+    y = layout.from_nchw(tf.cast(images_in, tf.float32))
+
+    def act(x: tf.Tensor, clamp: float | None = conv_clamp) -> tf.Tensor:
+        return bias_act(x, act=nonlinearity, clamp=clamp, axis=axis)
+
+    def fromrgb(x: tf.Tensor | None, image: tf.Tensor, level: int, dtype: tf.DType) -> tf.Tensor:
+        with tf.variable_scope("FromRGB"):
+            t = act(conv2d_layer(tf.cast(image, dtype), nf(level - 1), 1, layout))
+        return t if x is None else x + t
+
+    x = None
+    for level in range(log2_res, 2, -1):
+        dtype = low_precision(fp16_dtype, num_fp16_res, level, log2_res, layout)
+        with tf.variable_scope(f"{2**level}x{2**level}"):
+            x = None if x is None else tf.cast(x, dtype)
+            if architecture == "skip" or level == log2_res:
+                x = fromrgb(x, y, level, dtype)
+            t = x
+            with tf.variable_scope("Conv0"):
+                x = act(conv2d_layer(x, nf(level - 1), 3, layout))
+            with tf.variable_scope("Conv1_down"):
+                x = act(conv2d_layer(x, nf(level - 2), 3, layout, down=True, resample_kernel=resample_kernel))
+            if architecture == "resnet":
+                with tf.variable_scope("Skip"):
+                    t = conv2d_layer(t, nf(level - 2), 1, layout, down=True, resample_kernel=resample_kernel)
+                    x = (x + t) * tf.cast(np.sqrt(0.5), x.dtype)
+            if architecture == "skip":
+                y = downsample_2d(y, k=resample_kernel, data_format=layout.data_format)
+
+    with tf.variable_scope("4x4"):
+        x = tf.cast(x, tf.float32)
+        if architecture == "skip":
+            x = fromrgb(x, y, 2, tf.float32)
+        if mbstd_num_features and (mbstd_group_size is None or mbstd_group_size > 1):
+            x = minibatch_stddev_layer(x, layout, mbstd_group_size, mbstd_num_features)
+        with tf.variable_scope("Conv"):
+            x = act(conv2d_layer(x, nf(1), 3, layout))
+        with tf.variable_scope("Dense0"):
+            # Flattened in the order C, H, W whatever the layout, as the stored weights expect.
+            x = bias_act(dense_layer(layout.to_nchw(x), nf(0)), act=nonlinearity)
+
+    with tf.variable_scope("Output"):
+        x = bias_act(dense_layer(x, max(label_size, 1)))
+        if label_size:
+            x = tf.reduce_sum(x * tf.cast(labels_in, tf.float32), axis=1, keepdims=True)
+    return tf.identity(x, name="scores_out")

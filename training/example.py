@@ -1,0 +1,132 @@
+"""The protocol buffer inside an image record, `tf.train.Example`, written and parsed without TensorFlow.
+
+An image has two features: `shape` (int64 list C, H, W) and `data` (one bytes value, uint8 in C, H, W order). The
+order of features in a record means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A length-delimited protocol buffer field (wire type 2)."""
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def encode_image(image: np.ndarray) -> bytes:
+    """A serialised Example of one image.
+
+    Args:
+        image: uint8 [C, H, W].
+    Raises:
+        ValueError: other dtype or rank.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3:
+        raise ValueError(f"encode_image: expected uint8 [C, H, W], found {image.dtype} {list(image.shape)}")
+    shape = _field(3, _field(1, b"".join(_varint(n) for n in image.shape)))  # Feature.int64_list, packed
+    data = _field(1, _field(1, image.tobytes()))  # Feature.bytes_list
+    features = b"".join(
+        _field(1, _field(1, key) + _field(2, feature)) for key, feature in ((b"shape", shape), (b"data", data))
+    )
+    return _field(1, features)
+
+
+def _read_varint(data: memoryview, pos: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[pos]
+        pos += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, pos
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
+
+
+_FIXED_BYTES = {1: 8, 5: 4}  # wire types of fixed length
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(field number, integer or content) of each field of a protocol buffer message."""
+    pos = 0
+    while pos < len(data):
+        tag, pos = _read_varint(data, pos)
+        wire = tag & 7
+        if wire == 0:
+            value, pos = _read_varint(data, pos)
+            yield tag >> 3, value
+            continue
+        if wire == 2:
+            size, pos = _read_varint(data, pos)
+        elif wire in _FIXED_BYTES:
+            size = _FIXED_BYTES[wire]
+        else:
+            raise ValueError(f"wire type {wire}")
+        if pos + size > len(data):
+            raise ValueError("a field ends behind the end of the record")
+        yield tag >> 3, data[pos : pos + size]
+        pos += size
+
+
+def _int_list(data: memoryview) -> list[int]:
+    values: list[int] = []
+    for number, content in _fields(data):
+        if number == 1 and isinstance(content, int):  # not packed
+            values.append(content)
+        elif number == 1:
+            pos = 0
+            while pos < len(content):
+                value, pos = _read_varint(content, pos)
+                values.append(value)
+    return values
+
+
+def parse_example(payload: bytes) -> dict[str, list[int] | list[memoryview]]:
+    """The int64 and bytes features of a serialised Example, by name; float features are left out.
+
+    Raises:
+        ValueError: not a protocol buffer of this type.
+    """
+    result: dict[str, list[int] | list[memoryview]] = {}
+    try:
+        for _, features in (f for f in _fields(memoryview(payload)) if f[0] == 1):
+            for _, entry in (f for f in _fields(features) if f[0] == 1):
+                parts = dict(_fields(entry))
+                for kind, content in _fields(parts.get(2, memoryview(b""))):
+                    if kind == 1:
+                        result[bytes(parts[1]).decode()] = [value for n, value in _fields(content) if n == 1]
+                    elif kind == 3:
+                        result[bytes(parts[1]).decode()] = _int_list(content)
+    except (IndexError, KeyError, TypeError, ValueError) as err:
+        raise ValueError(f"not a tf.train.Example ({err})") from err
+    return result
+
+
+def decode_image(payload: bytes) -> np.ndarray:
+    """The image of a serialised Example: uint8 [C, H, W], a read-only view of `payload`.
+
+    Raises:
+        ValueError: features missing, or shape and number of bytes do not fit together.
+    """
+    features = parse_example(payload)
+    missing = [key for key in ("shape", "data") if not features.get(key)]
+    if missing:
+        raise ValueError(f"feature {missing[0]!r} is missing, found {sorted(features) or 'none'}")
+    shape, data = features["shape"], features["data"][0]
+    if len(shape) != 3 or not isinstance(data, memoryview) or len(data) != shape[0] * shape[1] * shape[2]:
+        size = len(data) if isinstance(data, memoryview) else "no"
+        raise ValueError(f"shape {shape} does not fit {size} bytes of data")
+    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -1,0 +1,56 @@
+"""How many feature maps a stage has: nf(stage) as data.
+
+Stage s stands for resolution 2^(s+1): nf(1) at 4x4, nf(2) at 8x8, ..., nf(9) at 1024x1024; nf(0) is the width of the
+discriminator's last dense layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dnnlib.util import UserError
+
+
+@dataclass(frozen=True)
+class Fmaps:
+    """Feature maps per stage.
+
+    The published rule is `clip(int(base / 2^(stage * decay)), min, max)`. `explicit` maps resolutions to counts
+    instead: every resolution of the network must then be named, an unknown one is an error. nf(0) takes the count of
+    4x4. Raises `UserError` for counts below 1 and resolutions that are no power of two.
+    """
+
+    base: int = 16384
+    decay: float = 1.0
+    min: int = 1
+    max: int = 512
+    explicit: Mapping[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.base < 1 or self.min < 1 or self.max < self.min:
+            raise UserError(
+                f"feature maps: expected base >= 1 and 1 <= min <= max, found base {self.base}, min {self.min}, max {self.max}"
+            )
+        if self.explicit is not None:
+            table = {int(res): int(count) for res, count in self.explicit.items()}
+            for res, count in table.items():
+                if res < 4 or res & (res - 1):
+                    raise UserError(f"fmap_explicit: resolution {res} is not a power of two from 4 up")
+                if count < 1:
+                    raise UserError(f"fmap_explicit: {count} feature maps at resolution {res}, expected at least 1")
+            object.__setattr__(self, "explicit", table)
+
+    def __call__(self, stage: int) -> int:
+        """Feature maps of a stage (0, 1, 2, ...). Raises `UserError` for a resolution missing from `explicit`."""
+        if self.explicit is None:
+            return int(min(max(int(self.base / 2.0 ** (stage * self.decay)), self.min), self.max))
+        resolution = 2 ** (max(stage, 1) + 1)
+        if resolution not in self.explicit:
+            known = ", ".join(str(res) for res in sorted(self.explicit))
+            raise UserError(f"fmap_explicit has no entry for resolution {resolution}; it knows {known}")
+        return self.explicit[resolution]
+
+    def at(self, resolution: int) -> int:
+        """Feature maps of the block at `resolution` (a power of two from 4 up)."""
+        return self(resolution.bit_length() - 2)

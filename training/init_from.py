@@ -1,0 +1,124 @@
+"""Transfer learning: start a new run from the networks of a pickle (`--init-from`).
+
+The architecture is the pickle's; the configuration's architecture fields are overwritten by it, each change told. How
+to train (mixing, precision, minibatch stddev, losses, rates) stays the configuration's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dnnlib.tflib import pickles, tfutil
+from dnnlib.tflib.network import Network
+from dnnlib.util import UserError
+from training.config import TrainConfig
+
+# Options that say how to train or run a network, not what it is.
+_TRAINING_OPTIONS = {
+    "style_mixing_prob",
+    "dlatent_avg_beta",
+    "fused_modconv",
+    "num_fp16_res",
+    "conv_clamp",
+    "mbstd_group_size",
+    "resolution",
+    "num_channels",
+    "label_size",
+    "truncation_psi",
+    "truncation_cutoff",
+}
+
+
+@dataclass(frozen=True)
+class SourceNetworks:
+    """States of G, D, Gs read from a pickle: static_kwargs and variables by flat name."""
+
+    path: str
+    kwargs: Mapping[str, Mapping[str, Any]]
+    variables: Mapping[str, Mapping[str, np.ndarray]]
+
+
+def read_source(path: str) -> SourceNetworks:
+    """Read (G, D, Gs) without building anything. Raises `UserError` for files that hold something else."""
+    states = pickles.load_state(path)
+    if not isinstance(states, (tuple, list)) or len(states) != 3:
+        raise UserError(f"{path}: expected a pickle of (G, D, Gs), found {type(states).__name__}; --init-from needs all three")
+    named = dict(zip(("G", "D", "Gs"), states, strict=True))
+    for name, state in named.items():
+        if state["version"] not in (2, 3, 4):
+            raise UserError(f"{path}: {name} has state version {state['version']}; transfer learning reads 2, 3 and 4")
+    return SourceNetworks(
+        path,
+        {name: dict(state["static_kwargs"]) for name, state in named.items()},
+        {name: _flat(state) for name, state in named.items()},
+    )
+
+
+def _flat(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    values = {name: np.asarray(value) for name, value in state["variables"]}
+    for component in state["components"].values():
+        values |= {f"{component['name']}/{n}": v for n, v in _flat(component).items()}
+    return values
+
+
+def check_source(source: SourceNetworks, shape: tuple[int, int, int], label_size: int) -> None:
+    """Raise `UserError` listing every way in which the networks do not fit the data, with the remedy for each.
+
+    shape: (C, H, W) of the data set.
+    """
+    kwargs = source.kwargs["G"]
+    problems = []
+    resolution, channels, labels = kwargs.get("resolution", 1024), kwargs.get("num_channels", 3), kwargs.get("label_size", 0)
+    if resolution != shape[1]:
+        problems.append(
+            f"it draws {resolution}x{resolution}, the data set has {shape[2]}x{shape[1]} "
+            f"(--set data.resolution={resolution} if the set holds that level, else dataset_tool.py --resolution {resolution})"
+        )
+    if channels != shape[0]:
+        problems.append(f"it has {channels} channels, the data set {shape[0]} (dataset_tool.py --channels {channels})")
+    if labels != label_size:
+        problems.append(
+            f"it has {labels} label components, the data set {label_size} "
+            f"(--set data.max_label_size={labels})"
+        )
+    if problems:
+        raise UserError(f"--init-from {source.path}: " + "; ".join(problems))
+
+
+def adopt_architecture(config: TrainConfig, source: SourceNetworks) -> tuple[TrainConfig, list[str]]:
+    """(configuration with the pickle's architecture, one line per changed field)."""
+    notes: list[str] = []
+    sections = {}
+    for name, section in (("G", config.G), ("D", config.D)):
+        kwargs, changes = source.kwargs[name], {}
+        for spec in dataclasses.fields(section):
+            if spec.name in _TRAINING_OPTIONS:
+                continue
+            # What a pickle does not say takes the published default, which is the field's default.
+            value = kwargs.get(spec.name, spec.default)
+            value = tuple(value) if isinstance(value, list) else value
+            if value != getattr(section, spec.name):
+                notes.append(f"{name}.{spec.name}: {getattr(section, spec.name)} -> {value} (from the pickle)")
+                changes[spec.name] = value
+        sections[name] = dataclasses.replace(section, **changes)
+    return dataclasses.replace(config, **sections), notes
+
+
+def copy_into(source: SourceNetworks, networks: Mapping[str, Network]) -> None:
+    """Set all variables of G, D, Gs. Raises `UserError` listing missing names and shapes that differ."""
+    for name, net in networks.items():
+        values = source.variables[name]
+        missing = [n for n in net.vars if n not in values]
+        shapes = [
+            f"{n} {list(values[n].shape)} (network: {v.shape.as_list()})"
+            for n, v in net.vars.items()
+            if n in values and list(values[n].shape) != v.shape.as_list()
+        ]
+        if missing or shapes:
+            raise UserError(f"--init-from {source.path}: {name} lacks {missing[:4]}, differs in shape: {shapes[:4]}")
+        tfutil.set_vars({v: values[n] for n, v in net.vars.items()})

@@ -1,0 +1,229 @@
+"""Layers of the networks: equalised learning rate, dense, convolution, modulated convolution, minibatch stddev.
+
+Activations are 4-D in one layout throughout a network (`Layout`): NCHW where cuDNN wants it, NHWC where oneDNN does.
+Variables always have the published names and shapes (weights HWIO, dense weights [in, out]).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dnnlib.tflib import tfutil
+from dnnlib.tflib.ops import (
+    conv_2d,
+    conv_downsample_2d,
+    fused_bias_act,
+    modulate_weights,
+    upsample_conv_2d,
+)
+from dnnlib.tflib.tfutil import tf
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Memory layout of activations inside a network."""
+
+    data_format: str = "NCHW"
+
+    @staticmethod
+    def choose(data_format: str | None) -> Layout:
+        """`None` takes what suits the device; anything but NCHW and NHWC is a `ValueError`."""
+        data_format = tfutil.data_format() if data_format is None else data_format
+        if data_format not in ("NCHW", "NHWC"):
+            raise ValueError(f"data_format: expected 'NCHW' or 'NHWC', found {data_format!r}")
+        return Layout(data_format)
+
+    @property
+    def channel_axis(self) -> int:
+        """Axis of the feature maps."""
+        return 1 if self.data_format == "NCHW" else 3
+
+    def from_nchw(self, x: tf.Tensor) -> tf.Tensor:
+        """[N, C, H, W] to this layout."""
+        return x if self.data_format == "NCHW" else tf.transpose(x, [0, 2, 3, 1])
+
+    def to_nchw(self, x: tf.Tensor) -> tf.Tensor:
+        """This layout to [N, C, H, W]."""
+        return x if self.data_format == "NCHW" else tf.transpose(x, [0, 3, 1, 2])
+
+    def channels(self, x: tf.Tensor) -> int:
+        """Static number of feature maps of an activation."""
+        return int(x.shape[self.channel_axis])
+
+    def per_channel(self, v: tf.Tensor) -> tf.Tensor:
+        """[N, C] so that it broadcasts over an activation."""
+        return v[:, :, None, None] if self.data_format == "NCHW" else v[:, None, None, :]
+
+    def noise(self, v: tf.Tensor) -> tf.Tensor:
+        """[N, 1, H, W] noise in this layout; with one channel no data moves."""
+        if self.data_format == "NCHW":
+            return v
+        shape = tf.shape(v)
+        return tf.reshape(v, [shape[0], *[int(d) for d in v.shape[2:]], 1])
+
+
+def get_weight(
+    shape: Sequence[int], gain: float = 1.0, lrmul: float = 1.0, name: str = "weight", dtype: tf.DType = tf.float32
+) -> tf.Tensor:
+    """Weight with equalised learning rate (paper appendix B): stored N(0, 1/lrmul^2), scaled at run time.
+
+    Returns stored * lrmul * gain / sqrt(fan_in), fan_in being the product of all dimensions but the last.
+    """
+    init_std = 1.0 / lrmul
+    runtime = gain / np.sqrt(np.prod(shape[:-1])) * lrmul
+    init = tf.initializers.random_normal(0, init_std)
+    w = tf.get_variable(name, shape=list(shape), initializer=init, use_resource=True) * np.float32(runtime)
+    return tf.cast(w, dtype)
+
+
+def get_bias(fmaps: int, lrmul: float = 1.0, name: str = "bias", dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Bias [fmaps], stored from 0, scaled by `lrmul` at run time."""
+    b = tf.get_variable(name, shape=[fmaps], initializer=tf.initializers.zeros(), use_resource=True)
+    return tf.cast(b * np.float32(lrmul) if lrmul != 1 else b, dtype)
+
+
+def dense_layer(x: tf.Tensor, fmaps: int, lrmul: float = 1.0, name: str = "weight") -> tf.Tensor:
+    """Fully connected layer without bias: [N, ...] flattened to [N, in] -> [N, fmaps]."""
+    if x.shape.rank > 2:
+        x = tf.reshape(x, [-1, int(np.prod([int(d) for d in x.shape[1:]]))])
+    w = get_weight([int(x.shape[1]), fmaps], lrmul=lrmul, name=name, dtype=x.dtype)
+    return tf.matmul(x, w)
+
+
+def bias_act(
+    x: tf.Tensor,
+    act: str = "linear",
+    lrmul: float = 1.0,
+    clamp: float | None = None,
+    axis: int = 1,
+    name: str = "bias",
+) -> tf.Tensor:
+    """Add a learned bias along `axis`, apply the activation with its standard gain, clamp."""
+    b = get_bias(int(x.shape[axis]), lrmul, name, x.dtype)
+    return fused_bias_act(x, b, act=act, clamp=clamp, axis=axis)
+
+
+def normalize_2nd_moment(x: tf.Tensor, axis: int = 1, eps: float = 1e-8) -> tf.Tensor:
+    """x / sqrt(mean(x^2) + eps) over `axis`."""
+    return x * tf.math.rsqrt(tf.reduce_mean(tf.square(x), axis=axis, keepdims=True) + eps)
+
+
+def _conv(x: tf.Tensor, w: tf.Tensor, up: bool, down: bool, kernel_1d: Sequence[float] | None, df: str) -> tf.Tensor:
+    if up:
+        return upsample_conv_2d(x, w, k=kernel_1d, data_format=df)
+    if down:
+        return conv_downsample_2d(x, w, k=kernel_1d, data_format=df)
+    return conv_2d(x, w, data_format=df)
+
+
+def conv2d_layer(
+    x: tf.Tensor,
+    fmaps: int,
+    kernel: int,
+    layout: Layout,
+    up: bool = False,
+    down: bool = False,
+    resample_kernel: Sequence[float] | None = None,
+) -> tf.Tensor:
+    """Convolution without bias, optionally with filtered 2x up- or downsampling (spec: padding happens once)."""
+    w = get_weight([kernel, kernel, layout.channels(x), fmaps], dtype=x.dtype)
+    return _conv(x, w, up, down, resample_kernel, layout.data_format)
+
+
+def modulated_conv2d_layer(
+    x: tf.Tensor,
+    style: tf.Tensor,
+    fmaps: int,
+    kernel: int,
+    layout: Layout,
+    up: bool = False,
+    demodulate: bool = True,
+    resample_kernel: Sequence[float] | None = None,
+    fused_modconv: bool = False,
+) -> tf.Tensor:
+    """Convolution whose weights are modulated by a style and demodulated (paper section 2.2, equations 1 and 3).
+
+    x: activation in `layout`; style: w of this layer [N, dlatent_size], mapped by an affine layer whose bias counts
+    from 1. `fused_modconv` convolves every sample with its own weights as one grouped convolution; otherwise the
+    same numbers come from scaling inputs and outputs around one shared convolution (linear in both).
+    """
+    fan_in_maps = layout.channels(x)
+    w = get_weight([kernel, kernel, fan_in_maps, fmaps])
+    s = dense_layer(style, fan_in_maps, name="mod_weight")
+    s = s + (get_bias(fan_in_maps, name="mod_bias") + 1)  # [N, in]
+
+    if fused_modconv:
+        return _grouped(x, w, s, demodulate, up, resample_kernel, layout)
+
+    d = None
+    if demodulate:
+        # sum over kh, kw, in of (w * s)^2 is linear in s^2: one small matrix product instead of per-sample weights.
+        energy = tf.matmul(tf.square(s), tf.reduce_sum(tf.square(w), axis=[0, 1]))
+        d = tf.math.rsqrt(energy + 1e-8)  # [N, out]
+        if x.dtype == tf.float16:
+            # Keep products inside float16's range; demodulation cancels both scales (spec 2.8).
+            w_max = tf.reduce_max(tf.abs(w), axis=[0, 1, 2])
+            w_scale = np.float32(1 / np.sqrt(kernel * kernel * fan_in_maps)) / w_max
+            s_scale = 1 / tf.reduce_max(tf.abs(s), axis=1, keepdims=True)
+            w, s, d = w * w_scale, s * s_scale, d / (w_scale * s_scale)
+    x = x * tf.cast(layout.per_channel(s), x.dtype)
+    x = _conv(x, tf.cast(w, x.dtype), up, False, resample_kernel, layout.data_format)
+    if d is not None:
+        x = x * tf.cast(layout.per_channel(d), x.dtype)
+    return x
+
+
+def _grouped(
+    x: tf.Tensor,
+    w: tf.Tensor,
+    s: tf.Tensor,
+    demodulate: bool,
+    up: bool,
+    resample_kernel: Sequence[float] | None,
+    layout: Layout,
+) -> tf.Tensor:
+    """One sample with N groups instead of N samples (paper appendix B, weight demodulation)."""
+    n = tf.shape(x)[0]
+    ww = modulate_weights(w, s, demodulate=demodulate)  # [N, kh, kw, in, out]
+    k, _, fan_in, fan_out = (int(d) for d in w.shape)
+    ww = tf.cast(tf.reshape(tf.transpose(ww, [1, 2, 3, 0, 4]), [k, k, fan_in, n * fan_out]), x.dtype)
+    x = layout.to_nchw(x)
+    height, width = int(x.shape[2]), int(x.shape[3])
+    x = tf.reshape(x, [1, n * fan_in, height, width])
+    if up:
+        y = upsample_conv_2d(x, ww, k=resample_kernel, data_format="NCHW")
+        height, width = height * 2, width * 2
+    else:
+        y = conv_2d(x, ww, data_format="NCHW")
+    y = tf.reshape(y, [n, fan_out, height, width])
+    return layout.from_nchw(y)
+
+
+def minibatch_stddev_layer(x: tf.Tensor, layout: Layout, group_size: int | None = 4, num_new: int = 1) -> tf.Tensor:
+    """Append `num_new` feature maps holding the standard deviation over groups of samples (spec 2.10).
+
+    Groups have min(group_size, N) samples (None: the whole minibatch), N divisible by that; sample n belongs to set
+    n mod (N / group). Statistics are taken in float32.
+    """
+    n = tf.shape(x)[0]
+    group = n if group_size is None else tf.minimum(group_size, n)
+    height, width = int(x.shape[2 if layout.channel_axis == 1 else 1]), int(x.shape[3 if layout.channel_axis == 1 else 2])
+    maps = layout.channels(x)
+    if maps % num_new:
+        raise ValueError(f"minibatch_stddev: {maps} feature maps cannot be split into {num_new} new ones")
+    per_new = maps // num_new
+    if layout.data_format == "NCHW":
+        split, keep = [group, -1, num_new, per_new, height, width], [2, 3, 4]
+    else:
+        split, keep = [group, -1, height, width, num_new, per_new], [1, 2, 4]
+    y = tf.cast(tf.reshape(x, split), tf.float32)
+    y = y - tf.reduce_mean(y, axis=0, keepdims=True)
+    y = tf.sqrt(tf.reduce_mean(tf.square(y), axis=0) + 1e-8)  # [M, ...]
+    y = tf.cast(tf.reduce_mean(y, axis=keep), x.dtype)  # [M, num_new]
+    y = tf.tile(y, [group, 1])  # [N, num_new]
+    y = layout.per_channel(y)
+    reps = [1, 1, height, width] if layout.data_format == "NCHW" else [1, height, width, 1]
+    return tf.concat([x, tf.tile(y, reps)], axis=layout.channel_axis)

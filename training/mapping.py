@@ -1,0 +1,46 @@
+"""The mapping network f: z -> w (paper figure 2; spec 2.7)."""
+
+from __future__ import annotations
+
+from dnnlib.tflib.tfutil import tf
+from training.layers import bias_act, dense_layer, normalize_2nd_moment
+
+
+def G_mapping(  # noqa: N802  (published builder name)
+    latents_in: tf.Tensor,
+    labels_in: tf.Tensor,
+    latent_size: int = 512,
+    label_size: int = 0,
+    dlatent_size: int = 512,
+    dlatent_broadcast: int | None = None,
+    mapping_layers: int = 8,
+    mapping_fmaps: int = 512,
+    mapping_lrmul: float = 0.01,
+    mapping_nonlinearity: str = "lrelu",
+    normalize_latents: bool = True,
+) -> tf.Tensor:
+    """Map latents to dlatents.
+
+    latents_in: [N, latent_size] float32, N(0, 1); labels_in: [N, label_size] float32. Labels are multiplied by a
+    learned matrix [label_size, latent_size] and concatenated before the whole vector is normalised. Returns w
+    [N, dlatent_size], or [N, dlatent_broadcast, dlatent_size] with every layer's copy alike.
+    """
+    latents_in.set_shape([None, latent_size])
+    labels_in.set_shape([None, label_size])
+    x = tf.cast(latents_in, tf.float32)
+    if label_size:
+        with tf.variable_scope("LabelConcat"):
+            # Plain N(0, 1) without runtime scaling, unlike every other weight.
+            w = tf.get_variable(
+                "weight", shape=[label_size, latent_size], initializer=tf.initializers.random_normal(), use_resource=True
+            )
+            x = tf.concat([x, tf.matmul(tf.cast(labels_in, tf.float32), w)], axis=1)
+    if normalize_latents:
+        x = normalize_2nd_moment(x)
+    for layer in range(mapping_layers):
+        with tf.variable_scope(f"Dense{layer}"):
+            fmaps = dlatent_size if layer == mapping_layers - 1 else mapping_fmaps
+            x = bias_act(dense_layer(x, fmaps, lrmul=mapping_lrmul), act=mapping_nonlinearity, lrmul=mapping_lrmul)
+    if dlatent_broadcast is not None:
+        x = tf.tile(x[:, None], [1, dlatent_broadcast, 1])
+    return tf.identity(x, name="dlatents_out")

@@ -1,0 +1,111 @@
+"""The training state: everything a run needs to continue bit-exactly, in one file.
+
+`training-state-NNNNNNNNN.npz` (N: images shown) holds all variables of G, D and Gs, the optimizers' moments, the
+path-length mean and the run's counters. Randomness and data order are functions of (seed, images shown) and need no
+storage. The file is a plain zip of arrays with checksums: reading it executes nothing and notices damage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dnnlib.tflib import tfutil
+from dnnlib.tflib.tfutil import tf
+from dnnlib.util import UserError, atomic_write
+
+FORMAT = 1
+_PREFIX = "training-state-"
+
+
+@dataclass
+class Progress:
+    """Counters of a run.
+
+    nimg: real images shown to D; step: minibatches; tick: number of the current tick; tick_nimg: nimg at its start;
+    seconds: training time so far; best: metric name -> (value, snapshot file); metric_ticks: tick of the last
+    evaluation.
+    """
+
+    nimg: int = 0
+    step: int = 0
+    tick: int = 0
+    tick_nimg: int = 0
+    seconds: float = 0.0
+    best: dict[str, list[Any]] = field(default_factory=dict)
+    metric_tick: int = -1
+
+
+def save_state(
+    run_dir: Path, progress: Progress, variables: Mapping[str, tf.Variable], config: dict[str, Any], keep: int
+) -> Path:
+    """Write the state atomically, then delete all but the newest `keep`. Returns its path."""
+    names = list(variables)
+    values = dict(zip(names, tfutil.run([variables[n] for n in names]), strict=True))
+    meta = {"format": FORMAT, "progress": dataclasses.asdict(progress), "config": config}
+    path = run_dir / f"{_PREFIX}{progress.nimg:09d}.npz"
+    with atomic_write(path) as f:
+        np.savez(f, meta=np.array(json.dumps(meta)), **{f"var/{n}": v for n, v in values.items()})
+    for old in list_states(run_dir)[:-keep]:
+        old.unlink()
+    return path
+
+
+def list_states(run_dir: Path) -> list[Path]:
+    """State files of a run directory, oldest first."""
+    return sorted(run_dir.glob(f"{_PREFIX}*.npz"))
+
+
+def read_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(meta, variables by name) of one file. Raises `UserError` naming the file if it is damaged or foreign."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            meta = json.loads(str(data["meta"]))
+            values = {n.removeprefix("var/"): data[n] for n in data.files if n.startswith("var/")}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such training state") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        raise UserError(f"{path}: damaged or not a training state ({e}); resume from an older one") from None
+    if meta.get("format") != FORMAT:
+        raise UserError(f"{path}: training state of format {meta.get('format')}, this version reads {FORMAT}")
+    return meta, values
+
+
+def read_newest_state(run_dir: Path) -> tuple[Path, dict[str, Any], dict[str, np.ndarray], list[str]]:
+    """(path, meta, variables, warnings): the newest state that is whole; a warning for every damaged one passed over.
+
+    Raises `UserError` if the directory has none.
+    """
+    warnings: list[str] = []
+    for path in reversed(list_states(run_dir)):
+        try:
+            return path, *read_state(path), warnings
+        except UserError as e:
+            warnings.append(f"{e}; falling back to the one before")
+    hint = f" ({'; '.join(warnings)})" if warnings else ""
+    raise UserError(f"{run_dir}: no usable training state{hint}; start again or use --init-from with a snapshot")
+
+
+def restore(variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarray], where: Path) -> None:
+    """Set all variables. Raises `UserError` listing names that are missing, unknown or of another shape."""
+    missing = [n for n in variables if n not in values]
+    unknown = [n for n in values if n not in variables]
+    shapes = [n for n in variables if n in values and tuple(variables[n].shape.as_list()) != values[n].shape]
+    if missing or unknown or shapes:
+        raise UserError(
+            f"{where}: does not fit this configuration: missing {missing[:3]}, unknown {unknown[:3]}, other shape {shapes[:3]}"
+        )
+    tfutil.set_vars({variables[n]: values[n] for n in variables})
+
+
+def progress_from(meta: Mapping[str, Any]) -> Progress:
+    """The counters of a state's meta record."""
+    return Progress(**meta["progress"])

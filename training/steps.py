@@ -1,0 +1,232 @@
+"""The graph of one training iteration, and how a minibatch runs through it.
+
+Order (spec 4.3): G main, G regularisation every k minibatches, Gs average, D main, D regularisation every k. A
+minibatch is cut into sub-batches of `batch_gpu` images; sub-batch number i of a minibatch draws the same random
+numbers and sees the same reals whichever tower runs it in whichever round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dnnlib.tflib import tfutil
+from dnnlib.tflib.network import Network
+from dnnlib.tflib.optimizer import Optimizer, Phase, SideUpdate, Tower
+from dnnlib.tflib.rng import StatelessRandom
+from dnnlib.tflib.tfutil import tf
+from training.config import TrainConfig
+from training.loss import LossBuilder, LossTerms, process_reals
+
+# Sub-batches of one minibatch get consecutive seeds in the space above its image counter.
+_MAX_SUB_BATCHES = 1 << 20
+
+
+@dataclass(frozen=True)
+class _TowerInputs:
+    """Placeholders of one tower: uint8 reals, their labels, random labels for the fakes of G."""
+
+    reals: tf.Tensor
+    labels: tf.Tensor
+    g_labels: tf.Tensor
+
+
+@dataclass(frozen=True)
+class MinibatchSettings:
+    """What may change between minibatches: learning rates (already corrected for lazy regularisation), weights."""
+
+    G_lrate: float
+    D_lrate: float
+    r1_gamma: float
+    ema_beta: float
+    rounds: int
+
+
+class TrainingGraph:
+    """Networks, losses, optimizers and their operations.
+
+    G, D, Gs: networks; config: the run; batch_gpu: images per tower and round; rounds: rounds per minibatch (more
+    than one needs accumulators). G_betas, D_betas: (beta1, beta2) after the lazy correction.
+    Attributes: phases (name -> Phase), variables (name -> variable: the training state besides the networks).
+    """
+
+    def __init__(
+        self,
+        G: Network,
+        D: Network,
+        Gs: Network,
+        config: TrainConfig,
+        batch_gpu: int,
+        accumulates: bool,
+        G_betas: tuple[float, float],
+        D_betas: tuple[float, float],
+    ) -> None:
+        self.G, self.D, self.Gs, self.config, self.batch_gpu = G, D, Gs, config, batch_gpu
+        self.num_towers = config.num_gpus
+        self._label_size = G.input_shapes[1][1]
+        with tf.name_scope("TrainInputs"):
+            self._seed = tf.placeholder(tf.int64, [2], name="seed")
+            self._g_lrate = tf.placeholder(tf.float32, [], name="G_lrate")
+            self._d_lrate = tf.placeholder(tf.float32, [], name="D_lrate")
+            self._r1_gamma = tf.placeholder(tf.float32, [], name="r1_gamma")
+            self._ema_beta = tf.placeholder(tf.float32, [], name="ema_beta")
+            self._inputs = [self._tower_inputs() for _ in range(self.num_towers)]
+        self.pl_mean = tf.get_variable(
+            "pl_mean", [], initializer=tf.initializers.zeros(), trainable=False, use_resource=True
+        )
+        self.G_opt = Optimizer("TrainG", G.trainables, self._g_lrate, *G_betas, config.opt.epsilon)
+        self.D_opt = Optimizer("TrainD", D.trainables, self._d_lrate, *D_betas, config.opt.epsilon)
+        self._accumulates = accumulates
+        self.phases = self._build_phases()
+        with tf.device(tfutil.tower_device(0)):
+            self._ema = Gs.setup_as_moving_average_of(G, beta=self._ema_beta)
+        self.variables = {
+            "pl_mean": self.pl_mean,
+            **{f"TrainG/{n}": v for n, v in self.G_opt.state.items()},
+            **{f"TrainD/{n}": v for n, v in self.D_opt.state.items()},
+        }
+        tfutil.run([v.initializer for v in [self.pl_mean, *self.G_opt.variables(), *self.D_opt.variables()]])
+
+    def _tower_inputs(self) -> _TowerInputs:
+        n, shape = self.batch_gpu, self.G.output_shape[1:]
+        if not self._label_size:
+            none = tf.zeros([n, 0])
+            return _TowerInputs(tf.placeholder(tf.uint8, [n, *shape], name="reals"), none, none)
+        return _TowerInputs(
+            tf.placeholder(tf.uint8, [n, *shape], name="reals"),
+            tf.placeholder(tf.float32, [n, self._label_size], name="labels"),
+            tf.placeholder(tf.float32, [n, self._label_size], name="G_labels"),
+        )
+
+    def _build_phases(self) -> dict[str, Phase]:
+        loss, opt_g, opt_d = self.config.loss, self.G_opt, self.D_opt
+        losses = LossBuilder(
+            self.G, self.D, self.pl_mean, loss.pl_weight, loss.pl_decay, loss.pl_minibatch_shrink, self._r1_gamma
+        )
+        n, pl_n = self.batch_gpu, max(self.batch_gpu // loss.pl_minibatch_shrink, 1)
+        use_pl, use_r1 = bool(loss.pl_weight), bool(loss.r1_gamma or self.config.schedule.gamma_steps)
+        g_lazy, d_lazy = loss.G_reg_interval or 1, loss.D_reg_interval or 1
+
+        def g_main(x: _TowerInputs, rng: StatelessRandom) -> LossTerms:
+            terms = losses.g_main(n, x.g_labels, rng.child("G_main"))
+            return terms if loss.G_reg_interval or not use_pl else _add(terms, g_reg(x, rng))
+
+        def g_reg(x: _TowerInputs, rng: StatelessRandom) -> LossTerms:
+            return _scale(losses.g_reg(pl_n, x.g_labels[:pl_n], rng.child("G_reg")), g_lazy)
+
+        def d_main(x: _TowerInputs, rng: StatelessRandom) -> LossTerms:
+            terms = losses.d_main(process_reals(x.reals), x.labels, rng.child("D_main"))
+            return terms if loss.D_reg_interval or not use_r1 else _add(terms, d_reg(x, rng))
+
+        def d_reg(x: _TowerInputs, rng: StatelessRandom) -> LossTerms:
+            return _scale(losses.d_reg(process_reals(x.reals), x.labels), d_lazy)
+
+        phases = {"G_main": self._phase("G_main", opt_g, g_main)}
+        if use_pl and loss.G_reg_interval:
+            phases["G_reg"] = self._phase("G_reg", opt_g, g_reg)
+        phases["D_main"] = self._phase("D_main", opt_d, d_main)
+        if use_r1 and loss.D_reg_interval:
+            phases["D_reg"] = self._phase("D_reg", opt_d, d_reg)
+        return phases
+
+    def _phase(
+        self, name: str, optimizer: Optimizer, build: Callable[[_TowerInputs, StatelessRandom], LossTerms]
+    ) -> Phase:
+        towers = []
+        for index, inputs in enumerate(self._inputs):
+            device = tfutil.tower_device(index)
+            with tf.name_scope(f"{name}_tower{index}"), tf.device(device):
+                rng = StatelessRandom(self._seed + tf.constant([0, index], tf.int64))
+                terms = build(inputs, rng)
+            towers.append(Tower(device, terms.loss, terms.side, terms.stats))
+        known = {
+            "w_avg": lambda: SideUpdate(self.G.own_vars["dlatent_avg"], self.config.G.dlatent_avg_beta),
+            "pl_mean": lambda: SideUpdate(self.pl_mean, 1 - self.config.loss.pl_decay),
+        }
+        updates = {key: known[key]() for key in towers[0].side}
+        with tf.device(tfutil.tower_device(0)):
+            return optimizer.phase(name, towers, updates, self._accumulates)
+
+    def run_minibatch(
+        self,
+        nimg: int,
+        step: int,
+        settings: MinibatchSettings,
+        reals: np.ndarray,
+        labels: np.ndarray,
+        g_labels: Mapping[str, np.ndarray],
+    ) -> dict[str, float]:
+        """Train on one minibatch; returns scalars for reports.
+
+        nimg: images shown before this minibatch; step: minibatches before it. reals: uint8 [batch, C, H, W], labels
+        [batch, label_size]; g_labels: random labels of that shape for phase `G_main` and `G_reg`.
+        """
+        loss, stats = self.config.loss, {}
+        run = {
+            "G_main": True,
+            "G_reg": "G_reg" in self.phases and step % loss.G_reg_interval == 0,
+            "ema": True,
+            "D_main": True,
+            "D_reg": "D_reg" in self.phases and step % loss.D_reg_interval == 0,
+        }
+        for name, due in run.items():
+            if not due:
+                continue
+            if name == "ema":
+                tfutil.run(self._ema, {self._ema_beta: settings.ema_beta})
+                continue
+            stats |= self._run_phase(name, nimg, settings, reals, labels, g_labels.get(name, labels))
+        return stats
+
+    def _run_phase(
+        self,
+        name: str,
+        nimg: int,
+        settings: MinibatchSettings,
+        reals: np.ndarray,
+        labels: np.ndarray,
+        g_labels: np.ndarray,
+    ) -> dict[str, float]:
+        phase = self.phases[name]
+        base = {self._g_lrate: settings.G_lrate, self._d_lrate: settings.D_lrate, self._r1_gamma: settings.r1_gamma}
+        feeds = self._feeds(nimg, reals, labels, g_labels, settings.rounds)
+        norm_tag = f"Gradients/{name}"
+        if settings.rounds == 1:
+            fetched = tfutil.run([phase.step, phase.stats, phase.step_norm], {**base, **next(feeds)})
+            return {**fetched[1], norm_tag: fetched[2]}
+        total: dict[str, float] = {}
+        for feed in feeds:
+            _, values = tfutil.run([phase.accumulate, phase.stats], {**base, **feed})
+            for key, value in values.items():
+                total[key] = total.get(key, 0.0) + float(value) / settings.rounds
+        _, norm = tfutil.run([phase.apply, phase.apply_norm], base)
+        return {**total, norm_tag: norm}
+
+    def _feeds(
+        self, nimg: int, reals: np.ndarray, labels: np.ndarray, g_labels: np.ndarray, rounds: int
+    ) -> Iterator[dict[Any, Any]]:
+        n = self.batch_gpu
+        for index in range(rounds):
+            first = index * self.num_towers
+            feed: dict[Any, Any] = {
+                self._seed: np.array([self.config.seed, nimg * _MAX_SUB_BATCHES + first], np.int64)
+            }
+            for tower, inputs in enumerate(self._inputs):
+                part = slice((first + tower) * n, (first + tower + 1) * n)
+                feed[inputs.reals] = reals[part]
+                if self._label_size:
+                    feed[inputs.labels] = labels[part]
+                    feed[inputs.g_labels] = g_labels[part]
+            yield feed
+
+
+def _scale(terms: LossTerms, factor: float) -> LossTerms:
+    return LossTerms(terms.loss * factor, terms.side, terms.stats)
+
+
+def _add(a: LossTerms, b: LossTerms) -> LossTerms:
+    """Sum of two losses; the running mean of w is taken from the first."""
+    return LossTerms(a.loss + b.loss, {**b.side, **a.side}, {**a.stats, **b.stats})

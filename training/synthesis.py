@@ -1,0 +1,190 @@
+"""The synthesis network g: w -> image (paper sections 2 and 4, figure 7; spec 2.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dnnlib.tflib.ops import upsample_2d
+from dnnlib.tflib.rng import RandomSource, StatefulRandom
+from dnnlib.tflib.tfutil import tf
+from dnnlib.util import UserError
+from training.fmaps import Fmaps
+from training.layers import Layout, bias_act, conv2d_layer, fused_bias_act, get_bias, modulated_conv2d_layer
+
+ARCHITECTURES = ("orig", "skip", "resnet")
+
+
+def check_architecture(architecture: str, where: str) -> None:
+    """Raise `UserError` unless `architecture` is one of orig, skip, resnet."""
+    if architecture not in ARCHITECTURES:
+        raise UserError(f"{where}: unknown architecture {architecture!r}; known are {', '.join(ARCHITECTURES)}")
+
+
+def check_resolution(resolution: int, where: str) -> int:
+    """log2 of the resolution. Raises `UserError` unless it is a power of two from 8 to 2048."""
+    if resolution < 8 or resolution > 2048 or resolution & (resolution - 1):
+        raise UserError(f"{where}: resolution {resolution} is not a power of two from 8 to 2048")
+    return resolution.bit_length() - 1
+
+
+def low_precision(name: str | None, num_fp16_res: int, level: int, log2_res: int, layout: Layout) -> tf.DType:
+    """Type of the activations of block 2^level: float32 below the `num_fp16_res` highest resolutions.
+
+    `None` takes what the device computes fast: float16 on GPUs (NCHW), bfloat16 on CPUs (NHWC).
+    """
+    types = {"float16": tf.float16, "bfloat16": tf.bfloat16}
+    if name is None:
+        name = "float16" if layout.data_format == "NCHW" else "bfloat16"
+    if name not in types:
+        raise UserError(f"low precision type {name!r} is unknown; known are {', '.join(types)}")
+    return types[name] if level > log2_res - num_fp16_res else tf.float32
+
+
+def num_style_layers(resolution: int) -> int:
+    """Number of w inputs: 2 log2(resolution) - 2, e.g. 18 at 1024."""
+    return 2 * (resolution.bit_length() - 1) - 2
+
+
+class _Block:
+    """What every layer of one synthesis graph shares."""
+
+    def __init__(
+        self,
+        dlatents: tf.Tensor,
+        noise: Sequence[tf.Tensor] | None,
+        layout: Layout,
+        act: str,
+        resample_kernel: Sequence[float],
+        fused_modconv: bool,
+        conv_clamp: float | None,
+        num_channels: int,
+    ) -> None:
+        self.dlatents, self.noise, self.layout, self.act = dlatents, noise, layout, act
+        self.resample_kernel, self.fused, self.clamp = resample_kernel, fused_modconv, conv_clamp
+        self.num_channels = num_channels
+
+    def layer(self, x: tf.Tensor, index: int, fmaps: int, up: bool = False) -> tf.Tensor:
+        """Modulated 3x3 convolution, then noise, bias, activation."""
+        x = modulated_conv2d_layer(
+            x,
+            self.dlatents[:, index],
+            fmaps,
+            3,
+            self.layout,
+            up=up,
+            resample_kernel=self.resample_kernel,
+            fused_modconv=self.fused,
+        )
+        if self.noise is not None:
+            strength = tf.get_variable("noise_strength", [], initializer=tf.initializers.zeros(), use_resource=True)
+            x = x + tf.cast(self.layout.noise(self.noise[index]) * strength, x.dtype)
+        return bias_act(x, act=self.act, clamp=self.clamp, axis=self.layout.channel_axis)
+
+    def torgb(self, x: tf.Tensor, y: tf.Tensor | None, level: int) -> tf.Tensor:
+        """1x1 modulated convolution without demodulation, bias, sum with the image so far (float32)."""
+        with tf.variable_scope("ToRGB"):
+            t = modulated_conv2d_layer(
+                x,
+                self.dlatents[:, level * 2 - 3],
+                self.num_channels,
+                1,
+                self.layout,
+                demodulate=False,
+                fused_modconv=self.fused,
+            )
+            b = get_bias(self.num_channels, dtype=t.dtype)
+            t = fused_bias_act(t, b, act="linear", clamp=self.clamp, axis=self.layout.channel_axis)
+        t = tf.cast(t, tf.float32)
+        return t if y is None else y + t
+
+
+def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
+    dlatents_in: tf.Tensor,
+    dlatent_size: int = 512,
+    num_channels: int = 3,
+    resolution: int = 1024,
+    fmap_base: int = 16384,
+    fmap_decay: float = 1.0,
+    fmap_min: int = 1,
+    fmap_max: int = 512,
+    fmap_explicit: Mapping[int, int] | None = None,
+    randomize_noise: bool = True,
+    use_noise: bool = True,
+    architecture: str = "skip",
+    nonlinearity: str = "lrelu",
+    resample_kernel: Sequence[float] = (1, 3, 3, 1),
+    fused_modconv: bool | None = None,
+    num_fp16_res: int = 0,
+    fp16_dtype: str | None = None,
+    conv_clamp: float | None = None,
+    rng: RandomSource | None = None,
+    data_format: str | None = None,
+) -> tf.Tensor:
+    """Images from dlatents.
+
+    dlatents_in: [N, num_layers, dlatent_size] float32, num_layers = 2 log2(resolution) - 2. Returns float32
+    [N, num_channels, resolution, resolution], dynamic range about [-1, 1]. Noise comes from `rng`
+    (`randomize_noise`) or from the buffers `noise0`, `noise1`, ... Raises `UserError` for an unknown architecture or
+    resolution.
+    """
+    log2_res = check_resolution(resolution, "G_synthesis")
+    check_architecture(architecture, "G_synthesis")
+    nf = Fmaps(fmap_base, fmap_decay, fmap_min, fmap_max, fmap_explicit)
+    layout = Layout.choose(data_format)
+    fused = layout.data_format == "NCHW" if fused_modconv is None else fused_modconv
+    num_layers = num_style_layers(resolution)
+    dlatents_in.set_shape([None, num_layers, dlatent_size])
+    dlatents = tf.cast(dlatents_in, tf.float32)
+
+    noise = _noise_inputs(num_layers - 1, tf.shape(dlatents)[0], randomize_noise, rng) if use_noise else None
+    block = _Block(dlatents, noise, layout, nonlinearity, resample_kernel, fused, conv_clamp, num_channels)
+
+    y = None
+    with tf.variable_scope("4x4"):
+        with tf.variable_scope("Const"):
+            x = tf.get_variable(
+                "const", shape=[1, nf(1), 4, 4], initializer=tf.initializers.random_normal(), use_resource=True
+            )
+            x = tf.tile(layout.from_nchw(x), [tf.shape(dlatents)[0], 1, 1, 1])
+        with tf.variable_scope("Conv"):
+            x = block.layer(x, 0, nf(1))
+        if architecture == "skip":
+            y = block.torgb(x, y, 2)
+
+    for level in range(3, log2_res + 1):
+        fmaps = nf(level - 1)
+        with tf.variable_scope(f"{2**level}x{2**level}"):
+            x = tf.cast(x, low_precision(fp16_dtype, num_fp16_res, level, log2_res, layout))
+            t = x
+            with tf.variable_scope("Conv0_up"):
+                x = block.layer(x, level * 2 - 5, fmaps, up=True)
+            with tf.variable_scope("Conv1"):
+                x = block.layer(x, level * 2 - 4, fmaps)
+            if architecture == "resnet":
+                with tf.variable_scope("Skip"):
+                    t = conv2d_layer(t, fmaps, 1, layout, up=True, resample_kernel=resample_kernel)
+                    x = (x + t) * tf.cast(np.sqrt(0.5), x.dtype)
+            if architecture == "skip":
+                y = upsample_2d(y, k=resample_kernel, data_format=layout.data_format)
+            if architecture == "skip" or level == log2_res:
+                y = block.torgb(x, y, level)
+    return tf.identity(layout.to_nchw(y), name="images_out")
+
+
+def _noise_inputs(count: int, batch: tf.Tensor, randomize: bool, rng: RandomSource | None) -> list[tf.Tensor]:
+    """Noise per layer [N, 1, s, s] (random) or [1, 1, s, s] (stored buffers, created in either case)."""
+    rng = rng or StatefulRandom()
+    inputs = []
+    for index in range(count):
+        size = 2 ** ((index + 5) // 2)
+        stored = tf.get_variable(
+            f"noise{index}",
+            shape=[1, 1, size, size],
+            initializer=tf.initializers.random_normal(),
+            trainable=False,
+            use_resource=True,
+        )
+        inputs.append(rng.normal(f"noise{index}", [batch, 1, size, size]) if randomize else stored)
+    return inputs
