@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import sys
+import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -84,6 +85,36 @@ def list_nearest(name: str, names: Iterable[str]) -> str:
     shown = known if len(known) <= _MAX_LISTED else difflib.get_close_matches(str(name), known, n=10, cutoff=0)
     rest = f", ... ({len(known)} in all)" if len(shown) < len(known) else ""
     return f"{question}known: {', '.join(shown)}{rest}"
+
+
+_INFO_LINE = re.compile(rb"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+
+
+@contextlib.contextmanager
+def hide_native_info() -> Iterator[None]:
+    """Context manager: drops the informative lines that native libraries write to file descriptor 2 meanwhile.
+
+    TensorFlow prints some while it is loaded, whatever TF_CPP_MIN_LOG_LEVEL says. Warnings and errors are passed on
+    at the end of the block, and so is everything if it raises.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    keep_all = True
+    try:
+        with tempfile.TemporaryFile() as held:
+            os.dup2(held.fileno(), 2)
+            try:
+                yield
+                keep_all = False
+            finally:
+                sys.stderr.flush()
+                os.dup2(saved, 2)
+                held.seek(0)
+                for line in held:
+                    if keep_all or not _INFO_LINE.match(line):
+                        os.write(2, line)
+    finally:
+        os.close(saved)
 
 
 # ---------------------------------------------------------------- files

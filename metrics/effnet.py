@@ -20,6 +20,7 @@ import numpy as np
 
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, file_sha256
+from metrics.feature_names import EFFNET
 from metrics.images import resize_triangle
 from metrics.torch_reader import read_state_dict
 
@@ -94,7 +95,7 @@ class EffnetLite0:
     Raises `UserError` if the weights are missing, damaged or other than the published ones.
     """
 
-    name = "effnet_lite0"
+    name = EFFNET
     num_features = _HEAD
 
     def __init__(self, weights_path: os.PathLike | str | None = None) -> None:

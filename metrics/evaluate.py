@@ -227,7 +227,32 @@ def _default_minibatch(height: int, width: int) -> int:
     return 32 if side <= 128 else 16 if side <= 256 else 8
 
 
-def evaluate(metric: str | MetricSpec, Gs: Generator, dataset: Dataset, **options: Any) -> MetricResult:  # noqa: N803
-    """Measures once: `Evaluator([metric], Gs, dataset, **options).run(...)`. Its options are those of `Evaluator`."""
-    spec = find_metric(metric) if isinstance(metric, str) else metric
-    return Evaluator([spec], Gs, dataset, **options).run(spec.name)
+def evaluate(
+    metric: str | MetricSpec,
+    Gs: Generator,  # noqa: N803
+    dataset: Dataset,
+    *,
+    num_gpus: int = 1,
+    minibatch_gpu: int | None = None,
+    inception: str | None = None,
+    inception_sha256: str | None = None,
+    seed: int = 0,
+    mirror: bool = False,
+    cache_dir: os.PathLike | str | None = None,
+    progress: bool = True,
+) -> MetricResult:
+    """Measures once. Arguments and errors are those of `Evaluator` and its `run`; every call adds to the graph."""
+    evaluator = Evaluator(
+        [metric],
+        Gs,
+        dataset,
+        num_gpus=num_gpus,
+        minibatch_gpu=minibatch_gpu,
+        inception=inception,
+        inception_sha256=inception_sha256,
+        seed=seed,
+        mirror=mirror,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
+    return evaluator.run(metric if isinstance(metric, str) else metric.name)

@@ -7,9 +7,10 @@ from typing import Protocol
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, list_nearest
 from metrics.effnet import EffnetLite0
+from metrics.feature_names import EFFNET, INCEPTION
 from metrics.inception import Inception
 
-NAMES = (EffnetLite0.name, Inception.name)
+NAMES = (EFFNET, INCEPTION)
 
 
 class FeatureNetwork(Protocol):
@@ -37,8 +38,8 @@ def load_feature_network(
     inception: path or URL of the Inception graph (None: the place where it was published); inception_sha256: refuse a
     file with another checksum. Raises `UserError` if the name is unknown or the weights cannot be had.
     """
-    if name == EffnetLite0.name:
+    if name == EFFNET:
         return EffnetLite0()
-    if name == Inception.name:
+    if name == INCEPTION:
         return Inception(inception, inception_sha256)
     raise UserError(f"unknown feature network {name!r}: {list_nearest(name, NAMES)}")

@@ -41,9 +41,10 @@ def prepare_graph(graph: tf.GraphDef, input_name: str, output_name: str) -> tf.G
     for name in (input_name, output_name):
         if name not in nodes:
             raise UserError(f"the graph has no node {name!r}")
-    needed, todo = {input_name}, [output_name]
+    needed, todo, uses_input = {input_name}, [output_name], False
     while todo:
         name = todo.pop()
+        uses_input |= name == input_name
         if name in needed:
             continue
         if name not in nodes:
@@ -53,6 +54,8 @@ def prepare_graph(graph: tf.GraphDef, input_name: str, output_name: str) -> tf.G
             raise UserError(f"the node {name!r} is a {node.op}, which a feature network does not need; refused")
         needed.add(name)
         todo += [_node_of(reference) for reference in node.input if not reference.startswith("^")]
+    if not uses_input:
+        raise UserError(f"its node {output_name!r} does not depend on {input_name!r}")
 
     result = tf.GraphDef()
     result.versions.producer = tf.version.GRAPH_DEF_VERSION

@@ -14,6 +14,7 @@ import tarfile
 
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, open_url
+from metrics.feature_names import INCEPTION
 from metrics.graph_file import parse_graph, prepare_graph
 
 DEFAULT_URL = "http://download.tensorflow.org/models/image/imagenet/inception-2015-12-05.tgz"
@@ -31,11 +32,12 @@ class Inception:
     Raises `UserError` if the file cannot be had, or is not that graph.
     """
 
-    name = "inception-2015-12-05"
+    name = INCEPTION
     num_features = 2048
 
     def __init__(self, source: os.PathLike | str | None = None, sha256: str | None = None) -> None:
         place = DEFAULT_URL if source is None else os.fspath(source)
+        self._place = place
         data = _read(place, sha256)
         #: Of the graph file itself, so that it is the same whether it came alone or in an archive.
         self.weights_sha256 = hashlib.sha256(data).hexdigest()
@@ -54,11 +56,15 @@ class Inception:
         Adds constants (about 90 MB) and no variables to the graph.
         """
         pixels = tf.transpose(images, [0, 2, 3, 1])
-        (pooled,) = tf.graph_util.import_graph_def(
-            self._graph_def, input_map={f"{_INPUT}:0": pixels}, return_elements=[f"{_OUTPUT}:0"], name="Inception"
-        )
+        try:
+            (pooled,) = tf.import_graph_def(
+                self._graph_def, input_map={f"{_INPUT}:0": pixels}, return_elements=[f"{_OUTPUT}:0"], name="Inception"
+            )
+        except (ValueError, TypeError) as err:
+            reason = " ".join(str(err).split())[:300]
+            raise UserError(f"{self._place}: cannot be used as a graph: {reason}") from err
         if pooled.shape.ndims != 4 or pooled.shape[3] != self.num_features:
-            raise UserError(f"the Inception graph gives {pooled.shape} at {_OUTPUT}, expected [N, 1, 1, 2048]")
+            raise UserError(f"{self._place}: the graph gives {pooled.shape} at {_OUTPUT}, expected [N, 1, 1, 2048]")
         return tf.reshape(pooled, [-1, self.num_features])
 
 

@@ -18,8 +18,10 @@ class Generator(Protocol):
     input_shapes: Sequence[Sequence[int | None]]
     output_shape: Sequence[int | None]
 
-    def get_output_for(self, *inputs: Any, **options: Any) -> Any:
-        """Images [N, C, H, W] in [-1, 1] from latents [N, L] and labels [N, K]."""
+    def get_output_for(
+        self, latents: Any, labels: Any, /, *, is_validation: bool, randomize_noise: bool, rng: Any
+    ) -> Any:
+        """Images [N, C, H, W] in [-1, 1] from latents [N, L] and labels [N, K]; `rng` is a `RandomSource`."""
 
 
 class Dataset(Protocol):

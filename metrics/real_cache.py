@@ -45,7 +45,7 @@ def load_real_statistics(key: RealKey, cache_dir: os.PathLike | str | None = Non
     """The statistics if they are there and whole. A damaged file is reported on stderr and counts as absent."""
     path = cache_path(key, cache_dir)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             if str(file["key"]) != key.text():
                 raise ValueError("it belongs to other data")
             statistics = FeatureStatistics(file["mean"], file["covariance"], int(file["count"]))

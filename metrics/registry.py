@@ -1,4 +1,4 @@
-"""Metrics by name. A new one is a file with its computation and a row in the table here."""
+"""Metrics by name. A new one is a file with its computation and a row in the table here. Needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dnnlib.util import UserError, list_nearest
-from metrics.effnet import EffnetLite0
+from metrics.feature_names import EFFNET, INCEPTION
 from metrics.frechet import compute_frechet
-from metrics.inception import Inception
 from metrics.inputs import MetricInputs
 
 
@@ -38,8 +37,8 @@ class _Family:
 
 
 _FAMILIES = (
-    _Family("fid<N>k", Inception.name, compute_frechet, (50, 5), "Fréchet Inception distance"),
-    _Family("fd<N>k_effnet", EffnetLite0.name, compute_frechet, (50, 5), "Fréchet distance in EfficientNet-lite0"),
+    _Family("fid<N>k", INCEPTION, compute_frechet, (50, 5), "Fréchet Inception distance"),
+    _Family("fd<N>k_effnet", EFFNET, compute_frechet, (50, 5), "Fréchet distance in EfficientNet-lite0"),
 )
 
 

@@ -46,7 +46,7 @@ def read_checkpoint(path: os.PathLike | str) -> Any:
     except UserError as err:
         raise UserError(f"{path}: {err}") from None
     # What pickletools, zipfile, struct and the interpreter raise on damaged input.
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, TypeError, LookupError) as err:
+    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, TypeError, LookupError) as err:
         raise UserError(f"{path}: not a readable PyTorch checkpoint: {err}") from err
 
 
@@ -76,7 +76,7 @@ def _read_zip(buffer: io.BytesIO) -> tuple[Any, dict[str, memoryview]]:
         for info in entries.values():
             # PyTorch stores without compression; a compressed entry could unpack to any size.
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-                raise UserError(f"its entry {info.filename} is compressed; PyTorch stores entries as they are")
+                raise UserError(f"its entry {info.filename!r} is compressed; PyTorch stores entries as they are")
         if sum(info.file_size for info in entries.values()) > len(buffer.getbuffer()):
             raise UserError("its entries are together longer than the file: they overlap")
         (root,) = roots

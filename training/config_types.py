@@ -143,6 +143,7 @@ def non_default_fields(section: Any) -> dict[str, Any]:
 
 
 def is_power_of_two(value: int) -> bool:
+    """1, 2, 4, 8, ..."""
     return value >= 1 and value & (value - 1) == 0
 
 

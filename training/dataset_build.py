@@ -6,6 +6,8 @@ import itertools
 import multiprocessing
 import os
 import shutil
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -105,7 +107,7 @@ def ordered_map(work: Callable[[T], R], items: Sequence[T], workers: int | None 
             yield from _attempt(work, chunk)
         return
     # 'spawn': a forked child would inherit the threads of whatever library has been loaded.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
         pending = deque(pool.submit(_attempt, work, chunk) for chunk in itertools.islice(chunks, 3 * workers))
         while pending:
@@ -115,6 +117,19 @@ def ordered_map(work: Callable[[T], R], items: Sequence[T], workers: int | None 
         raise UserError("a worker process died, perhaps for want of memory; try again with --workers 1") from err
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Ctrl-C is for the parent, which then stops its workers; a worker does not outlive a parent that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, name="leave with parent", daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def available_cores() -> int:

@@ -43,6 +43,7 @@ class DatasetInfo:
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
+        """The text of the file."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -42,8 +42,13 @@ def list_image_files(folder: os.PathLike | str) -> tuple[list[Item], list[tuple[
         raise UserError(f"{root} is {'a file' if root.exists() else 'not there'}, expected a folder of images")
     known = Image.registered_extensions()
     items, others = [], []
+    seen: set[str] = set()
     for where, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        if os.path.realpath(where) in seen:  # a link to a folder further up would lead round in circles
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(where))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         for file in files:
             path = Path(where, file)
             name = path.relative_to(root).as_posix()

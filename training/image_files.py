@@ -46,6 +46,7 @@ class ImageHeader:
 
     @property
     def size(self) -> str:
+        """Width x height, in pixels, for messages."""
         return f"{self.width}x{self.height}"
 
 

@@ -143,12 +143,14 @@ def modulated_conv2d_layer(
     demodulate: bool = True,
     resample_kernel: Sequence[float] | None = None,
     fused_modconv: bool = False,
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Convolution whose weights are modulated by a style and demodulated (paper section 2.2, equations 1 and 3).
 
     x: activation in `layout`; style: w of this layer [N, dlatent_size], mapped by an affine layer whose bias counts
     from 1. `fused_modconv` convolves every sample with its own weights as one grouped convolution; otherwise the
-    same numbers come from scaling inputs and outputs around one shared convolution (linear in both).
+    same numbers come from scaling inputs and outputs around one shared convolution (linear in both). Returns the
+    result and the factors [N, fmaps] float32 that it is still to be multiplied by (None: it is complete), so that
+    demodulation, noise, bias and activation can share one pass over memory.
     """
     fan_in_maps = layout.channels(x)
     w = get_weight([kernel, kernel, fan_in_maps, fmaps])
@@ -156,7 +158,7 @@ def modulated_conv2d_layer(
     s = s + (get_bias(fan_in_maps, name="mod_bias") + 1)  # [N, in]
 
     if fused_modconv:
-        return _grouped(x, w, s, demodulate, up, resample_kernel, layout)
+        return _grouped(x, w, s, demodulate, up, resample_kernel, layout), None
 
     d = None
     if demodulate:
@@ -170,10 +172,7 @@ def modulated_conv2d_layer(
             s_scale = 1 / tf.reduce_max(tf.abs(s), axis=1, keepdims=True)
             w, s, d = w * w_scale, s * s_scale, d / (w_scale * s_scale)
     x = x * tf.cast(layout.per_channel(s), x.dtype)
-    x = _conv(x, tf.cast(w, x.dtype), up, False, resample_kernel, layout.data_format)
-    if d is not None:
-        x = x * tf.cast(layout.per_channel(d), x.dtype)
-    return x
+    return _conv(x, tf.cast(w, x.dtype), up, False, resample_kernel, layout.data_format), d
 
 
 def _grouped(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from training.dataset import TFRecordDataset
 
 Batch = tuple[np.ndarray, np.ndarray]
+MAX_DEPTH = 64  # minibatches; of tiny images, more would fit into the memory but help nobody
 
 
 class Prefetcher:
@@ -56,7 +57,8 @@ class Prefetcher:
         """Minibatches read ahead."""
         channels, height, width = self._dataset.shape
         image_bytes = channels * (height >> self._lod) * (width >> self._lod)
-        return max(1, self._bytes_limit // (self._batch * (image_bytes + 4 * self._dataset.label_size)))
+        batch_bytes = self._batch * (image_bytes + 4 * self._dataset.label_size)
+        return min(max(1, self._bytes_limit // batch_bytes), MAX_DEPTH)
 
     def _fill(self) -> None:
         while len(self._pending) < self.depth:

@@ -47,7 +47,7 @@ class SnapshotWriter:
 
     def _save(self, images: np.ndarray, name: str, drange: tuple[float, float]) -> Path:
         path = self._dir / f"{name}.{self._config.image_format}"
-        save_image_grid(images, path, grid_size=self._size, drange=drange)
+        save_image_grid(images, path, self._size, drange=drange)
         return path
 
     def write_networks(self, networks: tuple[Network, Network, Network], nimg: int) -> Path:

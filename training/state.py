@@ -67,7 +67,8 @@ def list_states(run_dir: Path) -> list[Path]:
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(meta, variables by name) of one file. Raises `UserError` naming the file if it is damaged or foreign."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        # Opened here: numpy leaves the file open when it finds it damaged.
+        with open(path, "rb") as f, np.load(f, allow_pickle=False) as data:
             meta = json.loads(str(data["meta"]))
             values = {n.removeprefix("var/"): data[n] for n in data.files if n.startswith("var/")}
     except FileNotFoundError:

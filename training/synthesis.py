@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dnnlib.tflib.ops import upsample_2d
+from dnnlib.tflib.ops import fused_bias_act, modulated_epilogue, upsample_2d
 from dnnlib.tflib.rng import RandomSource, StatefulRandom
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from training.fmaps import Fmaps
-from training.layers import Layout, bias_act, conv2d_layer, fused_bias_act, get_bias, modulated_conv2d_layer
+from training.layers import Layout, conv2d_layer, get_bias, modulated_conv2d_layer
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 
@@ -67,7 +67,7 @@ class _Block:
 
     def layer(self, x: tf.Tensor, index: int, fmaps: int, up: bool = False) -> tf.Tensor:
         """Modulated 3x3 convolution, then noise, bias, activation."""
-        x = modulated_conv2d_layer(
+        x, scale = modulated_conv2d_layer(
             x,
             self.dlatents[:, index],
             fmaps,
@@ -77,15 +77,25 @@ class _Block:
             resample_kernel=self.resample_kernel,
             fused_modconv=self.fused,
         )
+        noise = strength = None
         if self.noise is not None:
             strength = tf.get_variable("noise_strength", [], initializer=tf.initializers.zeros(), use_resource=True)
-            x = x + tf.cast(self.layout.noise(self.noise[index]) * strength, x.dtype)
-        return bias_act(x, act=self.act, clamp=self.clamp, axis=self.layout.channel_axis)
+            noise = tf.cast(self.layout.noise(self.noise[index]), x.dtype)
+        return modulated_epilogue(
+            x,
+            scale,
+            noise,
+            strength,
+            get_bias(fmaps),
+            act=self.act,
+            clamp=self.clamp,
+            data_format=self.layout.data_format,
+        )
 
     def torgb(self, x: tf.Tensor, y: tf.Tensor | None, level: int) -> tf.Tensor:
         """1x1 modulated convolution without demodulation, bias, sum with the image so far (float32)."""
         with tf.variable_scope("ToRGB"):
-            t = modulated_conv2d_layer(
+            t, _ = modulated_conv2d_layer(
                 x,
                 self.dlatents[:, level * 2 - 3],
                 self.num_channels,

@@ -47,10 +47,12 @@ class RecordWriter:
         self._file = open(self.path, "xb", buffering=1 << 20)  # noqa: SIM115 (closed by close)
 
     def write(self, payload: bytes) -> None:
+        """Appends one record that holds `payload`."""
         self._file.write(frame(payload))
         self.num_records += 1
 
     def close(self) -> None:
+        """Brings everything to the disk and closes the file; closing twice does no harm."""
         if not self._file.closed:
             self._file.flush()
             os.fsync(self._file.fileno())

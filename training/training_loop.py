@@ -23,7 +23,8 @@ from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, format_time
 from training import config_io, init_from, schedule
 from training.config import D_kwargs, G_kwargs, TrainConfig
-from training.dataset import Prefetcher, TFRecordDataset
+from training.dataset import TFRecordDataset
+from training.prefetcher import Prefetcher
 from training.reporting import TickReport
 from training.snapshots import SnapshotWriter, snapshot_name
 from training.state import Progress, list_states, progress_from, read_newest_state, read_state, restore, save_state

@@ -31,4 +31,6 @@ def load_state(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any
     try:
         return Converter(check_state).convert(interpret(data), 0)
     except PickleError as err:
-        raise PickleError(f"{where}: {err}") from err
+        # Names from a damaged file may hold anything, line ends and terminal codes included.
+        text = "".join(c if c.isprintable() else "?" for c in str(err))
+        raise PickleError(f"{where}: {text}") from err

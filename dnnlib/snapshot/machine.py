@@ -8,6 +8,7 @@ fixed actions (`names.py`, `_call`); any other name ends the reading. No TensorF
 import io
 import pickletools
 import struct
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -56,14 +57,16 @@ def interpret(data: bytes) -> Any:
     """
     machine = _Machine(ArrayBudget(2 * len(data) + (1 << 20)))
     try:
-        for count, (op, arg, position) in enumerate(pickletools.genops(io.BytesIO(data))):
-            if count >= _MAX_OPS:
-                raise PickleError(f"refused: more than {_MAX_OPS} instructions")
-            if op.name in _BYTES_HEAD:
-                start = position + _BYTES_HEAD[op.name]
-                machine.stack.append(memoryview(data)[start : start + len(arg)])  # no second copy of the weights
-            else:
-                machine.step(op.name, arg)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in damaged text
+            for count, (op, arg, position) in enumerate(pickletools.genops(io.BytesIO(data))):
+                if count >= _MAX_OPS:
+                    raise PickleError(f"refused: more than {_MAX_OPS} instructions")
+                if op.name in _BYTES_HEAD:
+                    start = position + _BYTES_HEAD[op.name]
+                    machine.stack.append(memoryview(data)[start : start + len(arg)])  # no second copy of the weights
+                else:
+                    machine.step(op.name, arg)
     except (ValueError, OverflowError, struct.error, IndexError, KeyError, MemoryError) as err:
         # IndexError: an empty stack, KeyError: an unset memo entry; the others come from decoding an argument.
         reason = " ".join(str(err).split())[:120]

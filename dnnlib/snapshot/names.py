@@ -38,7 +38,7 @@ def look_up(module: str, name: str) -> Global:
     kind = _GLOBALS.get(full)
     if kind is not None:
         return Global(full, kind)
-    shown = "".join(c if c.isprintable() else "?" for c in full[:100])
+    shown = full[:100]
     if module.split(".")[0] in ("torch", "torch_utils"):
         raise PickleError(
             f"this is a PyTorch file (it asks for {shown}); stylegan2-ada-pytorch files are not read here, expected a "

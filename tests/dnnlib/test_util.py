@@ -133,6 +133,23 @@ class TestAtomicWrite:
         assert util.file_sha256(path) == hashlib.sha256(data).hexdigest()
 
 
+class TestHideNativeInfo:
+    LINES = b"I0000 00:00:1.2 port.cc:153] chatter\nW0000 00:00:1.2 x.cc:1] a warning\nplain\n"
+
+    def test_only_information_is_dropped(self, capfd: pytest.CaptureFixture[str]) -> None:
+        with util.hide_native_info():
+            os.write(2, self.LINES)
+        assert capfd.readouterr().err == "W0000 00:00:1.2 x.cc:1] a warning\nplain\n"
+        os.write(2, b"I0000 later\n")
+        assert capfd.readouterr().err == "I0000 later\n"
+
+    def test_everything_is_shown_after_a_failure(self, capfd: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(RuntimeError), util.hide_native_info():
+            os.write(2, self.LINES)
+            raise RuntimeError
+        assert capfd.readouterr().err == self.LINES.decode()
+
+
 def test_cache_dir(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DNNLIB_CACHE_DIR", "/c")
     assert util.make_cache_dir_path("a", "b") == os.path.join("/c", "a", "b")

@@ -1,4 +1,4 @@
-"""EfficientNet-lite0 in PyTorch, written from the names and shapes in the state dict: the reference for `metrics.effnet`.
+"""EfficientNet-lite0 in PyTorch, written from the names and shapes in the state dict: what `metrics.effnet` must match.
 
 Makes tests/metrics/data/effnet_features.npz (run this file where PyTorch is installed), and is compared with the
 TensorFlow form directly where the tests find PyTorch.

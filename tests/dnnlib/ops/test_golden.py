@@ -18,8 +18,7 @@ IMPLS = ("ref", "compiled")
 def cases(data, kind: str) -> list[tuple[dict, dict[str, np.ndarray]]]:
     meta = [m for m in json.loads(str(data["meta_json"])) if m["key"].startswith(kind + "/")]
     assert meta
-    names = data.files
-    return [(m, {n.removeprefix(m["key"]): data[n] for n in names if n.startswith(m["key"])}) for m in meta]
+    return [(m, {n.removeprefix(m["key"]): data[n] for n in data if n.startswith(m["key"])}) for m in meta]
 
 
 @pytest.mark.parametrize("impl", IMPLS)

@@ -1,0 +1,129 @@
+"""Training speed against the speed of the convolutions it is made of: `python benchmarks/bench_training.py`.
+
+Prints images per second, counted model FLOPs per image over all passes (regularisation at its share), and two ratios
+measured in the same run:
+
+* of conv time: time that the same convolutions take on their own, at the same shapes, over the time of a step;
+* of peak: model FLOP/s over the FLOP/s of the fastest of those convolutions.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import click  # noqa: E402
+import numpy as np  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from benchmarks.flops import ConvShape, find_convolutions, matmul_flops, time_convolution  # noqa: E402
+from dnnlib.tflib import tfutil  # noqa: E402
+from dnnlib.tflib.network import Network  # noqa: E402
+from dnnlib.tflib.tfutil import tf  # noqa: E402
+from run_training import PRESETS  # noqa: E402
+from training import schedule  # noqa: E402
+from training.config import D_kwargs, G_kwargs, TrainConfig  # noqa: E402
+from training.config_io import apply_set, with_fields  # noqa: E402
+from training.steps import MinibatchSettings, TrainingGraph  # noqa: E402
+
+RESOLUTION = {"demo32": 32, "bench32": 32, "bench64": 64}
+
+
+class Bench:
+    """A training graph on random images, and what it takes."""
+
+    def __init__(self, config: TrainConfig, resolution: int) -> None:
+        shape = dict(num_channels=3, resolution=resolution, label_size=0)
+        self.config, self.s = config, schedule.schedule(config, 0, resolution)
+        G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
+        D = Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D))
+        g, d = schedule.G_adam(config), schedule.D_adam(config)
+        betas = (g.beta1, g.beta2), (d.beta1, d.beta2)
+        self.graph = TrainingGraph(G, D, G.clone("Gs"), config, self.s.batch_gpu, False, *betas)
+        self.settings = MinibatchSettings(g.lrate, d.lrate, self.s.r1_gamma, self.s.ema_beta, 1)
+        rng = np.random.RandomState(0)
+        self.reals = rng.randint(0, 256, [self.s.batch, 3, resolution, resolution]).astype(np.uint8)
+        self.labels = np.zeros([self.s.batch, 0], np.float32)
+        self.step = 0
+
+    def minibatch(self) -> None:
+        """One training step."""
+        self.graph.run_minibatch(self.step * self.s.batch, self.step, self.settings, self.reals, self.labels, {})
+        self.step += 1
+
+    def share(self, phase: str) -> float:
+        """How often a phase runs per minibatch."""
+        loss = self.config.loss
+        return {"G_reg": 1 / (loss.G_reg_interval or 1), "D_reg": 1 / (loss.D_reg_interval or 1)}.get(phase, 1.0)
+
+    def work(self) -> tuple[Counter[ConvShape], float]:
+        """(convolutions per minibatch, FLOPs per image), averaged over the phases' shares."""
+        convs: Counter[ConvShape] = Counter()
+        flops = 0.0
+        for name, phase in self.graph.phases.items():
+            found = find_convolutions([phase.step])
+            for shape, count in found.items():
+                convs[shape] += count * self.share(name)
+            flops += self.share(name) * (sum(s.flops * n for s, n in found.items()) + matmul_flops([phase.step]))
+        return convs, flops / self.s.batch
+
+
+def measure(bench: Bench, seconds: float) -> float:
+    """Seconds per minibatch, over whole periods of 16 minibatches: the median period."""
+    for _ in range(17):
+        bench.minibatch()
+    periods = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(periods) < 3:
+        start = time.perf_counter()
+        for _ in range(16):
+            bench.minibatch()
+        periods.append((time.perf_counter() - start) / 16)
+    return float(np.median(periods))
+
+
+@click.command()
+@click.option("--preset", type=click.Choice(list(RESOLUTION)), multiple=True, default=("bench32",), show_default=True)
+@click.option("--seconds", default=20.0, show_default=True, help="How long to measure each.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change any field of the configuration.")
+@click.option("--detail", is_flag=True, help="List the convolutions.")
+def main(preset: tuple[str, ...], seconds: float, assignments: tuple[str, ...], detail: bool) -> None:
+    """Measure training of the benchmark presets."""
+    table = Table(title="Training")
+    for column in ("preset", "img/s", "MFLOP/image", "GFLOP/s", "peak GFLOP/s", "of peak", "of conv time"):
+        table.add_column(column, justify="right")
+    for name in preset:
+        config = apply_set(with_fields(TrainConfig(), PRESETS[name].fields()), *assignments)
+        with tf.Graph().as_default(), tfutil.create_session() as session:
+            bench = Bench(config, RESOLUTION[name])
+            convs, flops = bench.work()
+            # Before and after: the machine may not be equally fast all the time.
+            times = {shape: time_convolution(shape, session) for shape in convs}
+            step = measure(bench, seconds)
+            times = {shape: min(t, time_convolution(shape, session)) for shape, t in times.items()}
+        conv_seconds = sum(times[s] * n for s, n in convs.items())
+        peak = max(s.flops / t for s, t in times.items())
+        rate = flops * bench.s.batch / step
+        table.add_row(
+            name,
+            f"{bench.s.batch / step:.1f}",
+            f"{flops / 1e6:.0f}",
+            f"{rate / 1e9:.0f}",
+            f"{peak / 1e9:.0f}",
+            f"{rate / peak:.2f}",
+            f"{conv_seconds / step:.2f}",
+        )
+        if detail:
+            for s, n in sorted(convs.items(), key=lambda item: -times[item[0]] * item[1]):
+                share = times[s] * n / step
+                print(f"{share:6.1%} x{n:<5.3g} {s.flops / times[s] / 1e9:6.0f} GFLOP/s {s.op} {s.image} {s.kernel} /{s.stride}")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

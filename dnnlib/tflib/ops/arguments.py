@@ -1,0 +1,94 @@
+"""Checks shared by the ops: every refusal names the argument, what was found and what was expected, before any
+graph node exists."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dnnlib.tflib.tfutil import tf
+
+FLOAT_DTYPES = (tf.float32, tf.float16, tf.bfloat16, tf.float64)
+DATA_FORMATS = ("NCHW", "NHWC")
+IMPLS = ("compiled", "ref")
+
+Pair = tuple[int, int]
+
+
+def check(condition: bool, argument: str, found: Any, expected: str) -> None:
+    """Raise the `ValueError` that all ops use unless `condition` holds."""
+    if not condition:
+        raise ValueError(f"{argument}: found {found}, expected {expected}")
+
+
+def float_tensor(x: Any, argument: str, rank: int | None = None, like: tf.Tensor | None = None) -> tf.Tensor:
+    """`x` as a tensor of a floating dtype, of this rank and of the dtype of `like` where given."""
+    # Python and numpy numbers take the dtype of their partner; tensors must have it already.
+    convertible = like is not None and not hasattr(x, "graph")
+    x = tf.convert_to_tensor(x, dtype=like.dtype if convertible and like is not None else None)
+    names = ", ".join(d.name for d in FLOAT_DTYPES)
+    check(x.dtype.base_dtype in FLOAT_DTYPES, argument, f"dtype {x.dtype.name}", f"one of {names}")
+    if like is not None:
+        check(x.dtype == like.dtype, argument, f"dtype {x.dtype.name}", f"{like.dtype.name} as the first argument")
+    if rank is not None:
+        check(
+            x.shape.rank == rank, argument, f"rank {x.shape.rank} (shape {x.shape})", f"rank {rank}, statically known"
+        )
+    return x
+
+
+def layout(data_format: str) -> tuple[int, int, int]:
+    """Axes (channels, height, width) of a data format."""
+    check(data_format in DATA_FORMATS, "data_format", repr(data_format), "'NCHW' or 'NHWC'")
+    return (1, 2, 3) if data_format == "NCHW" else (3, 1, 2)
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def positive(value: Any, argument: str) -> int:
+    """A positive integer."""
+    check(_integer(value) and value >= 1, argument, repr(value), "an integer of at least 1")
+    return int(value)
+
+
+def factor_pair(value: Any, argument: str) -> Pair:
+    """A resampling factor: one positive integer or a pair (vertical, horizontal)."""
+    items = tuple(value) if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) else (value,) * 2
+    good = len(items) == 2 and all(_integer(v) and v >= 1 for v in items)
+    check(good, argument, repr(value), "an integer of at least 1 or a pair (y, x) of them")
+    return int(items[0]), int(items[1])
+
+
+def padding(value: Any, argument: str = "pad") -> tuple[int, int, int, int]:
+    """One integer for all sides or (y0, y1, x0, x1); negative numbers crop."""
+    items = tuple(value) if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) else (value,) * 4
+    good = len(items) == 4 and all(_integer(v) for v in items)
+    check(good, argument, repr(value), "an integer or four integers (y0, y1, x0, x1)")
+    y0, y1, x0, x1 = (int(v) for v in items)
+    return y0, y1, x0, x1
+
+
+def finite(value: Any, argument: str, nonzero: bool = False) -> float:
+    """A finite number."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    good = number and math.isfinite(value) and not (nonzero and value == 0)
+    check(good, argument, repr(value), "a finite number" + (" other than 0" if nonzero else ""))
+    return float(value)
+
+
+def filter_taps(k: Any, argument: str = "k") -> np.ndarray:
+    """A filter as a float64 array of one (separable) or two dimensions, static and finite."""
+    check(not hasattr(k, "graph"), argument, "a graph tensor", "a static list or numpy array")
+    try:
+        array = np.asarray(k, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{argument}: found {k!r}, expected numbers") from None
+    check(array.ndim in (1, 2), argument, f"rank {array.ndim} (shape {array.shape})", "1 or 2 dimensions")
+    check(array.size > 0, argument, f"shape {array.shape}", "at least one tap")
+    check(bool(np.isfinite(array).all()), argument, "numbers that are not finite", "finite taps")
+    return array

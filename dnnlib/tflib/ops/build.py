@@ -1,0 +1,183 @@
+"""Build the compiled ops: `python -m dnnlib.tflib.ops.build [--cuda] [--cuda-arch 80 ...]`.
+
+Libraries lie in the cache folder (`$DNNLIB_CACHE_DIR` or ~/.cache/dnnlib) under a name made of the sources, the
+TensorFlow version, the compilers, their flags and the processor, so that nothing is ever out of date or overwritten.
+A file lock that dies with its process lets one of several processes build; the file appears complete or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import filelock
+
+from dnnlib.tflib.ops import toolchain
+from dnnlib.tflib.ops.toolchain import BuildError, Compiler
+from dnnlib.tflib.tfutil import num_gpus, tf
+from dnnlib.util import UserError, make_cache_dir_path
+
+SOURCE_DIR = Path(__file__).parent / "csrc"
+_FORMAT = "1"  # of the cache
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One library: sources in `source_dir`, compiler, what to link, and its place in the cache."""
+
+    name: str
+    source_dir: Path
+    sources: tuple[str, ...]
+    compiler: Compiler
+    flags: tuple[str, ...]
+    link_flags: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that the library depends on."""
+        digest = hashlib.sha256()
+        parts = [
+            _FORMAT,
+            self.name,
+            tf.__version__,
+            self.compiler.path,
+            self.compiler.version,
+            toolchain.cpu_identity(),
+        ]
+        for text in [*parts, *self.compiler.flags, *self.flags, *self.link_flags]:
+            digest.update(text.encode() + b"\0")
+        for path in sorted(self.source_dir.iterdir()):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        return digest.hexdigest()[:20]
+
+    @property
+    def output(self) -> Path:
+        """Where the library will be."""
+        return Path(make_cache_dir_path("ops")) / f"{self.name}-{self.key}.so"
+
+
+def cuda_plan(archs: Sequence[int] = (), source_dir: Path = SOURCE_DIR) -> Plan:
+    """The CUDA kernels with their C launchers: no TensorFlow in it. Raises `BuildError` without nvcc."""
+    nvcc = toolchain.find_nvcc()
+    if nvcc is None:
+        raise BuildError(
+            "no CUDA compiler (nvcc is neither on the PATH nor in $CUDA_HOME)",
+            "nvcc: command not found",
+            "install a CUDA toolkit and set CUDA_HOME, or set SG2_OPS=ref to use the reference ops",
+        )
+    sources = tuple(sorted(p.name for p in source_dir.glob("*.cu")))
+    flags = tuple(toolchain.arch_flags(toolchain.choose_archs(nvcc, archs)))
+    return Plan("ops_cuda", source_dir, sources, nvcc, flags, ("-shared",))
+
+
+def cpu_plan(cuda: Plan | None = None, source_dir: Path = SOURCE_DIR) -> Plan:
+    """The library that TensorFlow loads: CPU kernels, and with `cuda` the glue to those launchers."""
+    cxx = toolchain.find_cxx()
+    sources = tuple(sorted(p.name for p in source_dir.glob("*.cc")))
+    link_flags = ["-shared", *tf.sysconfig.get_link_flags()]
+    if cuda is None:
+        return Plan("ops", source_dir, sources, cxx, (), tuple(link_flags))
+    link_flags += [str(cuda.output), "-Wl,-rpath,$ORIGIN"]
+    return Plan("ops_gpu", source_dir, sources, cxx, ("-DOPS_WITH_CUDA",), tuple(link_flags))
+
+
+def build(plan: Plan, verbose: bool = False) -> Path:
+    """Path of the library, compiled now unless the cache has it. Raises `BuildError`."""
+    output = plan.output
+    if output.exists():
+        return output
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # The operating system releases the lock of a killed process; a left-over file means nothing.
+        with filelock.FileLock(output.with_suffix(".lock")):
+            if not output.exists():
+                _compile(plan, output, verbose)
+    except OSError as error:
+        raise BuildError(
+            f"cannot write to {output.parent}", str(error), "set DNNLIB_CACHE_DIR to a folder that can be written"
+        ) from None
+    return output
+
+
+def _compile(plan: Plan, output: Path, verbose: bool) -> None:
+    start = time.monotonic()
+    print(f"Compiling {plan.name} ({plan.compiler.version}) ...", file=sys.stderr, flush=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.stem}-", dir=output.parent))
+    try:
+        commands, objects = [], []
+        for source in plan.sources:
+            objects.append(str(folder / (source + ".o")))
+            flags = [*plan.compiler.flags, *plan.flags]
+            commands.append([plan.compiler.path, *flags, "-c", str(plan.source_dir / source), "-o", objects[-1]])
+        with ThreadPoolExecutor(max_workers=min(len(commands), os.cpu_count() or 1)) as pool:
+            list(pool.map(lambda command: _execute(plan, command, verbose), commands))
+        library = folder / output.name
+        compile_flags = plan.flags if plan.name == "ops_cuda" else ()
+        _execute(plan, [plan.compiler.path, *compile_flags, *objects, *plan.link_flags, "-o", str(library)], verbose)
+        os.replace(library, output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"Compiled {output} in {time.monotonic() - start:.0f}s", file=sys.stderr, flush=True)
+
+
+def _execute(plan: Plan, command: list[str], verbose: bool) -> None:
+    if verbose:
+        print(" ".join(command), file=sys.stderr, flush=True)
+    result = toolchain.run_command(command)
+    if result.returncode != 0:
+        step = next((Path(part).name for part in command if part.endswith((".cc", ".cu"))), "linking")
+        raise BuildError(
+            f"{Path(plan.compiler.path).name} on {step} (exit code {result.returncode}, {plan.compiler.version})",
+            toolchain.first_error(result.stderr + result.stdout),
+            "use a compiler that fits this TensorFlow (CXX=g++-12, or CUDA_HOME for nvcc), or set SG2_OPS=ref to use "
+            "the reference ops",
+        )
+
+
+def build_library(cuda: bool | None = None, archs: Sequence[int] = (), verbose: bool = False) -> Path:
+    """Build what this machine needs and return the library for TensorFlow.
+
+    cuda: with GPU kernels; None for where TensorFlow sees a GPU. archs: compute capabilities, e.g. [80, 90]; empty
+    for those of the GPUs present. Raises `BuildError`.
+    """
+    if cuda is None:
+        cuda = bool(archs) or num_gpus() > 0
+    if not cuda:
+        return build(cpu_plan(), verbose)
+    plan = cuda_plan(archs)
+    build(plan, verbose)
+    return build(cpu_plan(plan), verbose)
+
+
+@click.command()
+@click.option("--cuda/--no-cuda", default=None, help="With CUDA kernels [default: if TensorFlow sees a GPU].")
+@click.option("--cuda-arch", "archs", type=int, multiple=True, help="Compute capability, e.g. 80; may be repeated.")
+@click.option("--verbose", is_flag=True, help="Show the commands.")
+def main(cuda: bool | None, archs: tuple[int, ...], verbose: bool) -> None:
+    """Build the compiled ops for this machine and test them; needs g++, and nvcc for GPUs."""
+    from dnnlib.tflib.ops import library
+
+    try:
+        path = build_library(cuda, archs, verbose)
+        print(path)
+        if path != build_library():
+            print("not tested: this machine itself uses another build")
+            return
+        for device, error in (library.get().tested or {}).items():
+            print(f"{device}: {error or 'correct'}")
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+// Bias and activation on CPUs: one pass, with the sum over all but the channels taken on the way back.
+#include <algorithm>
+
+#include "cpu.h"
+
+namespace ops {
+namespace {
+
+constexpr int64_t kBlock = 4096;     // numbers of one piece of work, about
+constexpr int64_t kMaxPieces = 256;  // partial sums per channel
+constexpr int kFlushRows = 64;       // rows added in float32 before they go into a double
+
+}  // namespace
+
+template <typename T>
+void bias_act_cpu(const BiasShape& s, const ActParams& p, const T* x, const T* b, T* y, const Parallel& parallel) {
+  using A = wide_t<T>;
+  const A alpha = A(p.alpha), gain = A(p.gain), limit = A(p.clamp);
+  with_act(p.act, [&](auto code) {
+    const auto value = [=](A v) { return narrow<T, A>(forward_value<code.value>(v, alpha, gain, limit)); };
+    const int64_t cycles = p.act <= kLrelu ? 1 : 8;
+    if (b == nullptr) {
+      parallel(s.size(), cycles, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) y[i] = value(widen(x[i]));
+      });
+    } else if (s.inner == 1) {
+      std::vector<A> bias(s.channels);
+      for (int64_t c = 0; c < s.channels; ++c) bias[c] = widen(b[c]);
+      parallel(s.outer, cycles * s.channels, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+          const T* xr = x + row * s.channels;
+          T* yr = y + row * s.channels;
+          const A* br = bias.data();
+#pragma GCC ivdep
+          for (int64_t c = 0; c < s.channels; ++c) yr[c] = value(widen(xr[c]) + br[c]);
+        }
+      });
+    } else {
+      parallel(s.outer * s.channels, cycles * s.inner, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+          const A bias = widen(b[row % s.channels]);
+          const T* xr = x + row * s.inner;
+          T* yr = y + row * s.inner;
+#pragma GCC ivdep
+          for (int64_t i = 0; i < s.inner; ++i) yr[i] = value(widen(xr[i]) + bias);
+        }
+      });
+    }
+  });
+}
+
+template <typename T>
+void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, const T* dyb, const T* ref, const T* b,
+                       T* dx, T* db, const Parallel& parallel) {
+  using A = wide_t<T>;
+  const A inverse_gain = A(1 / p.gain), power = A(gain_power(p)), limit = A(p.clamp);
+  const bool vector = s.inner == 1;
+  // Rows are pixels of all channels (vector) or planes of one channel; pieces of rows are the unit of work.
+  const int64_t rows = vector ? s.outer : s.outer * s.channels;
+  const int64_t width = vector ? s.channels : s.inner;
+  if (rows * width == 0) {
+    if (db) std::fill(db, db + s.channels, narrow<T, A>(A(0)));
+    return;
+  }
+  int64_t piece = std::max<int64_t>(kBlock / std::max<int64_t>(width, 1), 1);
+  if (vector) piece = std::max(piece, (rows + kMaxPieces - 1) / kMaxPieces);
+  const int64_t pieces = (rows + piece - 1) / piece;
+  std::vector<double> partial(db ? (vector ? pieces * s.channels : rows) : 0);
+  std::vector<A> db_in(s.channels, A(0)), bias(s.channels, A(0));
+  for (int64_t c = 0; c < s.channels; ++c) {
+    if (dyb) db_in[c] = widen(dyb[c]);
+    if (b && p.from_input) bias[c] = widen(b[c]);
+  }
+  with_act(p.act, [&](auto code) {
+    const auto factor = [&](A r) {
+      return backward_factor<code.value>(r, p, inverse_gain, power, limit);
+    };
+    const int64_t cycles = (p.act <= kLrelu ? 1 : 8) * piece * width;
+    parallel(pieces, cycles, [&](int64_t begin, int64_t end) {
+      std::vector<A> sums(vector ? width : 0);
+      for (int64_t row = begin * piece; row < std::min(end * piece, rows); ++row) {
+        const T* dyr = dy + row * width;
+        const T* rr = ref + row * width;
+        T* dxr = dx + row * width;
+        if (vector) {
+          A* __restrict sum = sums.data();
+          const A* __restrict extra = db_in.data();
+          const A* __restrict br = bias.data();
+#pragma GCC ivdep
+          for (int64_t c = 0; c < width; ++c) {
+            const A v = (widen(dyr[c]) + extra[c]) * factor(widen(rr[c]) + br[c]);
+            dxr[c] = narrow<T, A>(v);
+            sum[c] += v;
+          }
+          const int64_t in_piece = row % piece;
+          if (db && ((in_piece + 1) % kFlushRows == 0 || in_piece + 1 == piece || row + 1 == rows)) {
+            double* total = partial.data() + row / piece * width;
+            for (int64_t c = 0; c < width; ++c) total[c] += sum[c];
+            std::fill(sums.begin(), sums.end(), A(0));
+          }
+        } else {
+          const A extra = db_in[row % s.channels], br = bias[row % s.channels];
+          double total = 0;
+          for (int64_t from = 0; from < width; from += kBlock) {
+            const int64_t to = std::min(from + kBlock, width);
+            A sum[16] = {0};
+            int64_t i = from;
+            for (; i + 16 <= to; i += 16) {
+#pragma GCC ivdep
+              for (int j = 0; j < 16; ++j) {
+                const A v = (widen(dyr[i + j]) + extra) * factor(widen(rr[i + j]) + br);
+                dxr[i + j] = narrow<T, A>(v);
+                sum[j] += v;
+              }
+            }
+            for (; i < to; ++i) {
+              const A v = (widen(dyr[i]) + extra) * factor(widen(rr[i]) + br);
+              dxr[i] = narrow<T, A>(v);
+              sum[0] += v;
+            }
+            for (int j = 0; j < 16; ++j) total += sum[j];
+          }
+          if (db) partial[row] = total;
+        }
+      }
+    });
+  });
+  if (!db) return;
+  for (int64_t c = 0; c < s.channels; ++c) {
+    double total = 0;
+    const int64_t count = vector ? pieces : s.outer;
+    for (int64_t i = 0; i < count; ++i) total += partial[i * s.channels + c];
+    db[c] = narrow<T, A>(static_cast<A>(total));
+  }
+}
+
+#define OPS_INSTANTIATE(T)                                                                                        \
+  template void bias_act_cpu<T>(const BiasShape&, const ActParams&, const T*, const T*, T*, const Parallel&);     \
+  template void bias_act_grad_cpu<T>(const BiasShape&, const ActParams&, const T*, const T*, const T*, const T*, \
+                                     T*, T*, const Parallel&);
+OPS_INSTANTIATE(float)
+OPS_INSTANTIATE(double)
+OPS_INSTANTIATE(Half)
+OPS_INSTANTIATE(BFloat16)
+
+}  // namespace ops

@@ -1,0 +1,92 @@
+// CPU kernels: plain C++ on pointers, no TensorFlow. Work is cut into pieces that do not depend on the number of
+// threads, so that results are the same on any machine with the same instructions.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <type_traits>
+#include <vector>
+
+#include "activation.h"
+#include "numeric.h"
+#include "resampling.h"
+
+namespace ops {
+
+// Runs f(begin, end) over pieces of [0, total), each unit costing about `cycles`.
+using Range = std::function<void(int64_t, int64_t)>;
+using Parallel = std::function<void(int64_t total, int64_t cycles, const Range& f)>;
+
+// Calls f with the activation as a compile-time constant.
+template <typename F>
+void with_act(int act, F&& f) {
+  switch (act) {
+    case kRelu: return f(std::integral_constant<int, kRelu>());
+    case kLrelu: return f(std::integral_constant<int, kLrelu>());
+    case kTanh: return f(std::integral_constant<int, kTanh>());
+    case kSigmoid: return f(std::integral_constant<int, kSigmoid>());
+    case kElu: return f(std::integral_constant<int, kElu>());
+    case kSelu: return f(std::integral_constant<int, kSelu>());
+    case kSoftplus: return f(std::integral_constant<int, kSoftplus>());
+    case kSwish: return f(std::integral_constant<int, kSwish>());
+    default: return f(std::integral_constant<int, kLinear>());
+  }
+}
+
+template <typename T>
+void upfirdn_cpu(const ResamplingShape& s, const T* x, T* y, const Parallel& parallel);
+
+// A tensor seen as [outer, channels, inner]; b runs along channels and may be null.
+struct BiasShape {
+  int64_t outer = 0, channels = 0, inner = 0;
+  int64_t size() const { return outer * channels * inner; }
+};
+
+template <typename T>
+void bias_act_cpu(const BiasShape& s, const ActParams& p, const T* x, const T* b, T* y, const Parallel& parallel);
+
+// dx = (dy + dyb[c]) * slope(ref), db[c] = sum of dx. dyb, b and db may be null; b is used where ref is the input.
+template <typename T>
+void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, const T* dyb, const T* ref, const T* b,
+                       T* dx, T* db, const Parallel& parallel);
+
+// y = w[t, i, o] * s[n, i] * d[n, o], laid out [N, t, i, o] or [t, i, N, o]. d may be null (ones).
+struct ModulateShape {
+  int64_t samples = 0, taps = 0, in = 0, out = 0;
+  bool grouped = false;
+  int64_t offset(int64_t n, int64_t tap_in) const {
+    return grouped ? (tap_in * samples + n) * out : (n * taps * in + tap_in) * out;
+  }
+};
+
+// d[n, o] = 1 / sqrt(sum of (w * s)^2 over t, i + eps)
+template <typename T>
+void demodulation_cpu(const ModulateShape& m, double eps, const T* w, const T* s, wide_t<T>* d,
+                      const Parallel& parallel);
+
+template <typename T>
+void modulate_cpu(const ModulateShape& m, const T* w, const T* s, const wide_t<T>* d, T* y, const Parallel& parallel);
+
+// Gradients of the product with respect to w, s and d in one pass over dy. d and dd may be null, both.
+template <typename T>
+void modulate_grad_cpu(const ModulateShape& m, const T* dy, const T* w, const T* s, const wide_t<T>* d, T* dw, T* ds,
+                       wide_t<T>* dd, const Parallel& parallel);
+
+// Images [N, pixels, C] (NHWC) or [N, C, pixels]; noise [N or 1, pixels].
+struct EpilogueShape {
+  int64_t samples = 0, channels = 0, pixels = 0, noise_samples = 0;
+  bool channels_last = false;
+};
+
+// y = clamp(gain * act(x * scale + noise * strength + b)); scale, noise and b may be null.
+template <typename T>
+void epilogue_cpu(const EpilogueShape& e, const ActParams& p, const T* x, const wide_t<T>* scale, const T* noise,
+                  const wide_t<T>* strength, const wide_t<T>* b, T* y, const Parallel& parallel);
+
+// Gradients of the above from dy and y, without that of the noise. dscale, dstrength and db may be null.
+template <typename T>
+void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, const T* y, const T* x,
+                       const wide_t<T>* scale, const T* noise, T* dx, wide_t<T>* dscale, wide_t<T>* dstrength,
+                       wide_t<T>* db, const Parallel& parallel);
+
+}  // namespace ops

@@ -1,0 +1,199 @@
+// Demodulation, noise, bias, activation and clamp after a convolution, on CPUs.
+#include <algorithm>
+
+#include "cpu.h"
+
+namespace ops {
+namespace {
+
+constexpr int64_t kChunk = 1024;      // pixels of one piece of work, planes
+constexpr int64_t kMaxPieces = 64;    // pieces per sample, channels last
+constexpr int kFlushPixels = 64;      // pixels added in float32 before they go into a double
+constexpr int64_t kNarrowNumbers = 4096;
+
+
+}  // namespace
+
+template <typename T>
+void epilogue_cpu(const EpilogueShape& e, const ActParams& p, const T* x, const wide_t<T>* scale, const T* noise,
+                  const wide_t<T>* strength, const wide_t<T>* b, T* y, const Parallel& parallel) {
+  using A = wide_t<T>;
+  const A alpha = A(p.alpha), gain = A(p.gain), limit = A(p.clamp);
+  const A factor = noise ? *strength : A(0);
+  const int64_t c = e.channels;
+  const std::vector<A> ones(c, A(1)), zeros(c, A(0));
+  with_act(p.act, [&](auto code) {
+    const auto value = [=](A v) { return narrow<T, A>(forward_value<code.value>(v, alpha, gain, limit)); };
+    const auto noise_row = [&](int64_t n) { return noise + (e.noise_samples == 1 ? 0 : n) * e.pixels; };
+    if (e.channels_last) {
+      parallel(e.samples * e.pixels, c, [&](int64_t begin, int64_t end) {
+        const A* br = b ? b : zeros.data();
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t n = i / e.pixels;
+          const A* sr = scale ? scale + n * c : ones.data();
+          const A extra = noise ? widen(noise_row(n)[i % e.pixels]) * factor : A(0);
+          const T* xr = x + i * c;
+          T* yr = y + i * c;
+#pragma GCC ivdep
+          for (int64_t j = 0; j < c; ++j) yr[j] = value(widen(xr[j]) * sr[j] + (extra + br[j]));
+        }
+      });
+      return;
+    }
+    parallel(e.samples * c, e.pixels, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        const A sr = scale ? scale[row] : A(1), br = b ? b[row % c] : A(0);
+        const T* xr = x + row * e.pixels;
+        T* yr = y + row * e.pixels;
+        if (noise) {
+          const T* nr = noise_row(row / c);
+#pragma GCC ivdep
+          for (int64_t i = 0; i < e.pixels; ++i) yr[i] = value(widen(xr[i]) * sr + (widen(nr[i]) * factor + br));
+        } else {
+#pragma GCC ivdep
+          for (int64_t i = 0; i < e.pixels; ++i) yr[i] = value(widen(xr[i]) * sr + br);
+        }
+      }
+    });
+  });
+}
+
+namespace {
+
+constexpr int kLanes = 16;
+
+// What a piece of work adds up: per channel dz and dz * x, and dz * noise in lanes.
+template <typename A>
+struct Sums {
+  A* dz;
+  A* dzx;
+  A* noise;
+};
+
+// One pixel of all channels.
+template <int Code, typename T, typename A>
+inline void grad_pixel(const T* dy, const T* y, const T* x, const A* scale, A noise, const ActParams& p, A inverse_gain,
+                       A power, A limit, int64_t c, T* dx, const Sums<A>& sums) {
+  A* __restrict dz_sum = sums.dz;
+  A* __restrict dzx_sum = sums.dzx;
+  A* __restrict noise_sum = sums.noise;
+  const auto one = [&](int64_t i, int lane) {
+    const A dz = widen(dy[i]) * backward_factor<Code>(widen(y[i]), p, inverse_gain, power, limit);
+    dzx_sum[i] += dz * widen(x[i]);
+    dz_sum[i] += dz;
+    noise_sum[lane] += dz * noise;
+    dx[i] = narrow<T, A>(dz * scale[i]);
+  };
+  int64_t j = 0;
+  for (; j + kLanes <= c; j += kLanes) {
+#pragma GCC ivdep
+    for (int lane = 0; lane < kLanes; ++lane) one(j + lane, lane);
+  }
+  for (; j < c; ++j) one(j, 0);
+}
+
+// Pixels of one channel.
+template <int Code, typename T, typename A>
+inline void grad_plane(const T* dy, const T* y, const T* x, A scale, const T* noise, const ActParams& p, A inverse_gain,
+                       A power, A limit, int64_t pixels, T* dx, const Sums<A>& sums) {
+  const auto one = [&](int64_t i, int lane) {
+    const A dz = widen(dy[i]) * backward_factor<Code>(widen(y[i]), p, inverse_gain, power, limit);
+    sums.dzx[lane] += dz * widen(x[i]);
+    sums.dz[lane] += dz;
+    if (noise) sums.noise[lane] += dz * widen(noise[i]);
+    dx[i] = narrow<T, A>(dz * scale);
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= pixels; i += kLanes) {
+#pragma GCC ivdep
+    for (int lane = 0; lane < kLanes; ++lane) one(i + lane, lane);
+  }
+  for (; i < pixels; ++i) one(i, 0);
+}
+
+template <typename A>
+double drain(A* values, int64_t n) {
+  double total = 0;
+  for (int64_t i = 0; i < n; ++i) total += values[i], values[i] = A(0);
+  return total;
+}
+
+}  // namespace
+
+template <typename T>
+void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, const T* y, const T* x,
+                       const wide_t<T>* scale, const T* noise, T* dx, wide_t<T>* dscale, wide_t<T>* dstrength,
+                       wide_t<T>* db, const Parallel& parallel) {
+  using A = wide_t<T>;
+  const A inverse_gain = A(1 / p.gain), power = A(gain_power(p)), limit = A(p.clamp);
+  const int64_t c = e.channels;
+  // A piece is some pixels of one sample.
+  int64_t piece = kChunk;
+  if (e.channels_last) {
+    piece = std::max({kNarrowNumbers / std::max<int64_t>(c, 1), (e.pixels + kMaxPieces - 1) / kMaxPieces, int64_t(1)});
+  }
+  const int64_t per_sample = (e.pixels + piece - 1) / piece, pieces = e.samples * per_sample;
+  std::vector<double> sum_dz(pieces * c, 0.0), sum_dzx(pieces * c, 0.0), sum_noise(pieces, 0.0);
+  const std::vector<A> ones(c, A(1));
+  with_act(p.act, [&](auto code) {
+    parallel(pieces, piece * c * 2 + 1, [&](int64_t begin, int64_t end) {
+      const int64_t width = e.channels_last ? c : kLanes;
+      std::vector<A> dz(width), dzx(width), lanes(kLanes);
+      const Sums<A> sums{dz.data(), dzx.data(), lanes.data()};
+      for (int64_t k = begin; k < end; ++k) {
+        const int64_t n = k / per_sample, from = k % per_sample * piece, to = std::min(from + piece, e.pixels);
+        const T* nr = noise ? noise + (e.noise_samples == 1 ? 0 : n) * e.pixels : nullptr;
+        double *dz_out = sum_dz.data() + k * c, *dzx_out = sum_dzx.data() + k * c;
+        if (e.channels_last) {
+          const A* sr = scale ? scale + n * c : ones.data();
+          for (int64_t q = from; q < to; ++q) {
+            const int64_t i = (n * e.pixels + q) * c;
+            grad_pixel<code.value>(dy + i, y + i, x + i, sr, nr ? widen(nr[q]) : A(0), p, inverse_gain, power, limit, c,
+                                   dx + i, sums);
+            if ((q - from + 1) % kFlushPixels == 0 || q + 1 == to) {
+              for (int64_t j = 0; j < c; ++j) dz_out[j] += dz[j], dzx_out[j] += dzx[j];
+              std::fill(dz.begin(), dz.end(), A(0));
+              std::fill(dzx.begin(), dzx.end(), A(0));
+              sum_noise[k] += drain(lanes.data(), kLanes);
+            }
+          }
+          continue;
+        }
+        for (int64_t j = 0; j < c; ++j) {
+          const int64_t i = (n * c + j) * e.pixels + from;
+          grad_plane<code.value>(dy + i, y + i, x + i, scale ? scale[n * c + j] : A(1), nr ? nr + from : nullptr, p,
+                                 inverse_gain, power, limit, to - from, dx + i, sums);
+          dz_out[j] = drain(dz.data(), kLanes);
+          dzx_out[j] = drain(dzx.data(), kLanes);
+          sum_noise[k] += drain(lanes.data(), kLanes);
+        }
+      }
+    });
+  });
+  for (int64_t n = 0; dscale && n < e.samples; ++n) {
+    for (int64_t j = 0; j < c; ++j) {
+      double total = 0;
+      for (int64_t k = n * per_sample; k < (n + 1) * per_sample; ++k) total += sum_dzx[k * c + j];
+      dscale[n * c + j] = A(total);
+    }
+  }
+  for (int64_t j = 0; db && j < c; ++j) {
+    double total = 0;
+    for (int64_t k = 0; k < pieces; ++k) total += sum_dz[k * c + j];
+    db[j] = A(total);
+  }
+  if (dstrength) *dstrength = A(drain(sum_noise.data(), pieces));
+}
+
+#define OPS_INSTANTIATE(T)                                                                                            \
+  template void epilogue_cpu<T>(const EpilogueShape&, const ActParams&, const T*, const wide_t<T>*, const T*,          \
+                                const wide_t<T>*, const wide_t<T>*, T*, const Parallel&);                             \
+  template void epilogue_grad_cpu<T>(const EpilogueShape&, const ActParams&, const T*, const T*, const T*,             \
+                                     const wide_t<T>*, const T*, T*, wide_t<T>*, wide_t<T>*, wide_t<T>*,              \
+                                     const Parallel&);
+OPS_INSTANTIATE(float)
+OPS_INSTANTIATE(double)
+OPS_INSTANTIATE(Half)
+OPS_INSTANTIATE(BFloat16)
+
+}  // namespace ops

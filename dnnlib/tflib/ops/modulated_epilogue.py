@@ -1,0 +1,200 @@
+"""What follows the convolution of a modulated layer, in one pass: demodulation, noise, bias, activation, clamp."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from dnnlib.tflib.ops import arguments, library
+from dnnlib.tflib.ops.fused_bias_act import (
+    Nonlinearity,
+    activate,
+    bias_act_compiled,
+    is_absent,
+    make_nonlinearity,
+    row_of,
+)
+from dnnlib.tflib.ops.impl import resolve_impl
+from dnnlib.tflib.tfutil import tf
+
+__all__ = ["modulated_epilogue"]
+
+
+def modulated_epilogue(
+    x: Any,
+    scale: Any = None,
+    noise: Any = None,
+    strength: Any = None,
+    b: Any = None,
+    act: str = "lrelu",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+    data_format: str = "NCHW",
+    impl: str | None = None,
+) -> tf.Tensor:
+    """y = clamp(gain * act(x * scale + noise * strength + b)): a synthesis layer after its convolution.
+
+    Args:
+        x: [N, C, H, W] or [N, H, W, C], float32, float16, bfloat16 or float64.
+        scale: [N, C], the demodulation coefficients, or None for 1.
+        noise: [N or 1, 1, H, W] or [N or 1, H, W, 1] as the data format says, dtype of x, or None.
+        strength: scalar factor of the noise; both or neither must be given.
+        b: [C] or None.
+        act, alpha, gain, clamp: as in `fused_bias_act`.
+        data_format: 'NCHW' or 'NHWC'.
+        impl: 'compiled', 'ref' or None for `default_impl()`.
+
+    `scale`, `strength` and `b` are float32, also where x is of a half type (float64 where x is float64), and so are
+    their gradients. Differentiable to any order. Raises `ValueError` for wrong ranks, sizes and dtypes.
+    """
+    spec = make_nonlinearity(act, alpha, gain, clamp)
+    axes = arguments.layout(data_format)
+    x = arguments.float_tensor(x, "x", rank=4)
+    wide = _wide(x.dtype)
+    n, c = x.shape[0:1], x.shape[axes[0] : axes[0] + 1]
+    arguments.check((noise is None) == (strength is None), "strength", f"{strength} with noise {noise}",
+                    "both or neither of noise and strength")  # fmt: skip
+    if scale is not None:
+        scale = _operand(scale, "scale", wide, n.concatenate(c))
+    if b is not None:
+        b = _operand(b, "b", wide, c)
+    if noise is not None:
+        strength = _operand(strength, "strength", wide, tf.TensorShape([]))
+        samples = tf.TensorShape([1]) if getattr(noise, "shape", [None])[0] == 1 else n
+        spatial = x.shape[axes[1] : axes[2] + 1]
+        one = tf.TensorShape([1])
+        shape = samples.concatenate(one).concatenate(spatial)
+        if data_format == "NHWC":
+            shape = samples.concatenate(spatial).concatenate(one)
+        noise = _operand(noise, "noise", x.dtype, shape)
+    if resolve_impl(impl) == "compiled":
+        return epilogue_compiled(x, scale, noise, strength, b, spec, data_format)
+    return epilogue_reference(x, scale, noise, strength, b, spec, data_format)
+
+
+def _operand(value: Any, argument: str, dtype: tf.DType, shape: tf.TensorShape) -> tf.Tensor:
+    """A tensor of a dtype and a shape."""
+    value = tf.convert_to_tensor(value, dtype=None if hasattr(value, "graph") else dtype)
+    arguments.check(value.dtype == dtype, argument, f"dtype {value.dtype.name}", dtype.name)
+    arguments.check(value.shape.is_compatible_with(shape), argument, f"shape {value.shape}", f"shape {shape}")
+    return value
+
+
+# ---------------------------------------------------------------- compiled
+
+
+def epilogue_compiled(
+    x: tf.Tensor, scale: tf.Tensor | None, noise: tf.Tensor | None, strength: tf.Tensor | None,
+    b: tf.Tensor | None, spec: Nonlinearity, data_format: str,
+) -> tf.Tensor:  # fmt: skip
+    """One node DnnlibEpilogue; two where derivatives of the activation need its input."""
+    if spec.needs_input:
+        linear = make_nonlinearity("linear", None, None, None)
+        x = epilogue_compiled(x, scale, noise, strength, b, linear, data_format)
+        return bias_act_compiled(x, None, spec, axis=1)
+    wide = _wide(x.dtype)
+    return library.ops().dnnlib_epilogue(
+        x=x,
+        scale=tf.zeros([0], wide) if scale is None else scale,
+        noise=tf.zeros([0], x.dtype) if noise is None else noise,
+        strength=tf.zeros([0], wide) if strength is None else strength,
+        b=tf.zeros([0], wide) if b is None else b,
+        data_format=data_format,
+        **spec.attributes(),
+    )
+
+
+@tf.RegisterGradient("DnnlibEpilogue")
+def _epilogue_gradient(op: tf.Operation, dy: tf.Tensor) -> list[tf.Tensor | None]:
+    x, scale, noise, strength, b = op.inputs
+    attributes = {name: op.get_attr(name) for name in ("data_format", "act", "alpha", "gain", "clamp")}
+    dx, d_scale, d_strength, db = library.ops().dnnlib_epilogue_grad(
+        dy=dy, y=op.outputs[0], x=x, scale=scale, noise=noise, strength=strength, order=0, **attributes
+    )
+    # Random noise needs no gradient, and then these nodes do not run.
+    d_noise = None
+    if not is_absent(noise):
+        dz = _linear_gradient(op, op.outputs[0])(dy=dy, order=0)[0]
+        d_noise = _to_noise(dz, noise, strength, _axis(op))
+    return [dx, d_scale, d_noise, d_strength, None if is_absent(b) else db]
+
+
+def _axis(op: tf.Operation) -> int:
+    """The axis of the channels."""
+    return arguments.layout(op.get_attr("data_format").decode())[0]
+
+
+def _linear_gradient(op: tf.Operation, y: tf.Tensor) -> Callable[..., Any]:
+    """The op that multiplies with the slope of the activation, taken from the output y."""
+    none = tf.zeros([0], y.dtype)
+    attributes = {name: op.get_attr(name) for name in ("act", "alpha", "gain", "clamp")}
+    grad = functools.partial(library.ops().dnnlib_bias_act_grad, axis=_axis(op), ref=y, b=none, dyb=none, **attributes)
+    return functools.partial(grad, from_input=False, has_bias=False)
+
+
+def _to_noise(dz: tf.Tensor, noise: tf.Tensor, strength: tf.Tensor, axis: int) -> tf.Tensor:
+    """Gradient of noise * strength with respect to the noise."""
+    total = tf.reduce_sum(tf.cast(dz, strength.dtype), axis, keepdims=True) * strength
+    return tf.cast(tf.reduce_sum(total, 0, keepdims=True) if noise.shape.as_list()[0] == 1 else total, noise.dtype)
+
+
+@tf.RegisterGradient("DnnlibEpilogueGrad")
+def _epilogue_grad_gradient(op: tf.Operation, *upstream: tf.Tensor) -> list[tf.Tensor | None]:
+    """With z = x * scale + noise * strength + b and dz = dy * S(y), the four outputs are the products of dz with what
+    multiplies each operand in z. Their weighted sum is <dz, v>, v the same expression with upstream gradients in it.
+    """
+    dy, y, x, scale, noise, strength = op.inputs
+    ddx, dd_scale, dd_strength, ddb = upstream
+    axis, wide = _axis(op), strength.dtype
+    spatial = [1, 2] if axis == 3 else [2, 3]
+
+    def images(v: tf.Tensor) -> tf.Tensor:
+        return v[:, tf.newaxis, tf.newaxis, :] if axis == 3 else v[:, :, tf.newaxis, tf.newaxis]
+
+    grad = _linear_gradient(op, y)
+    dz = grad(dy=dy, order=0)[0]
+    wide_dz, wide_ddx = tf.cast(dz, wide), tf.cast(ddx, wide)
+    v = images(ddb[tf.newaxis])
+    d_x = d_scale = d_noise = d_strength = None
+    if is_absent(scale):
+        v += wide_ddx
+    else:
+        v += wide_ddx * images(scale) + tf.cast(x, wide) * images(dd_scale)
+        d_x = tf.cast(wide_dz * images(dd_scale), x.dtype)
+        d_scale = tf.reduce_sum(wide_dz * wide_ddx, spatial)
+    if not is_absent(noise):
+        v += tf.cast(noise, wide) * dd_strength
+        d_noise = _to_noise(dz, noise, dd_strength, axis)
+    v = tf.cast(v, x.dtype)
+    d_y = None
+    if not row_of(op.get_attr("act")).piecewise_linear:
+        d_y = grad(dy=dy * v, order=1)[0]
+    return [grad(dy=v, order=0)[0], d_y, d_x, d_scale, d_noise, d_strength]
+
+
+def _wide(dtype: tf.DType) -> tf.DType:
+    """The dtype of sums and parameters."""
+    return tf.float64 if dtype == tf.float64 else tf.float32
+
+
+# ---------------------------------------------------------------- reference
+
+
+def epilogue_reference(
+    x: tf.Tensor, scale: tf.Tensor | None, noise: tf.Tensor | None, strength: tf.Tensor | None,
+    b: tf.Tensor | None, spec: Nonlinearity, data_format: str,
+) -> tf.Tensor:  # fmt: skip
+    """The op in TensorFlow graph code, differentiable to any order."""
+    dtype = x.dtype
+    if dtype in (tf.float16, tf.bfloat16):
+        x = tf.cast(x, tf.float32)
+    nchw = data_format == "NCHW"
+    if scale is not None:
+        x *= scale[:, :, tf.newaxis, tf.newaxis] if nchw else scale[:, tf.newaxis, tf.newaxis, :]
+    if noise is not None:
+        x += tf.cast(noise, x.dtype) * strength
+    if b is not None:
+        x += tf.reshape(b, [1, -1, 1, 1] if nchw else [1, 1, 1, -1])
+    return tf.cast(activate(x, spec), dtype)

@@ -1,0 +1,106 @@
+"""The test that every device passes before compiled ops are used on it: small inputs against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from dnnlib.tflib.ops.fused_bias_act import fused_bias_act
+from dnnlib.tflib.ops.library import relative_error
+from dnnlib.tflib.ops.modulate_weights import modulate_weights
+from dnnlib.tflib.ops.modulated_epilogue import modulated_epilogue
+from dnnlib.tflib.ops.upfirdn_2d import upfirdn_2d
+from dnnlib.tflib.tfutil import tf
+
+# Wrong numbers, not rounding, are what is looked for.
+_TOLERANCE = {tf.float32: 1e-4, tf.float16: 2e-2, tf.bfloat16: 1e-1}
+
+Case = tuple[str, Callable[..., tf.Tensor], list[tf.Tensor]]
+
+
+def _cases(dtype: tf.DType) -> Iterator[Case]:
+    random = np.random.RandomState(0)
+
+    def make(*shape: int, kind: tf.DType = dtype) -> tf.Tensor:
+        return tf.constant(random.randn(*shape), dtype=kind)
+
+    for data_format, shape in (("NCHW", (2, 20, 9, 13)), ("NHWC", (2, 9, 13, 20))):
+        for up, down, k in ((1, 1, [1, 3, 3, 1]), (2, 1, [1, 3, 3, 1]), (1, 2, [1, 3, 3, 1]), (2, 3, [[1, 2], [3, 5]])):
+
+            def upfirdn(x: tf.Tensor, up=up, down=down, k=k, data_format=data_format, impl="") -> tf.Tensor:
+                return upfirdn_2d(x, k, up, down, (2, 1, 1, 2), data_format=data_format, impl=impl)
+
+            yield f"upfirdn_2d up {up} down {down} {data_format}", upfirdn, [make(*shape)]
+        axis = 1 if data_format == "NCHW" else 3
+        # In half types rounding decides what is clamped near the limit.
+        clamp = 1.5 if dtype == tf.float32 else None
+        for act in ("linear", "lrelu", "swish"):
+
+            def bias_act(x: tf.Tensor, b: tf.Tensor, act=act, axis=axis, clamp=clamp, impl="") -> tf.Tensor:
+                return fused_bias_act(x, b, act, clamp=clamp, axis=axis, impl=impl)
+
+            yield f"fused_bias_act {act} {data_format}", bias_act, [make(*shape), make(20)]
+
+        def epilogue(x, scale, noise, strength, b, data_format=data_format, impl="") -> tf.Tensor:
+            return modulated_epilogue(x, scale, noise, strength, b, data_format=data_format, impl=impl)
+
+        noise_shape = tuple(1 if i == axis else d for i, d in enumerate(shape))
+        wide = [make(2, 20, kind=tf.float32), make(*noise_shape), make(kind=tf.float32), make(20, kind=tf.float32)]
+        yield f"modulated_epilogue {data_format}", epilogue, [make(*shape), *wide]
+    for layout in ("per_sample", "grouped"):
+
+        def modulate(w: tf.Tensor, s: tf.Tensor, layout=layout, impl="") -> tf.Tensor:
+            return modulate_weights(w, s, layout=layout, impl=impl)
+
+        yield f"modulate_weights {layout}", modulate, [make(3, 3, 20, 12), make(3, 20)]
+
+
+def _values(function: Callable[..., tf.Tensor], inputs: list[tf.Tensor], impl: str, device: str) -> list[tf.Tensor]:
+    with tf.device(device):
+        y = function(*inputs, impl=impl)
+        # Weights that differ from number to number, so that misplaced ones show.
+        weights = tf.cast(tf.reshape(tf.sin(tf.range(y.shape.num_elements(), dtype=tf.float32)), y.shape), y.dtype)
+        return [y, *tf.gradients(y, inputs, weights)]
+
+
+def _test_device(device: str, dtypes: list[tf.DType]) -> str:
+    """'' if all ops are right on this device, else what is wrong."""
+    with tf.Graph().as_default():
+        names: list[str] = []
+        pairs: list[Any] = []
+        for dtype in dtypes:
+            for name, function, inputs in _cases(dtype):
+                names.append(f"{name} {dtype.name}")
+                wide = [tf.cast(t, tf.float32) for t in inputs]
+                pairs.append(
+                    (
+                        [tf.cast(t, tf.float32) for t in _values(function, inputs, "compiled", device)],
+                        _values(function, wide, "ref", "/cpu:0"),
+                        _TOLERANCE[dtype],
+                    )
+                )
+        config = tf.ConfigProto(allow_soft_placement=True)
+        config.gpu_options.allow_growth = True
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
+        try:
+            with tf.Session(config=config) as session:
+                results = session.run([p[:2] for p in pairs])
+        except tf.errors.OpError as error:
+            return f"the kernels fail on {device}: {error.message.splitlines()[0]}"
+    for name, (found, expected), (_, _, tolerance) in zip(names, results, pairs, strict=True):
+        worst = max(relative_error(f, e) for f, e in zip(found, expected, strict=True))
+        if not worst <= tolerance:
+            return (
+                f"{device} gives wrong numbers in {name} (relative error {worst:.2g}, at most {tolerance:g} expected)"
+            )
+    return ""
+
+
+def test_devices() -> dict[str, str]:
+    """Test CPU and GPUs; returns 'CPU:0', 'GPU:0', ... -> '' or what is wrong."""
+    results = {"CPU:0": _test_device("CPU:0", [tf.float32, tf.bfloat16])}
+    for index in range(len(tf.config.list_physical_devices("GPU"))):
+        results[f"GPU:{index}"] = _test_device(f"GPU:{index}", [tf.float32, tf.float16])
+    return results

@@ -1,0 +1,131 @@
+"""The compilers on this machine and the flags they are given."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dnnlib.tflib.tfutil import tf
+from dnnlib.util import UserError
+
+# Real architectures that kernels are compiled for unless told otherwise, as far as the toolkit knows them.
+CUDA_ARCHS = (70, 75, 80, 86, 89, 90, 100, 120)
+_CUDA_HOMES = ("/usr/local/cuda", "/opt/cuda")
+
+
+class BuildError(UserError):
+    """Three lines: what failed, the compiler's first error, the remedy."""
+
+    def __init__(self, what: str, detail: str, remedy: str) -> None:
+        super().__init__(f"building the compiled ops failed: {what}\n  first error: {detail}\n  remedy: {remedy}")
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A compiler: its path, the first words of its version, and flags for all files."""
+
+    path: str
+    version: str
+    flags: tuple[str, ...]
+
+
+def run_command(command: Sequence[str], timeout_sec: float = 1800) -> subprocess.CompletedProcess[str]:
+    """Run a program, its output captured as text, messages in English."""
+    env = {**os.environ, "LC_ALL": "C"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout_sec, env=env, check=False)
+
+
+def first_error(output: str) -> str:
+    """The first line of a compiler's output that reports an error, else its last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for line in lines:
+        if re.search(r"\b(fatal error|error|undefined reference|undefined symbol)\b", line, re.IGNORECASE):
+            return line
+    return lines[-1] if lines else "no output"
+
+
+def cpu_identity() -> str:
+    """What `-march=native` depends on: the machine type and the processor's instruction sets."""
+    flags = ""
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            flags = next((line for line in file if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()} {platform.processor()} {' '.join(sorted(flags.split()))}"
+
+
+def find_cxx() -> Compiler:
+    """The C++ compiler: `$CXX` or g++. Raises `BuildError` if there is none."""
+    name = os.environ.get("CXX") or "g++"
+    path = shutil.which(name)
+    if path is None:
+        raise BuildError(
+            f"no C++ compiler ({name!r} is not on the PATH)",
+            f"{name}: command not found",
+            "install g++ (Debian, Ubuntu: apt-get install g++), or set SG2_OPS=ref to use the reference ops",
+        )
+    result = run_command([path, "--version"], 60)
+    version = result.stdout.splitlines()[0] if result.stdout else "unknown"
+    flags = ["-O3", "-fPIC", "-fno-math-errno", "-fvisibility=hidden", *tf.sysconfig.get_compile_flags()]
+    if not any("std=" in flag for flag in flags):
+        flags.append("-std=c++17")
+    if platform.machine() in ("x86_64", "AMD64", "aarch64", "arm64"):
+        flags.append("-march=native")
+    return Compiler(path, version, tuple(flags))
+
+
+def find_nvcc() -> Compiler | None:
+    """nvcc from the PATH, `$CUDA_HOME` or the usual folders; None if there is none."""
+    homes = [os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "", *_CUDA_HOMES]
+    candidates = [shutil.which("nvcc")] + [os.path.join(home, "bin", "nvcc") for home in homes if home]
+    path = next((p for p in candidates if p and os.access(p, os.X_OK)), None)
+    if path is None:
+        return None
+    release = re.search(r"release .*", run_command([path, "--version"], 60).stdout)
+    flags = ("-O3", "-std=c++17", "--expt-relaxed-constexpr", "-Xcompiler", "-fPIC", "-cudart", "static")
+    return Compiler(path, release.group(0) if release else "unknown", flags)
+
+
+def supported_archs(nvcc: Compiler) -> list[int]:
+    """Compute capabilities (80 for 8.0) that this nvcc makes code for."""
+    output = run_command([nvcc.path, "--list-gpu-code"], 60).stdout
+    return sorted({int(n) for n in re.findall(r"sm_(\d+)\b", output)})
+
+
+def present_archs() -> list[int]:
+    """Compute capabilities of the GPUs that TensorFlow sees."""
+    details = [tf.config.experimental.get_device_details(d) for d in tf.config.list_physical_devices("GPU")]
+    capabilities = [d.get("compute_capability") for d in details]
+    return sorted({10 * c[0] + c[1] for c in capabilities if c})
+
+
+def choose_archs(nvcc: Compiler, asked: Sequence[int] = ()) -> list[int]:
+    """The architectures to compile for: those asked for, else those of the GPUs present, else the whole range.
+
+    Raises `BuildError` where the toolkit knows none of them.
+    """
+    known = supported_archs(nvcc)
+    wanted = list(asked) or present_archs() or list(CUDA_ARCHS)
+    archs = [a for a in wanted if a in known]
+    unknown = [a for a in asked if a not in known]
+    if unknown or not archs:
+        # A newer GPU than the toolkit: code for the newest known one is translated by the driver at load time.
+        if not asked and known and min(wanted) > max(known):
+            return [max(known)]
+        raise BuildError(
+            f"nvcc ({nvcc.version}) makes no code for {', '.join(f'sm_{a}' for a in unknown or wanted)}",
+            f"known: {', '.join(f'sm_{a}' for a in known)}",
+            "choose with --cuda-arch, install a CUDA toolkit that knows the GPU, or set SG2_OPS=ref",
+        )
+    return archs
+
+
+def arch_flags(archs: Sequence[int]) -> list[str]:
+    """nvcc flags: machine code for every architecture, and PTX of the newest for GPUs to come."""
+    flags = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
+    newest = max(archs)
+    return [*flags, f"-gencode=arch=compute_{newest},code=compute_{newest}"]

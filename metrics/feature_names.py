@@ -1,0 +1,4 @@
+"""Names of the feature networks, here alone so that metrics can be listed and checked without loading TensorFlow."""
+
+INCEPTION = "inception-2015-12-05"
+EFFNET = "effnet_lite0"

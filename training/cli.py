@@ -1,0 +1,77 @@
+"""What the scripts share: errors as one line with exit code 2, lists of numbers, a quiet TensorFlow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from dnnlib.util import UserError
+
+_MOST_NUMBERS = 10_000_000
+
+
+def quiet_tensorflow() -> None:
+    """Keep TensorFlow's start-up messages off the screen. Call before it is imported; what the user set stays."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+class _OneLineErrors:
+    """A mistake of the user, in the command line or later, ends as one line `error: ...` on stderr, exit code 2."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **options: Any) -> None:
+        options["standalone_mode"] = False
+        try:
+            code = super().main(args, prog_name, *rest, **options)  # type: ignore[misc]
+        except UserError as err:
+            _fail(str(err))
+        except click.ClickException as err:
+            _fail(err.format_message())
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("stopped", err=True)
+            sys.exit(130)
+        except BrokenPipeError:
+            # The reader of our output has gone, e.g. `| head`; Python would complain once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class OneLineCommand(_OneLineErrors, click.Command):
+    """A script of one command."""
+
+
+class OneLineGroup(_OneLineErrors, click.Group):
+    """A script of several commands."""
+
+
+def _fail(text: str) -> None:
+    click.echo("error: " + " ".join(text.split()), err=True)
+    sys.exit(2)
+
+
+class NumberList(click.ParamType):
+    """`5`, `0-15`, `1,2,5-9`: whole numbers >= 0, ranges with both ends."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        """The numbers, in the order of the text."""
+        if not isinstance(value, str):
+            return list(value)
+        numbers: list[int] = []
+        for part in value.split(","):
+            match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+            if match is None:
+                self.fail(f"found {part!r} in {value!r}, expected numbers and ranges such as 1,2,5-9", param, ctx)
+            first, last = int(match[1]), int(match[2] or match[1])
+            if last < first or last - first >= _MOST_NUMBERS:
+                self.fail(f"found the range {part.strip()!r}, expected one that rises, such as 0-15", param, ctx)
+            numbers.extend(range(first, last + 1))
+        return numbers
