@@ -2,7 +2,8 @@
 # make test    run the tests            make bench   measure training speed
 # make lint    check style              make clean   remove what the others built, but no data, results or .venv
 #
-# GPU=1 installs TensorFlow with CUDA. PYTHON=... chooses the Python that .venv is made from, VENV=... another place.
+# GPU=1 installs TensorFlow with CUDA. PYTHON=... is the Python that .venv is made from, VENV=... another place for it,
+# ARGS=... goes to pytest, DATA=... and RESULTS=... are the folders of the demo.
 
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
@@ -32,7 +33,7 @@ $(DATA): | $(INSTALLED)
 	$(PY) dataset_tool.py create_openmoji $@ --resolution 32
 
 test: $(INSTALLED) ops
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q $(ARGS)
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .

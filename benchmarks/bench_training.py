@@ -121,7 +121,8 @@ def main(preset: tuple[str, ...], seconds: float, assignments: tuple[str, ...], 
         if detail:
             for s, n in sorted(convs.items(), key=lambda item: -times[item[0]] * item[1]):
                 share = times[s] * n / step
-                print(f"{share:6.1%} x{n:<5.3g} {s.flops / times[s] / 1e9:6.0f} GFLOP/s {s.op} {s.image} {s.kernel} /{s.stride}")
+                speed = f"{s.flops / times[s] / 1e9:6.0f} GFLOP/s"
+                print(f"{share:6.1%} x{n:<5.3g} {speed} {s.op} {s.image} {s.kernel} /{s.stride}")
     Console(width=120).print(table)
 
 

@@ -1,6 +1,7 @@
 """run_training.py: presets, options, what is refused and how, what a dry run says. Whole trainings are elsewhere."""
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -325,6 +326,17 @@ def test_out_of_memory_says_what_to_do(emoji, monkeypatch):
     assert refused(*args).endswith("out of memory with 16 images per device at once; use --batch-gpu 1, 2, 4, 8")
 
 
+@pytest.mark.parametrize(("ops", "expected"), [("ref", "ref"), ("compiled", "compiled"), ("auto", "unset")])
+def test_ops_option_reaches_the_operations(emoji, monkeypatch, ops, expected):
+    from training import training_loop
+
+    monkeypatch.setenv("SG2_OPS", "unset")
+    monkeypatch.setattr(training_loop, "train", lambda *args, **kwargs: None)
+    args = ("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--metrics", "none", "--ops", ops)
+    assert call(*args).exit_code == 0
+    assert os.environ["SG2_OPS"] == expected
+
+
 # ---------------------------------------------------------------- dry run
 
 
@@ -335,7 +347,10 @@ def dry_run(*args):
     return result.stdout
 
 
-def test_dry_run_says_what_would_be(emoji, place):
+def test_dry_run_says_what_would_be(emoji, place, monkeypatch):
+    # Nothing is written: no compiled operations either, for which a real run would use the cache.
+    monkeypatch.setenv("SG2_OPS", "auto")
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(place / "cache"))
     before = sorted(place.rglob("*"))
     text = dry_run("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji")
     assert sorted(place.rglob("*")) == before

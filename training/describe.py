@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import numpy as np
 
 from dnnlib.submission.disk import format_bytes
 from dnnlib.tflib.network import Network
+from dnnlib.tflib.ops.impl import requested_impl, set_default_impl
 from dnnlib.tflib.tfutil import create_session, num_gpus, tf
 from training.config import D_kwargs, G_kwargs, TrainConfig
 from training.config_io import field_types, get_field
@@ -87,11 +89,22 @@ def build_and_measure(config: TrainConfig, shape: tuple[int, int, int], label_si
         UserError: the configuration describes no network, e.g. `fmap_explicit` lacks a resolution.
     """
     sizes = dict(num_channels=shape[0], resolution=shape[1], label_size=label_size)
-    with tf.Graph().as_default(), create_session({"device_count.GPU": 0}):
+    with _reference_ops(), tf.Graph().as_default(), create_session({"device_count.GPU": 0}):
         # The form with one convolution for the whole minibatch, whose shapes say how they grow with it.
         G = Network("G", func_name="G_main", **sizes, **{**G_kwargs(config.G), "fused_modconv": False})
         D = Network("D", func_name="D_stylegan2", **sizes, **D_kwargs(config.D))
         return network_sizes(G, D)
+
+
+@contextlib.contextmanager
+def _reference_ops() -> Iterator[None]:
+    """Counting needs no compiled operations, and must not start to compile them."""
+    before = requested_impl()
+    set_default_impl("ref")
+    try:
+        yield
+    finally:
+        set_default_impl(before)
 
 
 def estimate_memory(config: TrainConfig, sizes: NetworkSizes, resolution: int) -> tuple[int, int]:

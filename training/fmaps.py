@@ -29,9 +29,8 @@ class Fmaps:
 
     def __post_init__(self) -> None:
         if self.base < 1 or self.min < 1 or self.max < self.min:
-            raise UserError(
-                f"feature maps: expected base >= 1 and 1 <= min <= max, found base {self.base}, min {self.min}, max {self.max}"
-            )
+            found = f"found base {self.base}, min {self.min}, max {self.max}"
+            raise UserError(f"feature maps: expected base >= 1 and 1 <= min <= max, {found}")
         if self.explicit is not None:
             table = {int(res): int(count) for res, count in self.explicit.items()}
             for res, count in table.items():

@@ -118,4 +118,3 @@ def truncate(dlatents: tf.Tensor, avg: tf.Tensor, psi: float, cutoff: int | None
 
 SUB_OPTIONS = (builder_options(G_mapping) | builder_options(G_synthesis_stylegan2)) - {"dlatent_broadcast"}
 MAIN_OPTIONS = builder_options(G_main)
-

@@ -47,7 +47,8 @@ def read_source(path: str) -> SourceNetworks:
     """Read (G, D, Gs) without building anything. Raises `UserError` for files that hold something else."""
     states = pickles.load_state(path)
     if not isinstance(states, (tuple, list)) or len(states) != 3:
-        raise UserError(f"{path}: expected a pickle of (G, D, Gs), found {type(states).__name__}; --init-from needs all three")
+        found = type(states).__name__
+        raise UserError(f"{path}: expected a pickle of (G, D, Gs), found {found}; --init-from needs all three")
     named = dict(zip(("G", "D", "Gs"), states, strict=True))
     for name, state in named.items():
         if state["version"] not in (2, 3, 4):
@@ -73,18 +74,19 @@ def check_source(source: SourceNetworks, shape: tuple[int, int, int], label_size
     """
     kwargs = source.kwargs["G"]
     problems = []
-    resolution, channels, labels = kwargs.get("resolution", 1024), kwargs.get("num_channels", 3), kwargs.get("label_size", 0)
+    resolution, channels = kwargs.get("resolution", 1024), kwargs.get("num_channels", 3)
+    labels = kwargs.get("label_size", 0)
     if resolution != shape[1]:
         problems.append(
             f"it draws {resolution}x{resolution}, the data set has {shape[2]}x{shape[1]} "
-            f"(--set data.resolution={resolution} if the set holds that level, else dataset_tool.py --resolution {resolution})"
+            f"(--set data.resolution={resolution} if the set holds that level, "
+            f"else dataset_tool.py --resolution {resolution})"
         )
     if channels != shape[0]:
         problems.append(f"it has {channels} channels, the data set {shape[0]} (dataset_tool.py --channels {channels})")
     if labels != label_size:
         problems.append(
-            f"it has {labels} label components, the data set {label_size} "
-            f"(--set data.max_label_size={labels})"
+            f"it has {labels} label components, the data set {label_size} (--set data.max_label_size={labels})"
         )
     if problems:
         raise UserError(f"--init-from {source.path}: " + "; ".join(problems))

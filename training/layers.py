@@ -209,7 +209,7 @@ def minibatch_stddev_layer(x: tf.Tensor, layout: Layout, group_size: int | None 
     """
     n = tf.shape(x)[0]
     group = n if group_size is None else tf.minimum(group_size, n)
-    height, width = int(x.shape[2 if layout.channel_axis == 1 else 1]), int(x.shape[3 if layout.channel_axis == 1 else 2])
+    height, width = (int(d) for d in (x.shape[2:] if layout.channel_axis == 1 else x.shape[1:3]))
     maps = layout.channels(x)
     if maps % num_new:
         raise ValueError(f"minibatch_stddev: {maps} feature maps cannot be split into {num_new} new ones")

@@ -73,8 +73,7 @@ def _score_stats(name: str, scores: tf.Tensor) -> dict[str, tf.Tensor]:
 class LossBuilder:
     """Builds the losses of one sub-batch.
 
-    G, D: networks; pl_mean: scalar variable; pl_weight, pl_decay, pl_minibatch_shrink, r1_gamma: spec 4.2 (r1_gamma may be a
-    tensor). Every method draws from the `rng` it is given, under names that do not depend on the tower.
+    G, D: networks; pl_mean: scalar variable; pl_weight, pl_decay: spec 4.2; r1_gamma: number or scalar tensor. Every method draws from the `rng` it is given, under names that do not depend on the tower.
     """
 
     G: Network
@@ -82,7 +81,6 @@ class LossBuilder:
     pl_mean: Any
     pl_weight: float = 2.0
     pl_decay: float = 0.01
-    pl_minibatch_shrink: int = 2
     r1_gamma: Any = 10.0
     network_options: dict[str, Any] = field(default_factory=dict)
 

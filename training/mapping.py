@@ -31,9 +31,8 @@ def G_mapping(  # noqa: N802  (published builder name)
     if label_size:
         with tf.variable_scope("LabelConcat"):
             # Plain N(0, 1) without runtime scaling, unlike every other weight.
-            w = tf.get_variable(
-                "weight", shape=[label_size, latent_size], initializer=tf.initializers.random_normal(), use_resource=True
-            )
+            init = tf.initializers.random_normal()
+            w = tf.get_variable("weight", shape=[label_size, latent_size], initializer=init, use_resource=True)
             x = tf.concat([x, tf.matmul(tf.cast(labels_in, tf.float32), w)], axis=1)
     if normalize_latents:
         x = normalize_2nd_moment(x)

@@ -40,9 +40,7 @@ class SnapshotWriter:
         """A grid of generated images, drawn with stored noise; untruncated unless `grid_psi` says otherwise."""
         psi = self._config.grid_psi
         options: dict[str, Any] = {"is_validation": True} if psi is None else {"truncation_psi": psi}
-        images = Gs.run(
-            self._latents, self._labels, minibatch_size=self._minibatch, randomize_noise=False, **options
-        )
+        images = Gs.run(self._latents, self._labels, minibatch_size=self._minibatch, randomize_noise=False, **options)
         return self._save(images, name, (-1, 1))
 
     def _save(self, images: np.ndarray, name: str, drange: tuple[float, float]) -> Path:

@@ -101,9 +101,8 @@ def restore(variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarra
     unknown = [n for n in values if n not in variables]
     shapes = [n for n in variables if n in values and tuple(variables[n].shape.as_list()) != values[n].shape]
     if missing or unknown or shapes:
-        raise UserError(
-            f"{where}: does not fit this configuration: missing {missing[:3]}, unknown {unknown[:3]}, other shape {shapes[:3]}"
-        )
+        found = f"missing {missing[:3]}, unknown {unknown[:3]}, other shape {shapes[:3]}"
+        raise UserError(f"{where}: does not fit this configuration: {found}")
     tfutil.set_vars({variables[n]: values[n] for n in variables})
 
 

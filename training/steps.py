@@ -103,9 +103,7 @@ class TrainingGraph:
 
     def _build_phases(self) -> dict[str, Phase]:
         loss, opt_g, opt_d = self.config.loss, self.G_opt, self.D_opt
-        losses = LossBuilder(
-            self.G, self.D, self.pl_mean, loss.pl_weight, loss.pl_decay, loss.pl_minibatch_shrink, self._r1_gamma
-        )
+        losses = LossBuilder(self.G, self.D, self.pl_mean, loss.pl_weight, loss.pl_decay, self._r1_gamma)
         n, pl_n = self.batch_gpu, max(self.batch_gpu // loss.pl_minibatch_shrink, 1)
         use_pl, use_r1 = bool(loss.pl_weight), bool(loss.r1_gamma or self.config.schedule.gamma_steps)
         g_lazy, d_lazy = loss.G_reg_interval or 1, loss.D_reg_interval or 1
@@ -211,9 +209,7 @@ class TrainingGraph:
         n = self.batch_gpu
         for index in range(rounds):
             first = index * self.num_towers
-            feed: dict[Any, Any] = {
-                self._seed: np.array([self.config.seed, nimg * _MAX_SUB_BATCHES + first], np.int64)
-            }
+            feed: dict[Any, Any] = {self._seed: np.array([self.config.seed, nimg * _MAX_SUB_BATCHES + first], np.int64)}
             for tower, inputs in enumerate(self._inputs):
                 part = slice((first + tower) * n, (first + tower + 1) * n)
                 feed[inputs.reals] = reals[part]

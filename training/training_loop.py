@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dnnlib.submission import log, options, run_dir, stop
+from dnnlib.submission import disk, log, options, run_dir, stop
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.autosummary import StatsWriter
 from dnnlib.tflib.network import Network
@@ -24,10 +23,11 @@ from dnnlib.util import UserError, format_time
 from training import config_io, init_from, schedule
 from training.config import D_kwargs, G_kwargs, TrainConfig
 from training.dataset import TFRecordDataset
+from training.describe import network_sizes, plan_disk
 from training.prefetcher import Prefetcher
 from training.reporting import TickReport
-from training.snapshots import SnapshotWriter, snapshot_name
-from training.state import Progress, list_states, progress_from, read_newest_state, read_state, restore, save_state
+from training.snapshots import SnapshotWriter
+from training.state import Progress, progress_from, read_newest_state, read_state, restore, save_state
 from training.steps import MinibatchSettings, TrainingGraph
 
 # Labels of the fakes are drawn from streams of their own: (seed, images shown, phase).
@@ -120,7 +120,10 @@ def _session(config: TrainConfig) -> tf.Session:
     return tfutil.create_session(device_count)
 
 
-def _find_state(resume: str | Path, result_dir: str | Path) -> tuple[Path, tuple[Path, dict[str, Any], dict[str, np.ndarray]]]:
+StateFile = tuple[Path, dict[str, Any], dict[str, np.ndarray]]  # path, meta, variables by name
+
+
+def _find_state(resume: str | Path, result_dir: str | Path) -> tuple[Path, StateFile]:
     path = Path(resume)
     if path.is_file():
         return path.parent, (path, *read_state(path))
@@ -145,6 +148,7 @@ class _Run:
         self.D = Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D))
         self.Gs = self.G.clone("Gs")
         self.networks = {"G": self.G, "D": self.D, "Gs": self.Gs}
+        self._tell_disk()
         g_adam, d_adam = schedule.G_adam(config), schedule.D_adam(config)
         self._lazy = (g_adam.lrate / config.opt.G_lrate, d_adam.lrate / config.opt.D_lrate)
         self.graph = TrainingGraph(
@@ -174,6 +178,13 @@ class _Run:
             self.prefetcher.close()
         if self.stats is not None:
             self.stats.close()
+
+    def _tell_disk(self) -> None:
+        plan = plan_disk(self.config, self.dataset.shape, network_sizes(self.G, self.D))
+        free = disk.free_bytes(self.dir)
+        print(f"Disk: {plan}; {disk.format_bytes(free)} free")
+        if plan.total > free:
+            print("warning: that does not fit; --keep-snapshots N keeps only the newest N snapshots and the best")
 
     def restore(self, path: Path, meta: dict[str, Any], values: dict[str, np.ndarray]) -> None:
         """Continue from a state."""
@@ -229,9 +240,7 @@ class _Run:
             phase: self.dataset.random_labels(s.batch, np.random.default_rng([self.config.seed, progress.nimg, code]))
             for phase, code in _LABEL_PHASES.items()
         }
-        step = MinibatchSettings(
-            s.G_lrate * self._lazy[0], s.D_lrate * self._lazy[1], s.r1_gamma, s.ema_beta, s.rounds
-        )
+        step = MinibatchSettings(s.G_lrate * self._lazy[0], s.D_lrate * self._lazy[1], s.r1_gamma, s.ema_beta, s.rounds)
         values = self.graph.run_minibatch(progress.nimg, progress.step, step, reals, labels, g_labels)
         for name, value in values.items():
             self.stats.report(name, value)
@@ -299,13 +308,3 @@ class _Run:
             why = reason or stop.ABORT_FILE
             print(f"Stopped by {why} at {self.progress.nimg / 1000:g} kimg after {took}; training state saved.")
             print(f"Resume with: python run_training.py --resume {self.dir}")
-
-
-def describe_networks(config: TrainConfig, shape: dict[str, int]) -> tuple[int, int]:
-    """Trainable parameters of (G, D) for `num_channels`, `resolution`, `label_size`; builds them in the current graph."""
-    G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
-    D = Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D))
-    return tuple(sum(int(np.prod(v.shape.as_list())) for v in net.trainables.values()) for net in (G, D))
-
-
-__all__ = ["TrainResult", "dataclasses", "describe_networks", "list_states", "open_dataset", "snapshot_name", "train"]

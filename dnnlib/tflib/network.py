@@ -182,7 +182,8 @@ class Network:
 
     def convert(self, name: str | None = None, new_func_name: str | None = None, **new_static_kwargs: Any) -> Network:
         """Like `clone` with another builder; copies the trainables that fit by name."""
-        net = Network(name or self.name, new_func_name or self.build_func_name, **{**self.static_kwargs, **new_static_kwargs})
+        options = {**self.static_kwargs, **new_static_kwargs}
+        net = Network(name or self.name, new_func_name or self.build_func_name, **options)
         net.copy_compatible_trainables_from(self)
         return net
 

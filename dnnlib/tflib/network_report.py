@@ -23,13 +23,12 @@ def list_ops(net: Network) -> list[tf.Operation]:
     prefix = net.scope + "/"
     use = f"{prefix}{net.name.split('/')[-1]}_use"
     ops = net.input_templates[0].graph.get_operations()
-    return [
-        op for op in ops if op.name.startswith(prefix) and not op.name.startswith(use) and not _VARIABLE_PARTS.search(op.name)
-    ]
+    own = [op for op in ops if op.name.startswith(prefix) and not op.name.startswith(use)]
+    return [op for op in own if not _VARIABLE_PARTS.search(op.name)]
 
 
 def list_layers(net: Network) -> list[tuple[str, tf.Tensor, list[tf.Variable]]]:
-    """(layer name, output tensor, trainable variables): one entry per scope that owns trainables, components included."""
+    """(layer name, output tensor, trainable variables): one entry per scope with trainables, components first."""
     layers: list[tuple[str, tf.Tensor, list[tf.Variable]]] = []
     for component in net.components.values():
         layers += [(f"{component.name}/{name}", out, own) for name, out, own in list_layers(component)]

@@ -36,9 +36,8 @@ class Builder:
         for key in kwargs:
             if key not in known:
                 hint = list_nearest(key, sorted(known))
-                raise UserError(
-                    f"network {network!r} ({self.name}): unknown option {key!r}{hint}; known are {', '.join(sorted(self.options))}"
-                )
+                names = ", ".join(sorted(self.options))
+                raise UserError(f"network {network!r} ({self.name}): unknown option {key!r}{hint}; known are {names}")
 
     def select(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The options that this builder reads."""

@@ -1,0 +1,71 @@
+"""Exact numbers of trainable parameters: published sizes, and those of the larger models."""
+
+import numpy as np
+import pytest
+
+from dnnlib import tflib
+from dnnlib.util import UserError
+from training.fmaps import Fmaps
+
+SHAPE = dict(num_channels=3, resolution=1024, label_size=0)
+WIDE = {2**level: min(1.0, 128 / 2**level) for level in range(2, 11)}
+
+
+def count(name, builder, **kwargs):
+    net = tflib.Network(name, func_name=builder, **kwargs)
+    return sum(int(np.prod(v.shape.as_list())) for v in net.trainables.values())
+
+
+def explicit(width):
+    """Maps of the larger models: `width` up to 128x128, halved for each larger resolution."""
+    return {res: int(width * factor) for res, factor in WIDE.items()}
+
+
+@pytest.mark.parametrize(
+    ("options", "g", "d"),
+    [
+        (dict(**SHAPE, fmap_base=8192), 24_900_764, 24_038_161),
+        (SHAPE, 30_370_060, 29_012_513),
+        (dict(SHAPE, resolution=512), 30_276_583, 28_982_849),
+        (dict(SHAPE, resolution=256), 30_034_338, 28_864_129),
+        (dict(SHAPE, resolution=256, fmap_base=8192), 24_767_458, 24_001_089),
+        (dict(SHAPE, resolution=32, fmap_base=8192), 21_523_475, 21_507_073),
+    ],
+)
+def test_published_sizes(session, options, g, d):
+    assert count("G", "G_main", **options) == g
+    assert count("D", "D_stylegan2", **options) == d
+
+
+@pytest.mark.parametrize(("width", "total"), [(512, 69_750_317), (640, 106_108_333), (768, 150_244_653)])
+def test_explicit_maps(session, width, total):
+    options = dict(**SHAPE, fmap_explicit=explicit(width))
+    assert count("G", "G_main", **options) + count("D", "D_stylegan2", **options) == total
+
+
+def test_rule_of_feature_maps():
+    nf = Fmaps()
+    assert [nf.at(res) for res in (4, 32, 64, 128, 256, 512, 1024)] == [512, 512, 512, 256, 128, 64, 32]
+    assert [Fmaps(base=8192).at(res) for res in (64, 1024)] == [256, 16]
+    assert nf(0) == 512 and nf(9) == nf.at(1024)
+    assert Fmaps(base=24576).at(128) == 384
+
+
+def test_explicit_feature_maps_know_only_what_they_name():
+    nf = Fmaps(explicit={4: 8, 8: 6})
+    assert nf.at(4) == 8 and nf.at(8) == 6 and nf(0) == 8
+    with pytest.raises(UserError, match="no entry for resolution 16; it knows 4, 8"):
+        nf.at(16)
+    with pytest.raises(UserError, match="resolution 24 is not a power of two"):
+        Fmaps(explicit={24: 8})
+    with pytest.raises(UserError, match="0 feature maps at resolution 8"):
+        Fmaps(explicit={8: 0})
+    with pytest.raises(UserError, match="expected base >= 1"):
+        Fmaps(base=0)
+
+
+def test_explicit_maps_survive_json():
+    import json
+
+    table = {4: 8, 8: 6}
+    assert Fmaps(explicit=json.loads(json.dumps(table))) == Fmaps(explicit=table)
