@@ -166,7 +166,6 @@ def make_evaluator(plan: TrainConfig, Gs: Any, dataset: Any) -> Any:  # noqa: N8
         dataset,
         num_gpus=plan.metrics.num_gpus or plan.num_gpus,
         inception=plan.metrics.inception,
-        seed=plan.seed,
         mirror=plan.data.mirror_augment,
     )
 
@@ -182,13 +181,10 @@ def check_metrics(plan: TrainConfig) -> None:
 
 def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> None:
     """Train. Raises `UserError` before anything is written if data, metrics or pickle are not as they should be."""
-    from dnnlib.tflib.ops.impl import set_default_impl
     from dnnlib.tflib.tfutil import tf
     from training.training_loop import open_dataset, train
 
     plan = launch.config
-    if plan.ops != "auto":  # auto leaves the choice to the environment variable SG2_OPS
-        set_default_impl(plan.ops)
     resolution = open_dataset(plan).resolution
     check_metrics(plan)
     try:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from dnnlib.tflib import pickles, tfutil
+from dnnlib import snapshot
+from dnnlib.tflib import tfutil
 from dnnlib.tflib.network import Network
 from dnnlib.util import UserError
 from training.config import TrainConfig
@@ -45,9 +46,10 @@ class SourceNetworks:
 
 def read_source(path: str) -> SourceNetworks:
     """Read (G, D, Gs) without building anything. Raises `UserError` for files that hold something else."""
-    states = pickles.load_state(path)
-    if not isinstance(states, (tuple, list)) or len(states) != 3:
-        found = type(states).__name__
+    states = snapshot.load_state(path)
+    is_triple = isinstance(states, (tuple, list)) and len(states) == 3
+    if not is_triple or not all(isinstance(state, snapshot.NetworkState) for state in states):
+        found = f"{len(states)} objects" if isinstance(states, (tuple, list)) else type(states).__name__
         raise UserError(f"{path}: expected a pickle of (G, D, Gs), found {found}; --init-from needs all three")
     named = dict(zip(("G", "D", "Gs"), states, strict=True))
     for name, state in named.items():

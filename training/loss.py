@@ -73,7 +73,8 @@ def _score_stats(name: str, scores: tf.Tensor) -> dict[str, tf.Tensor]:
 class LossBuilder:
     """Builds the losses of one sub-batch.
 
-    G, D: networks; pl_mean: scalar variable; pl_weight, pl_decay: spec 4.2; r1_gamma: number or scalar tensor. Every method draws from the `rng` it is given, under names that do not depend on the tower.
+    G, D: networks; pl_mean: scalar variable; pl_weight, pl_decay: spec 4.2; r1_gamma: number or scalar tensor.
+    Every method draws from the `rng` it is given, under names that do not depend on the tower.
     """
 
     G: Network

@@ -48,7 +48,7 @@ class TickReport:
     @property
     def eta_sec(self) -> float:
         """Seconds until the run ends at this tick's rate."""
-        return (self.total_nimg - self.nimg) / 1000 * self.sec_per_kimg
+        return max(self.total_nimg - self.nimg, 0) / 1000 * self.sec_per_kimg
 
     def scalars(self) -> dict[str, float]:
         """Values for TensorBoard and stats.jsonl under the published tags."""

@@ -18,6 +18,7 @@ from dnnlib.submission import disk, log, options, run_dir, stop
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.autosummary import StatsWriter
 from dnnlib.tflib.network import Network
+from dnnlib.tflib.ops import set_default_impl
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, format_time
 from training import config_io, init_from, schedule
@@ -113,6 +114,12 @@ def open_dataset(config: TrainConfig) -> TFRecordDataset:
 
 
 def _session(config: TrainConfig) -> tf.Session:
+    if config.ops != "auto":  # auto leaves the choice to the environment variable SG2_OPS
+        set_default_impl(config.ops)
+    if config.device == "cpu" and tfutil.num_gpus():
+        tfutil.hide_gpus()
+    if config.device == "gpu" and not tfutil.num_gpus():
+        raise UserError("device=gpu: TensorFlow sees no GPU here; python -m dnnlib.doctor says why")
     device_count = {} if tfutil.num_gpus() else {"device_count.CPU": config.num_gpus}
     if tfutil.num_gpus() and config.num_gpus > tfutil.num_gpus():
         raise UserError(f"--num-gpus {config.num_gpus}: this machine has {tfutil.num_gpus()}")

@@ -35,9 +35,8 @@ class Builder:
         known = self.options | self.tolerated
         for key in kwargs:
             if key not in known:
-                hint = list_nearest(key, sorted(known))
-                names = ", ".join(sorted(self.options))
-                raise UserError(f"network {network!r} ({self.name}): unknown option {key!r}{hint}; known are {names}")
+                hint = list_nearest(key, self.options)
+                raise UserError(f"network {network!r} ({self.name}): unknown option {key!r}: {hint}")
 
     def select(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The options that this builder reads."""

@@ -54,8 +54,13 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def num_gpus() -> int:
-    """Number of GPUs that TensorFlow sees. Starts no session."""
-    return len(tf.config.list_physical_devices("GPU"))
+    """Number of GPUs that TensorFlow may use. Starts no session."""
+    return len(tf.config.get_visible_devices("GPU"))
+
+
+def hide_gpus() -> None:
+    """Use CPUs only in this process. Must come before the first session."""
+    tf.config.set_visible_devices([], "GPU")
 
 
 def data_format(device: str = "auto") -> str:
@@ -88,7 +93,7 @@ def _config_proto(options: Mapping[str, Any]) -> tf.ConfigProto:
             proto.device_count[rest[0]] = int(value)
         elif node is None or not hasattr(node, leaf):
             names = [f.name for f in proto.DESCRIPTOR.fields]
-            raise UserError(f"init_tf: unknown option {key!r}{list_nearest(first, names)}")
+            raise UserError(f"init_tf: unknown option {key!r}: {list_nearest(first, names)}")
         else:
             setattr(node, leaf, value)
     return proto
@@ -116,7 +121,7 @@ def init_tf(config_dict: Mapping[str, Any] | None = None) -> tf.Session:
     options = {**_DEFAULTS, **(config_dict or {})}
     for key in options:
         if key.startswith("rnd.") and key not in _DEFAULTS:
-            raise UserError(f"init_tf: unknown option {key!r}{list_nearest(key, list(_DEFAULTS))}")
+            raise UserError(f"init_tf: unknown option {key!r}: {list_nearest(key, _DEFAULTS)}")
         if key.startswith("env."):
             os.environ[key.removeprefix("env.")] = str(options[key])
     np_seed, tf_seed = options["rnd.np_random_seed"], options["rnd.tf_random_seed"]

@@ -4,7 +4,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__F16C__) && !defined(__CUDACC__)
+#if defined(__CUDACC__)
+#include <cuda_fp16.h>
+#elif defined(__F16C__)
 #include <immintrin.h>
 #endif
 
@@ -53,7 +55,9 @@ OPS_HD double widen(double v) { return v; }
 OPS_HD float widen(BFloat16 v) { return bits_float(static_cast<uint32_t>(v.bits) << 16); }
 
 OPS_HD float widen(Half v) {
-#if defined(__F16C__) && !defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
+  return __half2float(__ushort_as_half(v.bits));
+#elif defined(__F16C__) && !defined(__CUDACC__)
   return _cvtsh_ss(v.bits);
 #else
   // Shift exponent and mantissa into place, then let one product rebuild the exponent, subnormals included.
@@ -88,7 +92,9 @@ OPS_HD BFloat16 narrow<BFloat16, float>(float v) {
 template <>
 OPS_HD Half narrow<Half, float>(float v) {
   Half out;
-#if defined(__F16C__) && !defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
+  out.bits = __half_as_ushort(__float2half_rn(v));
+#elif defined(__F16C__) && !defined(__CUDACC__)
   out.bits = _cvtss_sh(v, 0);
 #else
   const uint32_t u = float_bits(v);

@@ -1,0 +1,218 @@
+// Bias and activation on GPUs. Sums are taken in a fixed order: per block, then over blocks.
+#include "cuda_common.cuh"
+
+namespace ops {
+namespace {
+
+struct Sizes {
+  int64_t outer, channels, inner;
+};
+
+// Vectors of V numbers lie within one channel (inner % V == 0) or span V channels (inner == 1, channels % V == 0).
+template <int Code, typename T, int V>
+__global__ void __launch_bounds__(kThreads)
+    bias_act_kernel(const T* x, const T* b, T* y, Sizes s, int64_t vectors, ActParams p, ActNumbers a) {
+  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < vectors; i += gridDim.x * int64_t(kThreads)) {
+    float v[V], bias[V];
+    load<T, V>(x + i * V, v);
+#pragma unroll
+    for (int j = 0; j < V; ++j) bias[j] = 0;
+    if (b != nullptr) {
+      if (s.inner == 1) {
+        load<T, V>(b + uint64_t(i * V) % s.channels, bias);
+      } else {
+        const float one = widen(b[uint64_t(i * V) / s.inner % s.channels]);
+#pragma unroll
+        for (int j = 0; j < V; ++j) bias[j] = one;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < V; ++j) v[j] = cuda_value<Code>(v[j] + bias[j], p, a);
+    store<T, V>(y + i * V, v);
+  }
+}
+
+// inner == 1: a thread keeps V channels and walks down rows; blockDim = (channel vectors, rows).
+template <int Code, typename T, int V>
+__global__ void __launch_bounds__(kThreads)
+    grad_rows_kernel(const T* dy, const T* dyb, const T* ref, const T* b, T* dx, float* partial, Sizes s, ActParams p,
+                     ActNumbers a) {
+  __shared__ float sums[kThreads * V];
+  const int64_t c = (blockIdx.y * int64_t(blockDim.x) + threadIdx.x) * V;
+  float extra[V], bias[V], sum[V];
+#pragma unroll
+  for (int j = 0; j < V; ++j) extra[j] = bias[j] = sum[j] = 0;
+  if (c < s.channels) {
+    if (dyb != nullptr) load<T, V>(dyb + c, extra);
+    if (b != nullptr && p.from_input) load<T, V>(b + c, bias);
+    for (int64_t row = blockIdx.x * int64_t(blockDim.y) + threadIdx.y; row < s.outer;
+         row += gridDim.x * int64_t(blockDim.y)) {
+      float g[V], r[V];
+      load<T, V>(dy + row * s.channels + c, g);
+      load<T, V>(ref + row * s.channels + c, r);
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        g[j] = (g[j] + extra[j]) * cuda_factor<Code>(r[j] + bias[j], p, a);
+        sum[j] += g[j];
+      }
+      store<T, V>(dx + row * s.channels + c, g);
+    }
+  }
+  if (partial == nullptr) return;
+#pragma unroll
+  for (int j = 0; j < V; ++j) sums[(threadIdx.y * blockDim.x + threadIdx.x) * V + j] = sum[j];
+  __syncthreads();
+  if (threadIdx.y != 0 || c >= s.channels) return;
+#pragma unroll
+  for (int j = 0; j < V; ++j) {
+    float total = 0;
+    for (int row = 0; row < blockDim.y; ++row) total += sums[(row * blockDim.x + threadIdx.x) * V + j];
+    partial[blockIdx.x * s.channels + c + j] = total;
+  }
+}
+
+// inner > 1: a block takes one piece of one plane.
+template <int Code, typename T, int V>
+__global__ void __launch_bounds__(kThreads)
+    grad_planes_kernel(const T* dy, const T* dyb, const T* ref, const T* b, T* dx, float* partial, Sizes s,
+                       int64_t piece, ActParams p, ActNumbers a) {
+  for (int64_t plane = blockIdx.y; plane < s.outer * s.channels; plane += gridDim.y) {
+    const int64_t c = plane % s.channels, begin = blockIdx.x * piece;
+    const int64_t end = begin + piece < s.inner ? begin + piece : s.inner;
+    const float extra = dyb ? widen(dyb[c]) : 0.0f, bias = b && p.from_input ? widen(b[c]) : 0.0f;
+    float sum = 0;
+    for (int64_t i = begin + threadIdx.x * V; i < end; i += kThreads * V) {
+      float g[V], r[V];
+      load<T, V>(dy + plane * s.inner + i, g);
+      load<T, V>(ref + plane * s.inner + i, r);
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        g[j] = (g[j] + extra) * cuda_factor<Code>(r[j] + bias, p, a);
+        sum += g[j];
+      }
+      store<T, V>(dx + plane * s.inner + i, g);
+    }
+    if (partial == nullptr) continue;
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) partial[(plane / s.channels * gridDim.x + blockIdx.x) * s.channels + c] = sum;
+  }
+}
+
+// db[c] = sum over rows of partial[row, c]
+template <typename T>
+__global__ void sum_rows_kernel(const float* partial, T* db, int64_t rows, int64_t channels) {
+  const int64_t c = blockIdx.x;
+  float sum = 0;
+  for (int64_t row = threadIdx.x; row < rows; row += blockDim.x) sum += partial[row * channels + c];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) db[c] = narrow<T, float>(sum);
+}
+
+// How the gradient is cut into blocks; the size of the workspace follows from it.
+struct Cut {
+  int64_t piece = 0, rows = 0;  // numbers of a plane per block; rows of partial sums
+  unsigned grid_x = 1;
+};
+
+Cut cut_for(const Sizes& s) {
+  Cut cut;
+  if (s.inner == 1) {
+    cut.grid_x = unsigned(std::clamp<int64_t>(ceil_div(s.outer, 64), 1, 1024));
+    cut.rows = cut.grid_x;
+  } else {
+    cut.piece = 16384;  // a multiple of all vector lengths
+    cut.grid_x = unsigned(std::max<int64_t>(ceil_div(s.inner, cut.piece), 1));
+    cut.rows = s.outer * cut.grid_x;
+  }
+  return cut;
+}
+
+template <typename T>
+int vector_length(const Sizes& s, std::initializer_list<const void*> pointers) {
+  constexpr int full = 16 / sizeof(T);
+  const bool fits = s.inner == 1 ? s.channels % full == 0 : s.inner % full == 0;
+  return fits && std::all_of(pointers.begin(), pointers.end(), aligned16) ? full : 1;
+}
+
+template <int Code, typename T, int V>
+void launch_grad(const T* dy, const T* dyb, const T* ref, const T* b, T* dx, T* db, float* partial, const Sizes& s,
+                 const ActParams& p, cudaStream_t stream) {
+  const ActNumbers a = act_numbers(p);
+  const Cut cut = cut_for(s);
+  if (s.inner == 1) {
+    const int64_t vectors = s.channels / V;
+    int width = 32;
+    while (width < vectors && width < kThreads) width *= 2;
+    const dim3 block(width, kThreads / width), grid(cut.grid_x, unsigned(ceil_div(vectors, width)));
+    grad_rows_kernel<Code, T, V><<<grid, block, 0, stream>>>(dy, dyb, ref, b, dx, db ? partial : nullptr, s, p, a);
+  } else {
+    const dim3 grid(cut.grid_x, unsigned(std::min<int64_t>(s.outer * s.channels, 65535)));
+    grad_planes_kernel<Code, T, V>
+        <<<grid, kThreads, 0, stream>>>(dy, dyb, ref, b, dx, db ? partial : nullptr, s, cut.piece, p, a);
+  }
+  if (db) sum_rows_kernel<<<unsigned(s.channels), 128, 0, stream>>>(partial, db, cut.rows, s.channels);
+}
+
+}  // namespace
+}  // namespace ops
+
+using namespace ops;
+
+const char* ops_cuda_error(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }
+
+int ops_cuda_bias_act(int dtype, int act, double alpha, double gain, double clamp, const void* x, const void* b,
+                      void* y, const int64_t* sizes, void* stream) {
+  const Sizes s{sizes[0], sizes[1], sizes[2]};
+  const int64_t n = s.outer * s.channels * s.inner;
+  const ActParams p = make_act(act, 0, false, alpha, gain, clamp);
+  if (n == 0) return 0;
+  return with_dtype(dtype, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    constexpr int full = 16 / sizeof(T);
+    with_cuda_act(act, [&](auto code) {
+      const T *xt = static_cast<const T*>(x), *bt = static_cast<const T*>(b);
+      const auto st = static_cast<cudaStream_t>(stream);
+      if (vector_length<T>(s, {x, b, y}) == full) {
+        bias_act_kernel<code.value, T, full><<<grid_for(n / full), kThreads, 0, st>>>(
+            xt, bt, static_cast<T*>(y), s, n / full, p, act_numbers(p));
+      } else {
+        bias_act_kernel<code.value, T, 1>
+            <<<grid_for(n), kThreads, 0, st>>>(xt, bt, static_cast<T*>(y), s, n, p, act_numbers(p));
+      }
+    });
+  });
+}
+
+int64_t ops_cuda_bias_act_grad_workspace(const int64_t* sizes) {
+  const Sizes s{sizes[0], sizes[1], sizes[2]};
+  return std::max<int64_t>(cut_for(s).rows * s.channels, 1);
+}
+
+int ops_cuda_bias_act_grad(int dtype, int act, int order, int from_input, double alpha, double gain, double clamp,
+                           const void* dy, const void* dyb, const void* ref, const void* b, void* dx, void* db,
+                           float* workspace, const int64_t* sizes, void* stream) {
+  const Sizes s{sizes[0], sizes[1], sizes[2]};
+  if (order < 0 || order > kMaxOrder) return cudaErrorInvalidValue;
+  const ActParams p = make_act(act, order, from_input, alpha, gain, clamp);
+  const auto st = static_cast<cudaStream_t>(stream);
+  return with_dtype(dtype, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    constexpr int full = 16 / sizeof(T);
+    if (s.outer * s.channels * s.inner == 0) {
+      if (db) cudaMemsetAsync(db, 0, s.channels * sizeof(T), st);
+      return;
+    }
+    with_cuda_act(act, [&](auto code) {
+      const auto run = [&](auto length) {
+        launch_grad<code.value, T, length.value>(
+            static_cast<const T*>(dy), static_cast<const T*>(dyb), static_cast<const T*>(ref),
+            static_cast<const T*>(b), static_cast<T*>(dx), static_cast<T*>(db), workspace, s, p, st);
+      };
+      if (vector_length<T>(s, {dy, dyb, ref, b, dx}) == full) {
+        run(std::integral_constant<int, full>());
+      } else {
+        run(std::integral_constant<int, 1>());
+      }
+    });
+  });
+}

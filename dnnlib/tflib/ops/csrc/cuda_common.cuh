@@ -1,0 +1,104 @@
+// What the CUDA kernels share: vectors of 16 bytes, choices by number type and activation, sums over blocks.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <type_traits>
+
+#include "activation.h"
+#include "cuda_launchers.h"
+#include "numeric.h"
+
+namespace ops {
+
+constexpr int kThreads = 256;
+constexpr int64_t kMaxGrid = 132 * 32;  // blocks that keep any card busy; kernels loop beyond
+
+template <typename T, int V>
+struct alignas(sizeof(T) * V) Vec {
+  T v[V];
+};
+
+template <typename T, int V>
+__device__ __forceinline__ void load(const T* p, float* out) {
+  const Vec<T, V> in = *reinterpret_cast<const Vec<T, V>*>(p);
+#pragma unroll
+  for (int i = 0; i < V; ++i) out[i] = widen(in.v[i]);
+}
+
+template <typename T, int V>
+__device__ __forceinline__ void store(T* p, const float* in) {
+  Vec<T, V> out;
+#pragma unroll
+  for (int i = 0; i < V; ++i) out.v[i] = narrow<T, float>(in[i]);
+  *reinterpret_cast<Vec<T, V>*>(p) = out;
+}
+
+inline bool aligned16(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+inline unsigned grid_for(int64_t threads) {
+  return static_cast<unsigned>(std::max<int64_t>(std::min(ceil_div(threads, kThreads), kMaxGrid), 1));
+}
+
+// Calls f with a null pointer of the storage type; an unknown code is an error.
+template <typename F>
+int with_dtype(int dtype, F&& f) {
+  switch (dtype) {
+    case 0: f(static_cast<float*>(nullptr)); break;
+    case 1: f(static_cast<Half*>(nullptr)); break;
+    case 2: f(static_cast<BFloat16*>(nullptr)); break;
+    default: return cudaErrorInvalidValue;
+  }
+  return cudaGetLastError();
+}
+
+// The activations of every layer are known to the compiler; code 0 stands for the others, chosen at run time.
+template <typename F>
+void with_cuda_act(int act, F&& f) {
+  switch (act) {
+    case kLinear: f(std::integral_constant<int, kLinear>()); break;
+    case kLrelu: f(std::integral_constant<int, kLrelu>()); break;
+    default: f(std::integral_constant<int, 0>()); break;
+  }
+}
+
+struct ActNumbers {
+  float alpha, gain, limit, inverse_gain, power;
+};
+
+inline ActNumbers act_numbers(const ActParams& p) {
+  return {float(p.alpha), float(p.gain), float(p.clamp), float(1 / p.gain), float(gain_power(p))};
+}
+
+template <int Code>
+__device__ __forceinline__ float cuda_value(float x, const ActParams& p, const ActNumbers& a) {
+  return clamped(act_value<float>(Code ? Code : p.act, x, a.alpha) * a.gain, a.limit);
+}
+
+template <int Code>
+__device__ __forceinline__ float cuda_factor(float ref, const ActParams& p, const ActNumbers& a) {
+  const int act = Code ? Code : p.act;
+  const float u = p.from_input ? ref : ref * a.inverse_gain;
+  const float y = p.from_input ? act_value<float>(act, u, a.alpha) * a.gain : ref;
+  const float f = act_slope<float>(act, u, p) * a.power;
+  return abs_of(y) >= a.limit ? 0.0f : f;
+}
+
+// Sum over the threads of a block, valid in thread 0. Every thread must call it.
+__device__ __forceinline__ float block_sum(float v) {
+  __shared__ float parts[32];
+  for (int offset = 16; offset > 0; offset >>= 1) v += __shfl_down_sync(0xffffffffu, v, offset);
+  __syncthreads();
+  if ((threadIdx.x & 31) == 0) parts[threadIdx.x >> 5] = v;
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    v = threadIdx.x < (blockDim.x >> 5) ? parts[threadIdx.x] : 0.0f;
+    for (int offset = 16; offset > 0; offset >>= 1) v += __shfl_down_sync(0xffffffffu, v, offset);
+  }
+  return v;
+}
+
+}  // namespace ops
