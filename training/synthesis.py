@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from dnnlib.tflib.ops import fused_bias_act, modulated_epilogue, upsample_2d
+from dnnlib.tflib.ops import ACTIVATIONS, fused_bias_act, modulated_epilogue, upsample_2d
 from dnnlib.tflib.rng import RandomSource, StatefulRandom
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from training.fmaps import Fmaps
-from training.layers import Layout, conv2d_layer, get_bias, modulated_conv2d_layer
+from training.layers import RESIDUAL_SCALE, Layout, conv2d_layer, get_bias, modulated_conv2d_layer
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 
@@ -65,8 +63,8 @@ class _Block:
         self.resample_kernel, self.fused, self.clamp = resample_kernel, fused_modconv, conv_clamp
         self.num_channels = num_channels
 
-    def layer(self, x: tf.Tensor, index: int, fmaps: int, up: bool = False) -> tf.Tensor:
-        """Modulated 3x3 convolution, then noise, bias, activation."""
+    def layer(self, x: tf.Tensor, index: int, fmaps: int, up: bool = False, branch_scale: float = 1.0) -> tf.Tensor:
+        """Modulated 3x3 convolution, then noise, bias, activation; the result times `branch_scale`."""
         x, scale = modulated_conv2d_layer(
             x,
             self.dlatents[:, index],
@@ -88,7 +86,8 @@ class _Block:
             strength,
             get_bias(fmaps),
             act=self.act,
-            clamp=self.clamp,
+            gain=ACTIVATIONS[self.act].gain * branch_scale,
+            clamp=None if self.clamp is None else self.clamp * branch_scale,
             data_format=self.layout.data_format,
         )
 
@@ -151,6 +150,7 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     noise = _noise_inputs(num_layers - 1, tf.shape(dlatents)[0], randomize_noise, rng) if use_noise else None
     block = _Block(dlatents, noise, layout, nonlinearity, resample_kernel, fused, conv_clamp, num_channels)
 
+    branch_scale = RESIDUAL_SCALE if architecture == "resnet" else 1.0
     y = None
     with tf.variable_scope("4x4"):
         with tf.variable_scope("Const"):
@@ -171,11 +171,11 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
             with tf.variable_scope("Conv0_up"):
                 x = block.layer(x, level * 2 - 5, fmaps, up=True)
             with tf.variable_scope("Conv1"):
-                x = block.layer(x, level * 2 - 4, fmaps)
+                x = block.layer(x, level * 2 - 4, fmaps, branch_scale=branch_scale)
             if architecture == "resnet":
                 with tf.variable_scope("Skip"):
-                    t = conv2d_layer(t, fmaps, 1, layout, up=True, resample_kernel=resample_kernel)
-                    x = (x + t) * tf.cast(np.sqrt(0.5), x.dtype)
+                    options = dict(up=True, resample_kernel=resample_kernel, gain=RESIDUAL_SCALE)
+                    x = x + conv2d_layer(t, fmaps, 1, layout, **options)
             if architecture == "skip":
                 y = upsample_2d(y, k=resample_kernel, data_format=layout.data_format)
             if architecture == "skip" or level == log2_res:

@@ -28,6 +28,9 @@ def conv_2d(x: Any, w: Any, stride: int = 1, padding: str = "SAME", data_format:
     arguments.layout(data_format)
     arguments.check(padding in ("SAME", "VALID"), "padding", repr(padding), "'SAME' or 'VALID'")
     x, w = conv_operands(x, w, data_format)
+    if padding == "SAME" and stride == 1 and data_format == "NHWC" and not is_grouped(x, w, data_format):
+        # TensorFlow pads alike here, inside the convolution: no padded copies in either direction.
+        return tf.nn.conv2d(x, w, strides=1, padding="SAME")
     if padding == "SAME":
         x = _pad_same(x, w, data_format)
     return conv_valid(x, w, arguments.positive(stride, "stride"), data_format)

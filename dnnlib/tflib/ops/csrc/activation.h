@@ -120,13 +120,13 @@ OPS_HD A swish_slope(A x, const ActParams& p) {
   return x * high + A(p.order + 1) * low;
 }
 
+// `k` is the order again, so that compilers may know it.
 template <typename A>
-OPS_HD A act_slope(int act, A u, const ActParams& p) {
-  const int k = p.order;
+OPS_HD A act_slope(int act, int k, A u, A alpha, const ActParams& p) {
   switch (act) {
     case kLinear: return k == 0 ? A(1) : A(0);
     case kRelu: return k == 0 && u > A(0) ? A(1) : A(0);
-    case kLrelu: return k == 0 ? (u > A(0) ? A(1) : A(p.alpha)) : A(0);
+    case kLrelu: return k == 0 ? (u > A(0) ? A(1) : alpha) : A(0);
     case kTanh: return k == 0 ? A(1) - u * u : (k == 1 ? A(-2) * u : (k == 2 ? A(-2) : A(0)));
     case kSigmoid: return k == 0 ? u * (A(1) - u) : (k == 1 ? A(1) - A(2) * u : (k == 2 ? A(-2) : A(0)));
     case kElu: return u >= A(0) ? A(k == 0) : (k == 0 ? u + A(1) : A(k == 1));
@@ -150,16 +150,28 @@ OPS_HD A forward_value(A x, A alpha, A gain, A limit) {
   return clamped(act_value<A>(Code, x, alpha) * gain, limit);
 }
 
-// The factor that dy is multiplied with: gain^(1 - order) * slope, zero where the clamp holds.
-template <int Code, typename A>
-OPS_HD A backward_factor(A ref, const ActParams& p, A inverse_gain, A power, A limit) {
-  const A u = p.from_input ? ref : ref * inverse_gain;
-  const A y = p.from_input ? act_value<A>(Code, u, A(p.alpha)) * A(p.gain) : ref;
-  const A f = act_slope<A>(Code, u, p) * power;
-  return abs_of(y) >= limit ? A(0) : f;  // a NaN passes
+// Numbers of the type of the sums that factors of dy are made of.
+template <typename A>
+struct SlopeNumbers {
+  A alpha, gain, limit, inverse_gain, power;
+  bool from_input;
+};
+
+// The factor that dy is multiplied with: gain^(1 - order) * slope, zero where the clamp holds. Order: -1 for p.order.
+template <int Code, int Order, typename A>
+OPS_HD A backward_factor(A ref, const ActParams& p, const SlopeNumbers<A>& a) {
+  const A u = a.from_input ? ref : ref * a.inverse_gain;
+  const A y = a.from_input ? act_value<A>(Code, u, a.alpha) * a.gain : ref;
+  const A f = act_slope<A>(Code, Order < 0 ? p.order : Order, u, a.alpha, p) * a.power;
+  return abs_of(y) >= a.limit ? A(0) : f;  // a NaN passes
 }
 
 // gain^(1 - order)
 inline double gain_power(const ActParams& p) { return p.from_input ? p.gain : pow(p.gain, 1 - p.order); }
+
+template <typename A>
+SlopeNumbers<A> slope_numbers(const ActParams& p) {
+  return {A(p.alpha), A(p.gain), A(p.clamp), A(1 / p.gain), A(gain_power(p)), p.from_input != 0};
+}
 
 }  // namespace ops

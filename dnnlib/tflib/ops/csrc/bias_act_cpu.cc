@@ -53,7 +53,7 @@ template <typename T>
 void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, const T* dyb, const T* ref, const T* b,
                        T* dx, T* db, const Parallel& parallel) {
   using A = wide_t<T>;
-  const A inverse_gain = A(1 / p.gain), power = A(gain_power(p)), limit = A(p.clamp);
+  const SlopeNumbers<A> numbers = slope_numbers<A>(p);
   const bool vector = s.inner == 1;
   // Rows are pixels of all channels (vector) or planes of one channel; pieces of rows are the unit of work.
   const int64_t rows = vector ? s.outer : s.outer * s.channels;
@@ -71,10 +71,8 @@ void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, cons
     if (dyb) db_in[c] = widen(dyb[c]);
     if (b && p.from_input) bias[c] = widen(b[c]);
   }
-  with_act(p.act, [&](auto code) {
-    const auto factor = [&](A r) {
-      return backward_factor<code.value>(r, p, inverse_gain, power, limit);
-    };
+  with_slope(p, [&](auto code, auto order) {
+    const auto factor = [&](A r) { return backward_factor<code.value, order.value>(r, p, numbers); };
     const int64_t cycles = (p.act <= kLrelu ? 1 : 8) * piece * width;
     parallel(pieces, cycles, [&](int64_t begin, int64_t end) {
       std::vector<A> sums(vector ? width : 0);

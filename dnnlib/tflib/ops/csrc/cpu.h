@@ -33,6 +33,18 @@ void with_act(int act, F&& f) {
   }
 }
 
+// The same with the order of the derivative: 0 as a constant, -1 for any other.
+template <typename F>
+void with_slope(const ActParams& p, F&& f) {
+  with_act(p.act, [&](auto code) {
+    if (p.order == 0) {
+      f(code, std::integral_constant<int, 0>());
+    } else {
+      f(code, std::integral_constant<int, -1>());
+    }
+  });
+}
+
 template <typename T>
 void upfirdn_cpu(const ResamplingShape& s, const T* x, T* y, const Parallel& parallel);
 

@@ -83,7 +83,7 @@ __device__ __forceinline__ float cuda_factor(float ref, const ActParams& p, cons
   const int act = Code ? Code : p.act;
   const float u = p.from_input ? ref : ref * a.inverse_gain;
   const float y = p.from_input ? act_value<float>(act, u, a.alpha) * a.gain : ref;
-  const float f = act_slope<float>(act, u, p) * a.power;
+  const float f = act_slope<float>(act, p.order, u, a.alpha, p) * a.power;
   return abs_of(y) >= a.limit ? 0.0f : f;
 }
 

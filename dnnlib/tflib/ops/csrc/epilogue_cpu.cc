@@ -71,14 +71,14 @@ struct Sums {
 };
 
 // One pixel of all channels.
-template <int Code, typename T, typename A>
-inline void grad_pixel(const T* dy, const T* y, const T* x, const A* scale, A noise, const ActParams& p, A inverse_gain,
-                       A power, A limit, int64_t c, T* dx, const Sums<A>& sums) {
+template <int Code, int Order, typename T, typename A>
+inline void grad_pixel(const T* dy, const T* y, const T* x, const A* scale, A noise, const ActParams& p,
+                       const SlopeNumbers<A>& numbers, int64_t c, T* dx, const Sums<A>& sums) {
   A* __restrict dz_sum = sums.dz;
   A* __restrict dzx_sum = sums.dzx;
   A* __restrict noise_sum = sums.noise;
   const auto one = [&](int64_t i, int lane) {
-    const A dz = widen(dy[i]) * backward_factor<Code>(widen(y[i]), p, inverse_gain, power, limit);
+    const A dz = widen(dy[i]) * backward_factor<Code, Order>(widen(y[i]), p, numbers);
     dzx_sum[i] += dz * widen(x[i]);
     dz_sum[i] += dz;
     noise_sum[lane] += dz * noise;
@@ -93,11 +93,11 @@ inline void grad_pixel(const T* dy, const T* y, const T* x, const A* scale, A no
 }
 
 // Pixels of one channel.
-template <int Code, typename T, typename A>
-inline void grad_plane(const T* dy, const T* y, const T* x, A scale, const T* noise, const ActParams& p, A inverse_gain,
-                       A power, A limit, int64_t pixels, T* dx, const Sums<A>& sums) {
+template <int Code, int Order, typename T, typename A>
+inline void grad_plane(const T* dy, const T* y, const T* x, A scale, const T* noise, const ActParams& p,
+                       const SlopeNumbers<A>& numbers, int64_t pixels, T* dx, const Sums<A>& sums) {
   const auto one = [&](int64_t i, int lane) {
-    const A dz = widen(dy[i]) * backward_factor<Code>(widen(y[i]), p, inverse_gain, power, limit);
+    const A dz = widen(dy[i]) * backward_factor<Code, Order>(widen(y[i]), p, numbers);
     sums.dzx[lane] += dz * widen(x[i]);
     sums.dz[lane] += dz;
     if (noise) sums.noise[lane] += dz * widen(noise[i]);
@@ -125,7 +125,7 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
                        const wide_t<T>* scale, const T* noise, T* dx, wide_t<T>* dscale, wide_t<T>* dstrength,
                        wide_t<T>* db, const Parallel& parallel) {
   using A = wide_t<T>;
-  const A inverse_gain = A(1 / p.gain), power = A(gain_power(p)), limit = A(p.clamp);
+  const SlopeNumbers<A> numbers = slope_numbers<A>(p);
   const int64_t c = e.channels;
   // A piece is some pixels of one sample.
   int64_t piece = kChunk;
@@ -135,7 +135,7 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
   const int64_t per_sample = (e.pixels + piece - 1) / piece, pieces = e.samples * per_sample;
   std::vector<double> sum_dz(pieces * c, 0.0), sum_dzx(pieces * c, 0.0), sum_noise(pieces, 0.0);
   const std::vector<A> ones(c, A(1));
-  with_act(p.act, [&](auto code) {
+  with_slope(p, [&](auto code, auto order) {
     parallel(pieces, piece * c * 2 + 1, [&](int64_t begin, int64_t end) {
       const int64_t width = e.channels_last ? c : kLanes;
       std::vector<A> dz(width), dzx(width), lanes(kLanes);
@@ -148,7 +148,7 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
           const A* sr = scale ? scale + n * c : ones.data();
           for (int64_t q = from; q < to; ++q) {
             const int64_t i = (n * e.pixels + q) * c;
-            grad_pixel<code.value>(dy + i, y + i, x + i, sr, nr ? widen(nr[q]) : A(0), p, inverse_gain, power, limit, c,
+            grad_pixel<code.value, order.value>(dy + i, y + i, x + i, sr, nr ? widen(nr[q]) : A(0), p, numbers, c,
                                    dx + i, sums);
             if ((q - from + 1) % kFlushPixels == 0 || q + 1 == to) {
               for (int64_t j = 0; j < c; ++j) dz_out[j] += dz[j], dzx_out[j] += dzx[j];
@@ -161,8 +161,8 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
         }
         for (int64_t j = 0; j < c; ++j) {
           const int64_t i = (n * c + j) * e.pixels + from;
-          grad_plane<code.value>(dy + i, y + i, x + i, scale ? scale[n * c + j] : A(1), nr ? nr + from : nullptr, p,
-                                 inverse_gain, power, limit, to - from, dx + i, sums);
+          grad_plane<code.value, order.value>(dy + i, y + i, x + i, scale ? scale[n * c + j] : A(1), nr ? nr + from : nullptr, p,
+                                 numbers, to - from, dx + i, sums);
           dz_out[j] = drain(dz.data(), kLanes);
           dzx_out[j] = drain(dzx.data(), kLanes);
           sum_noise[k] += drain(lanes.data(), kLanes);

@@ -1,0 +1,116 @@
+"""CUDA kernels of the ops against float64 references and against the copy bandwidth of the card.
+
+    python benchmarks/gpu_ops.py [--size 1024] [--check-only] [--cuda-arch 90]
+
+Builds the CUDA library (nvcc, no TensorFlow headers), calls its C launchers through ctypes on PyTorch's memory,
+compares with float64 numpy, and times every kernel. A kernel should reach 85% of the bandwidth of a device-to-device
+copy measured in the same run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.gpu_cases import DTYPES, Case, all_cases, errors_of, load_library  # noqa: E402
+
+TARGET = 0.85
+
+
+@dataclass
+class Gpu:
+    """PyTorch's memory and clock."""
+
+    torch: Any
+    library: ctypes.CDLL
+    bandwidth: float = 0.0  # bytes per second of a copy, reading and writing
+    rows: list[tuple[str, str, float]] = field(default_factory=list)
+
+    def time(self, call: Callable[[], object], repeats: int = 20) -> float:
+        """Median seconds of a call on the current stream."""
+        torch = self.torch
+        for _ in range(3):
+            call()
+        times = []
+        for _ in range(repeats):
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            call()
+            end.record()
+            torch.cuda.synchronize()
+            times.append(start.elapsed_time(end) / 1000)
+        return float(np.median(times))
+
+    def measure_copy(self) -> None:
+        """Bandwidth of copying 1 GiB."""
+        source = self.torch.empty(1 << 28, dtype=self.torch.float32, device="cuda").normal_()
+        target = self.torch.empty_like(source)
+        self.bandwidth = 2 * source.nbytes / self.time(lambda: target.copy_(source))
+
+    def run(self, case: Case, dtype: str, check_only: bool) -> list[str]:
+        """Launch a case, compare, time; returns what is wrong."""
+        torch, kind = self.torch, getattr(self.torch, dtype)
+        tensors = {
+            name: torch.from_numpy(np.ascontiguousarray(a)).to(torch.float32 if name in case.wide else kind).cuda()
+            for name, a in case.inputs.items()
+        }
+        for name, a in case.expected.items():
+            tensors[name] = torch.full(a.shape, float("nan"), dtype=torch.float32 if name in case.wide else kind).cuda()
+        tensors["workspace"] = torch.empty(max(case.workspace, 1), dtype=torch.float32, device="cuda")
+        pointers = {name: t.data_ptr() for name, t in tensors.items()}
+        stream = torch.cuda.current_stream().cuda_stream
+        code = case.call(self.library, DTYPES.index(dtype), pointers, stream)
+        if code:
+            return [f"{case.name} {dtype}: {self.library.ops_cuda_error(code).decode()}"]
+        torch.cuda.synchronize()
+        wrong = errors_of(case, {n: tensors[n].double().cpu().numpy() for n in case.expected}, dtype)
+        if not check_only:
+            seconds = self.time(lambda: case.call(self.library, DTYPES.index(dtype), pointers, stream))
+            self.rows.append((case.name, dtype, case.traffic(dtype) / seconds / self.bandwidth))
+        return wrong
+
+
+@click.command()
+@click.option("--size", type=int, default=1024, show_default=True, help="Height and width of the images.")
+@click.option("--channels", type=int, default=32, show_default=True)
+@click.option("--check-only", is_flag=True, help="Compare with float64 at a small size, no timing.")
+@click.option("--cuda-arch", "archs", type=int, multiple=True, help="Compute capability, e.g. 90.")
+def main(size: int, channels: int, check_only: bool, archs: tuple[int, ...]) -> None:
+    """Check and time the CUDA kernels; needs a GPU, nvcc and PyTorch."""
+    try:
+        import torch
+    except ImportError:
+        sys.exit("error: PyTorch is not installed: it provides the memory and the clock here (pip install torch)")
+    if not torch.cuda.is_available():
+        sys.exit("error: PyTorch sees no GPU")
+    from dnnlib.tflib.ops.build import build, cuda_plan
+
+    major, minor = torch.cuda.get_device_capability()
+    library = load_library(build(cuda_plan(archs or [10 * major + minor])))
+    gpu = Gpu(torch, library)
+    gpu.measure_copy()
+    print(f"{torch.cuda.get_device_name()}: copy {gpu.bandwidth / 1e9:.0f} GB/s (read + write)")
+    wrong = []
+    for shape in [(37, 20, 24)] + ([] if check_only else [(size, channels, 512)]):
+        for dtype in DTYPES:
+            for case in all_cases(dtype, *shape):
+                wrong += gpu.run(case, dtype, check_only or shape[0] < 100)
+    for name, dtype, share in gpu.rows:
+        print(f"{name:55s} {dtype:9s} {share:6.1%} of copy{'' if share >= TARGET else '  below target'}")
+    for line in wrong:
+        print("WRONG:", line)
+    print(f"{len(wrong)} wrong")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,2 @@
+// Empty: emulated kernels convert float16 in software.
+#pragma once

@@ -1,0 +1,141 @@
+// Enough of CUDA to run the kernels on a processor, for tests on machines without a GPU: blocks one after the other,
+// the threads of a block as coroutines that meet at __syncthreads and in warp shuffles. Launches are rewritten from
+// kernel<<<grid, block, shared, stream>>>(...) to emulation::launch(grid, block, [&](auto... a) { kernel(a...); })(...).
+#pragma once
+
+#include <math.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <initializer_list>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(n)
+#define __shared__ static
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+typedef void* cudaStream_t;
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
+inline int cudaGetLastError() { return 0; }
+inline const char* cudaGetErrorString(cudaError_t code) { return code ? "invalid argument" : "no error"; }
+inline void cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) { memset(p, value, bytes); }
+
+inline dim3 gridDim, blockDim, blockIdx, threadIdx;
+
+namespace emulation {
+
+enum State { kReady, kAtBlock, kAtWarp, kDone };
+
+struct Thread {
+  ucontext_t context;
+  std::vector<char> stack = std::vector<char>(1 << 16);
+  State state = kReady;
+  dim3 index;
+  float lane = 0;
+};
+
+inline std::vector<Thread> threads;
+inline ucontext_t scheduler;
+inline size_t current = 0;
+inline std::function<void()> body;
+
+inline void entry() {
+  body();
+  threads[current].state = kDone;
+  swapcontext(&threads[current].context, &scheduler);
+}
+
+inline void wait(State state) {
+  threads[current].state = state;
+  swapcontext(&threads[current].context, &scheduler);
+  threadIdx = threads[current].index;
+}
+
+// Frees the threads [begin, end) if all that still run wait at the same kind of meeting.
+inline void release(size_t begin, size_t end, State state) {
+  for (size_t i = begin; i < end; ++i) {
+    if (threads[i].state != state && threads[i].state != kDone) return;
+  }
+  for (size_t i = begin; i < end; ++i) {
+    if (threads[i].state == state) threads[i].state = kReady;
+  }
+}
+
+inline void run_block(size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    Thread& t = threads[i];
+    t.state = kReady;
+    t.index = dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y);
+    getcontext(&t.context);
+    t.context.uc_stack.ss_sp = t.stack.data();
+    t.context.uc_stack.ss_size = t.stack.size();
+    t.context.uc_link = &scheduler;
+    makecontext(&t.context, entry, 0);
+  }
+  for (bool running = true; running;) {
+    bool moved = false;
+    running = false;
+    for (current = 0; current < count; ++current) {
+      if (threads[current].state != kReady) continue;
+      moved = true;
+      threadIdx = threads[current].index;
+      swapcontext(&scheduler, &threads[current].context);
+    }
+    for (size_t warp = 0; warp < count; warp += 32) release(warp, warp + 32 < count ? warp + 32 : count, kAtWarp);
+    release(0, count, kAtBlock);
+    for (size_t i = 0; i < count; ++i) running = running || threads[i].state != kDone;
+    if (running && !moved) abort();  // threads wait for one another in different places: a GPU would hang
+  }
+}
+
+template <typename F>
+struct Launch {
+  dim3 grid, block;
+  F kernel;
+  template <typename... Args>
+  void operator()(Args... args) {
+    const size_t count = block.x * block.y * block.z;
+    if (threads.size() < count) threads.resize(count);
+    body = [&] { kernel(args...); };
+    gridDim = grid;
+    blockDim = block;
+    for (unsigned z = 0; z < grid.z; ++z) {
+      for (unsigned y = 0; y < grid.y; ++y) {
+        for (unsigned x = 0; x < grid.x; ++x) {
+          blockIdx = dim3(x, y, z);
+          run_block(count);
+        }
+      }
+    }
+  }
+};
+
+template <typename F>
+Launch<F> launch(dim3 grid, dim3 block, F kernel) {
+  return {grid, block, kernel};
+}
+
+}  // namespace emulation
+
+inline void __syncthreads() { emulation::wait(emulation::kAtBlock); }
+
+inline float __shfl_down_sync(unsigned, float value, int offset) {
+  using namespace emulation;
+  threads[current].lane = value;
+  wait(kAtWarp);
+  const size_t other = current + offset;
+  const float result = other / 32 == current / 32 ? threads[other].lane : value;
+  wait(kAtWarp);
+  return result;
+}
