@@ -18,7 +18,7 @@ setup(
     zip_safe=False,
     python_requires=">=3.11",
     install_requires=[
-        "click>=8.2,<9",
+        "click>=8.5,<9",
         "filelock>=3.12,<5",
         "google-crc32c>=1.5,<2",
         "moviepy>=2.1,<3",

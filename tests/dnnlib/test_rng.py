@@ -1,0 +1,45 @@
+"""Random numbers as functions of (seed, name)."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from dnnlib.tflib.rng import StatefulRandom, StatelessRandom
+from dnnlib.tflib.tfutil import tf
+
+
+def test_same_seed_and_name_give_the_same_numbers(session):
+    seed = tf.placeholder(tf.int64, [2])
+    a, b = StatelessRandom(seed), StatelessRandom(seed)
+    draws = [r.normal("z", [64]) for r in (a, b)] + [a.normal("y", [64]), a.child("p/").normal("z", [64])]
+    first = session.run(draws, {seed: [1, 2]})
+    again = session.run(draws, {seed: [1, 2]})
+    other = session.run(draws, {seed: [1, 3]})
+    assert np.array_equal(first[0], first[1])
+    for x, y in zip(first, again, strict=True):
+        assert np.array_equal(x, y)
+    for i, x in enumerate(first):
+        assert not np.array_equal(x, other[i])
+        assert all(not np.array_equal(x, first[j]) for j in range(i) if (i, j) != (1, 0))
+
+
+def test_streams_are_independent(session):
+    """Neighbouring seeds and names do not correlate, as sub-batches of a minibatch must not."""
+    n = 20000
+    streams = [StatelessRandom(tf.constant([5, i], tf.int64)).normal(name, [n]) for i in (0, 1) for name in ("a", "b")]
+    values = session.run(streams)
+    correlation = np.corrcoef(values) - np.eye(4)
+    assert np.max(np.abs(correlation)) < 5 / np.sqrt(n)
+
+
+@pytest.mark.parametrize("source", [StatefulRandom(), None])
+def test_distributions(session, source):
+    source = source or StatelessRandom(tf.constant([3, 4], tf.int64))
+    normal = session.run(source.normal("n", [20000]))
+    uniform = session.run(source.uniform("u", [20000]))
+    whole = session.run(source.integers("i", [20000], 1, 8))
+    assert scipy.stats.kstest(normal, "norm").pvalue > 1e-4
+    assert scipy.stats.kstest(uniform, "uniform").pvalue > 1e-4
+    assert set(whole) == set(range(1, 8))
+    assert scipy.stats.chisquare(np.bincount(whole)[1:]).pvalue > 1e-4
+    assert normal.dtype == uniform.dtype == np.float32 and whole.dtype == np.int32
