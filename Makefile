@@ -30,7 +30,7 @@ demo: $(INSTALLED) ops $(DATA)
 	echo "  $$(dirname "$$snapshot")/   reals.png and fakes*.png: how it got there; log.txt, stats.jsonl, metric-*.txt"
 
 $(DATA): | $(INSTALLED)
-	$(PY) dataset_tool.py create_openmoji $@ --resolution 32
+	$(PY) dataset_tool.py create_openmoji $@ --resolution 32 --no-skin-tones
 
 test: $(INSTALLED) ops
 	$(PY) -m pytest -q $(ARGS)

@@ -2,8 +2,9 @@
 
 from setuptools import find_packages, setup
 
-# The tests were run with the lower bounds and with the newest releases below the upper ones, which are the next that
-# may break something. TensorFlow breaks between minor versions: its range is also in dnnlib/doctor.py.
+# Upper bounds are the next releases that may break something; below them the newest were tested with everything, the
+# lower bounds with all but the training loop and the compiled ops. TensorFlow breaks between minor versions, and only
+# 2.21 was tested; its range is also in dnnlib/doctor.py.
 TENSORFLOW = ">=2.21,<2.22"
 
 setup(

@@ -99,13 +99,13 @@ def main(preset: tuple[str, ...], seconds: float, assignments: tuple[str, ...], 
         table.add_column(column, justify="right")
     for name in preset:
         config = apply_set(with_fields(TrainConfig(), PRESETS[name].fields()), *assignments)
-        with tf.Graph().as_default(), tfutil.create_session() as session:
+        with tf.Graph().as_default(), tfutil.create_session():
             bench = Bench(config, RESOLUTION[name])
             convs, flops = bench.work()
             # Before and after: the machine may not be equally fast all the time.
-            times = {shape: time_convolution(shape, session) for shape in convs}
+            times = {shape: time_convolution(shape) for shape in convs}
             step = measure(bench, seconds)
-            times = {shape: min(t, time_convolution(shape, session)) for shape, t in times.items()}
+            times = {shape: min(t, time_convolution(shape)) for shape, t in times.items()}
         conv_seconds = sum(times[s] * n for s, n in convs.items())
         peak = max(s.flops / t for s, t in times.items())
         rate = flops * bench.s.batch / step

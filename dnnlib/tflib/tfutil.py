@@ -13,13 +13,15 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 import numpy as np  # noqa: E402
-import tensorflow.compat.v1 as tf  # noqa: E402
 
-from dnnlib.util import UserError, list_nearest  # noqa: E402
+from dnnlib.util import UserError, hide_native_info, list_nearest  # noqa: E402
 
+with hide_native_info():
+    import tensorflow.compat.v1 as tf
+
+tf.logging.set_verbosity(tf.logging.ERROR)
 tf.disable_v2_behavior()
 tf.enable_resource_variables()
-tf.logging.set_verbosity(tf.logging.ERROR)
 
 __all__ = [
     "absolute_name_scope",

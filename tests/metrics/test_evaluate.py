@@ -201,4 +201,4 @@ def test_with_the_real_feature_network(measure):
     a = measure(spec, LinearGenerator(shape), dataset)
     b = measure(spec, LinearGenerator(shape), dataset, minibatch_gpu=6)
     assert a.value == pytest.approx(b.value, rel=1e-3) and a.value > 0
-    assert (a.feature_network, a.resize) == ("effnet_lite0", "triangle to 128x128")
+    assert (a.feature_network, a.resize) == ("effnet_lite0", "triangle to 224x224")

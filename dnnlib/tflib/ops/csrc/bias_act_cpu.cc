@@ -10,6 +10,40 @@ constexpr int64_t kBlock = 4096;     // numbers of one piece of work, about
 constexpr int64_t kMaxPieces = 256;  // partial sums per channel
 constexpr int kFlushRows = 64;       // rows added in float32 before they go into a double
 
+// One row of all channels: dx, and sums over rows.
+template <int Code, int Order, typename T, typename A>
+void grad_row(const T* dy, const T* ref, const A* __restrict extra, const A* __restrict bias, const ActParams& p,
+              const SlopeNumbers<A> numbers, int64_t n, T* dx, A* __restrict sum) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const A v = (widen(dy[i]) + extra[i]) * backward_factor<Code, Order>(widen(ref[i]) + bias[i], p, numbers);
+    dx[i] = narrow<T, A>(v);
+    sum[i] += v;
+  }
+}
+
+// Part of a plane of one channel: dx; returns its sum.
+template <int Code, int Order, typename T, typename A>
+A grad_plane(const T* dy, const T* ref, A extra, A bias, const ActParams& p, const SlopeNumbers<A> numbers, int64_t n,
+             T* dx) {
+  constexpr int kLanes = 16;
+  A sum[kLanes] = {0};
+  const auto one = [&](int64_t i, int lane) {
+    const A v = (widen(dy[i]) + extra) * backward_factor<Code, Order>(widen(ref[i]) + bias, p, numbers);
+    dx[i] = narrow<T, A>(v);
+    sum[lane] += v;
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC ivdep
+    for (int lane = 0; lane < kLanes; ++lane) one(i + lane, lane);
+  }
+  for (; i < n; ++i) one(i, 0);
+  A total = 0;
+  for (const A v : sum) total += v;
+  return total;
+}
+
 }  // namespace
 
 template <typename T>
@@ -72,7 +106,6 @@ void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, cons
     if (b && p.from_input) bias[c] = widen(b[c]);
   }
   with_slope(p, [&](auto code, auto order) {
-    const auto factor = [&](A r) { return backward_factor<code.value, order.value>(r, p, numbers); };
     const int64_t cycles = (p.act <= kLrelu ? 1 : 8) * piece * width;
     parallel(pieces, cycles, [&](int64_t begin, int64_t end) {
       std::vector<A> sums(vector ? width : 0);
@@ -81,42 +114,19 @@ void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, cons
         const T* rr = ref + row * width;
         T* dxr = dx + row * width;
         if (vector) {
-          A* __restrict sum = sums.data();
-          const A* __restrict extra = db_in.data();
-          const A* __restrict br = bias.data();
-#pragma GCC ivdep
-          for (int64_t c = 0; c < width; ++c) {
-            const A v = (widen(dyr[c]) + extra[c]) * factor(widen(rr[c]) + br[c]);
-            dxr[c] = narrow<T, A>(v);
-            sum[c] += v;
-          }
+          grad_row<code.value, order.value>(dyr, rr, db_in.data(), bias.data(), p, numbers, width, dxr, sums.data());
           const int64_t in_piece = row % piece;
           if (db && ((in_piece + 1) % kFlushRows == 0 || in_piece + 1 == piece || row + 1 == rows)) {
             double* total = partial.data() + row / piece * width;
-            for (int64_t c = 0; c < width; ++c) total[c] += sum[c];
+            for (int64_t c = 0; c < width; ++c) total[c] += sums[c];
             std::fill(sums.begin(), sums.end(), A(0));
           }
         } else {
           const A extra = db_in[row % s.channels], br = bias[row % s.channels];
           double total = 0;
           for (int64_t from = 0; from < width; from += kBlock) {
-            const int64_t to = std::min(from + kBlock, width);
-            A sum[16] = {0};
-            int64_t i = from;
-            for (; i + 16 <= to; i += 16) {
-#pragma GCC ivdep
-              for (int j = 0; j < 16; ++j) {
-                const A v = (widen(dyr[i + j]) + extra) * factor(widen(rr[i + j]) + br);
-                dxr[i + j] = narrow<T, A>(v);
-                sum[j] += v;
-              }
-            }
-            for (; i < to; ++i) {
-              const A v = (widen(dyr[i]) + extra) * factor(widen(rr[i]) + br);
-              dxr[i] = narrow<T, A>(v);
-              sum[0] += v;
-            }
-            for (int j = 0; j < 16; ++j) total += sum[j];
+            const int64_t size = std::min(kBlock, width - from);
+            total += grad_plane<code.value, order.value>(dyr + from, rr + from, extra, br, p, numbers, size, dxr + from);
           }
           if (db) partial[row] = total;
         }

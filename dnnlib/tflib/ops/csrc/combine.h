@@ -33,6 +33,29 @@ inline void combine_any(D* __restrict dst, const S* const* src, const A* g, int 
   }
 }
 
+// The same for `count` pixels of n numbers, dst and src advancing by their steps from pixel to pixel.
+template <int N, typename S, typename D, typename A>
+inline void combine_pixels(D* dst, int64_t dst_step, const S* const* src, int64_t src_step, const A* g, int count,
+                           int64_t n) {
+  const S* s[N];
+  for (int k = 0; k < N; ++k) s[k] = src[k];
+  constexpr int kBlock = 64;
+  if (n % kBlock == 0) {  // known to the compiler: no checks for remainders in every pixel
+    for (int p = 0; p < count; ++p) {
+      for (int64_t b = 0; b < n; b += kBlock) {
+        const S* at[N];
+        for (int k = 0; k < N; ++k) at[k] = s[k] + p * src_step + b;
+        combine_fixed<N>(dst + p * dst_step + b, at, g, kBlock);
+      }
+    }
+    return;
+  }
+  for (int p = 0; p < count; ++p, dst += dst_step) {
+    combine_fixed<N>(dst, s, g, n);
+    for (int k = 0; k < N; ++k) s[k] += src_step;
+  }
+}
+
 template <typename S, typename D, typename A>
 inline void combine(D* dst, const S* const* src, const A* g, int taps, int64_t n) {
   switch (taps) {

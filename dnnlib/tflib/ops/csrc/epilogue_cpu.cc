@@ -93,14 +93,15 @@ inline void grad_pixel(const T* dy, const T* y, const T* x, const A* scale, A no
 }
 
 // Pixels of one channel.
-template <int Code, int Order, typename T, typename A>
+template <int Code, int Order, bool Noise, typename T, typename A>
 inline void grad_plane(const T* dy, const T* y, const T* x, A scale, const T* noise, const ActParams& p,
                        const SlopeNumbers<A>& numbers, int64_t pixels, T* dx, const Sums<A>& sums) {
+  A dz_sum[kLanes] = {0}, dzx_sum[kLanes] = {0}, noise_sum[kLanes] = {0};
   const auto one = [&](int64_t i, int lane) {
     const A dz = widen(dy[i]) * backward_factor<Code, Order>(widen(y[i]), p, numbers);
-    sums.dzx[lane] += dz * widen(x[i]);
-    sums.dz[lane] += dz;
-    if (noise) sums.noise[lane] += dz * widen(noise[i]);
+    dzx_sum[lane] += dz * widen(x[i]);
+    dz_sum[lane] += dz;
+    if (Noise) noise_sum[lane] += dz * widen(noise[i]);
     dx[i] = narrow<T, A>(dz * scale);
   };
   int64_t i = 0;
@@ -109,6 +110,11 @@ inline void grad_plane(const T* dy, const T* y, const T* x, A scale, const T* no
     for (int lane = 0; lane < kLanes; ++lane) one(i + lane, lane);
   }
   for (; i < pixels; ++i) one(i, 0);
+  for (int lane = 0; lane < kLanes; ++lane) {
+    sums.dz[lane] += dz_sum[lane];
+    sums.dzx[lane] += dzx_sum[lane];
+    sums.noise[lane] += noise_sum[lane];
+  }
 }
 
 template <typename A>
@@ -161,8 +167,12 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
         }
         for (int64_t j = 0; j < c; ++j) {
           const int64_t i = (n * c + j) * e.pixels + from;
-          grad_plane<code.value, order.value>(dy + i, y + i, x + i, scale ? scale[n * c + j] : A(1), nr ? nr + from : nullptr, p,
-                                 numbers, to - from, dx + i, sums);
+          const auto plane = [&](auto with_noise) {
+            grad_plane<code.value, order.value, with_noise.value>(
+                dy + i, y + i, x + i, scale ? scale[n * c + j] : A(1), nr ? nr + from : nullptr, p, numbers, to - from,
+                dx + i, sums);
+          };
+          nr ? plane(std::true_type()) : plane(std::false_type());
           dz_out[j] = drain(dz.data(), kLanes);
           dzx_out[j] = drain(dzx.data(), kLanes);
           sum_noise[k] += drain(lanes.data(), kLanes);

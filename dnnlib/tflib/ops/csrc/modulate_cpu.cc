@@ -1,8 +1,10 @@
 // Modulation of convolution weights on CPUs.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "cpu.h"
+#include "stream.h"
 
 namespace ops {
 
@@ -42,24 +44,76 @@ template <typename T>
 void modulate_cpu(const ModulateShape& m, const T* w, const T* s, const wide_t<T>* d, T* y, const Parallel& parallel) {
   using A = wide_t<T>;
   // All samples of one row of w while it is in the cache.
+  const bool stream = streams(m.samples * m.taps * m.in * m.out * static_cast<int64_t>(sizeof(T)));
+  const std::vector<A> ones(d ? 0 : m.out, A(1));
   parallel(m.taps * m.in, m.samples * m.out / 2 + 1, [&](int64_t begin, int64_t end) {
+    std::vector<T> staged(stream ? m.out : 0);
     for (int64_t row = begin; row < end; ++row) {
       const T* wr = w + row * m.out;
       for (int64_t n = 0; n < m.samples; ++n) {
         const A style = widen(s[n * m.in + row % m.in]);
-        T* yr = y + m.offset(n, row);
-        if (d == nullptr) {
+        const A* __restrict dn = d ? d + n * m.out : ones.data();
+        T* target = y + m.offset(n, row);
+        T* yr = stream ? staged.data() : target;
 #pragma GCC ivdep
-          for (int64_t o = 0; o < m.out; ++o) yr[o] = narrow<T, A>(widen(wr[o]) * style);
-        } else {
-          const A* dn = d + n * m.out;
-#pragma GCC ivdep
-          for (int64_t o = 0; o < m.out; ++o) yr[o] = narrow<T, A>(widen(wr[o]) * style * dn[o]);
-        }
+        for (int64_t o = 0; o < m.out; ++o) yr[o] = narrow<T, A>(widen(wr[o]) * style * dn[o]);
+        if (stream) stream_copy(target, yr, m.out * sizeof(T));
       }
     }
+    if (stream) stream_end();
   });
 }
+
+namespace {
+
+// A register of numbers; compilers split it where registers are shorter.
+template <typename A>
+struct Lanes {
+  static constexpr int kSize = 64 / sizeof(A);
+  typedef A type __attribute__((vector_size(64)));
+};
+
+template <typename T, typename V>
+inline V load_lanes(const T* p, int count) {
+  V v = {0};
+  if constexpr (sizeof(T) == sizeof(v[0])) {
+    std::memcpy(&v, p, count * sizeof(T));
+  } else {
+    for (int i = 0; i < count; ++i) v[i] = widen(p[i]);
+  }
+  return v;
+}
+
+// Up to Taps taps of one input map, `count` neighbouring outputs, all samples: dw, and per sample the sum over taps of
+// dy * w, which is added to `product`.
+template <int Taps, typename T, typename A>
+inline void grad_block(const ModulateShape& m, const T* dy, const T* w, const T* s, const A* d, int64_t i, int64_t first,
+                       int64_t o, int count, T* dw, A* product) {
+  using V = typename Lanes<A>::type;
+  const int taps = static_cast<int>(std::min<int64_t>(Taps, m.taps - first));
+  V weight[Taps], dw_sum[Taps];
+  for (int t = 0; t < Taps; ++t) {
+    dw_sum[t] = V{0};
+    weight[t] = t < taps ? load_lanes<T, V>(w + ((first + t) * m.in + i) * m.out + o, count) : V{0};
+  }
+  for (int64_t n = 0; n < m.samples; ++n) {
+    const V factor = (d ? load_lanes<A, V>(d + n * m.out + o, count) : V{0} + A(1)) * widen(s[n * m.in + i]);
+    V sum = {0};
+    for (int t = 0; t < Taps; ++t) {
+      if (t >= taps) break;
+      const V g = load_lanes<T, V>(dy + m.offset(n, (first + t) * m.in + i) + o, count);
+      sum += g * weight[t];
+      dw_sum[t] += g * factor;
+    }
+    for (int j = 0; j < count; ++j) product[n * m.out + o + j] += sum[j];
+  }
+  for (int t = 0; t < taps; ++t) {
+    T* out = dw + ((first + t) * m.in + i) * m.out + o;
+    for (int j = 0; j < count; ++j) out[j] = narrow<T, A>(dw_sum[t][j]);
+  }
+}
+
+}  // namespace
 
 template <typename T>
 void modulate_grad_cpu(const ModulateShape& m, const T* dy, const T* w, const T* s, const wide_t<T>* d, T* dw, T* ds,
@@ -71,26 +125,21 @@ void modulate_grad_cpu(const ModulateShape& m, const T* dy, const T* w, const T*
   std::vector<A> partial(dd ? pieces * m.samples * m.out : 0);
   const std::vector<A> ones(d ? 0 : m.out, A(1));
   parallel(pieces, piece * m.taps * m.samples * m.out + 1, [&](int64_t begin, int64_t end) {
-    // For one input map: dw of all taps, and the sum over taps of dy * w.
-    std::vector<A> dw_sum(m.taps * m.out), product(m.out);
+    std::vector<A> product(m.samples * m.out);  // sum over taps of dy * w, for one input map
+    constexpr int kLanes = Lanes<A>::kSize, kTaps = 9;
     for (int64_t i = begin * piece; i < std::min(end * piece, m.in); ++i) {
-      std::fill(dw_sum.begin(), dw_sum.end(), A(0));
+      std::fill(product.begin(), product.end(), A(0));
+      for (int64_t first = 0; first < m.taps; first += kTaps) {
+        int64_t o = 0;
+        for (; o + kLanes <= m.out; o += kLanes) {
+          grad_block<kTaps>(m, dy, w, s, d, i, first, o, kLanes, dw, product.data());
+        }
+        if (o < m.out) grad_block<kTaps>(m, dy, w, s, d, i, first, o, static_cast<int>(m.out - o), dw, product.data());
+      }
       for (int64_t n = 0; n < m.samples; ++n) {
         const A style = widen(s[n * m.in + i]);
         const A* dn = d ? d + n * m.out : ones.data();
-        A* sum = product.data();
-        std::fill(sum, sum + m.out, A(0));
-        for (int64_t t = 0; t < m.taps; ++t) {
-          const T* g = dy + m.offset(n, t * m.in + i);
-          const T* wr = w + (t * m.in + i) * m.out;
-          A* dwr = dw_sum.data() + t * m.out;
-#pragma GCC ivdep
-          for (int64_t o = 0; o < m.out; ++o) {
-            const A v = widen(g[o]);
-            sum[o] += v * widen(wr[o]);
-            dwr[o] += v * style * dn[o];
-          }
-        }
+        const A* sum = product.data() + n * m.out;
         A lanes[16] = {0};
         int64_t o = 0;
         for (; o + 16 <= m.out; o += 16) {
@@ -100,14 +149,10 @@ void modulate_grad_cpu(const ModulateShape& m, const T* dy, const T* w, const T*
         A total = 0;
         for (const A v : lanes) total += v;
         ds[n * m.in + i] = narrow<T, A>(total);
-        if (dd) {
-          A* out = partial.data() + (i / piece * m.samples + n) * m.out;
+        if (!dd) continue;
+        A* out = partial.data() + (i / piece * m.samples + n) * m.out;
 #pragma GCC ivdep
-          for (o = 0; o < m.out; ++o) out[o] += style * sum[o];
-        }
-      }
-      for (int64_t t = 0; t < m.taps; ++t) {
-        for (int64_t o = 0; o < m.out; ++o) dw[(t * m.in + i) * m.out + o] = narrow<T, A>(dw_sum[t * m.out + o]);
+        for (o = 0; o < m.out; ++o) out[o] += style * sum[o];
       }
     }
   });

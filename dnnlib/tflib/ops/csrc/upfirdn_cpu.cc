@@ -1,9 +1,11 @@
 // upfirdn on CPUs. An output row is made in tiles that stay in the first-level cache: the rows of the image that meet
 // the filter are combined into one row of the tile (zeros where the image ends), which is then filtered along x.
 #include <algorithm>
+#include <cstring>
 
 #include "combine.h"
 #include "cpu.h"
+#include "stream.h"
 
 namespace ops {
 namespace {
@@ -47,35 +49,72 @@ void filter_row_wide(const ResamplingShape& s, const A* row, int begin, int o_be
     combine(out, rows, g, s.x.taps, (o_end - o_begin) * c);
     return;
   }
-  for (int o = o_begin; o < o_end; ++o, out += c) {
+  // Outputs that lie `up` apart meet the same taps, `down` samples further on.
+  for (int p = 0; p < s.x.up && o_begin + p < o_end; ++p) {
+    const int outputs = (o_end - o_begin - p + s.x.up - 1) / s.x.up;
     int tap, sample, count = 0;
-    first_tap(s.x, o, &tap, &sample);
+    first_tap(s.x, o_begin + p, &tap, &sample);
     for (; tap < s.x.taps; tap += s.x.up, ++sample, ++count) {
       rows[count] = row + (sample - begin) * c;
       weights[count] = g[tap];
     }
-    if (count) {
-      combine(out, rows, weights, count, c);
-    } else {
-      std::fill(out, out + c, narrow<T, A>(A(0)));
+    T* to = out + p * c;
+    const int64_t to_step = s.x.up * c, from_step = s.x.down * c;
+    switch (count) {
+      case 1: combine_pixels<1>(to, to_step, rows, from_step, weights, outputs, c); break;
+      case 2: combine_pixels<2>(to, to_step, rows, from_step, weights, outputs, c); break;
+      case 3: combine_pixels<3>(to, to_step, rows, from_step, weights, outputs, c); break;
+      case 4: combine_pixels<4>(to, to_step, rows, from_step, weights, outputs, c); break;
+      default:
+        for (int j = 0; j < outputs; ++j, to += to_step) {
+          combine_any(to, rows, weights, count, c);  // zeros where no tap meets a sample
+          for (int k = 0; k < count; ++k) rows[k] += from_step;
+        }
     }
   }
 }
 
-// dst[i * step * C + c] = src[i * C + c] or the reverse: phases of a row.
-template <int C, typename D, typename S>
-void scatter_pixels(D* __restrict dst, const S* __restrict src, int count, int step) {
+// One pixel of C numbers. Three are moved as four, a single instruction: what is written beyond the pixel, the next
+// one overwrites; the last pixel of a row must be moved exactly.
+template <int C, typename T>
+inline void move_pixel(T* dst, const T* src) {
+  std::memcpy(dst, src, (C == 3 ? 4 : C) * sizeof(T));
+}
+
+// Two phases of a row: dst[2 * i] = even[i], dst[2 * i + 1] = odd[i], in pixels.
+template <int C, typename T>
+void interleave(T* __restrict dst, const T* __restrict even, const T* __restrict odd, int count) {
+  if constexpr (C == 1) {
 #pragma GCC ivdep
+    for (int i = 0; i < count; ++i) {
+      dst[2 * i] = even[i];
+      dst[2 * i + 1] = odd[i];
+    }
+    return;
+  }
+  int i = 0;
+  for (; i + 1 < count; ++i) {
+    move_pixel<C>(dst + 2 * i * C, even + i * C);
+    move_pixel<C>(dst + (2 * i + 1) * C, odd + i * C);
+  }
+  for (int c = 0; i < count && c < C; ++c) dst[2 * i * C + c] = even[i * C + c], dst[(2 * i + 1) * C + c] = odd[i * C + c];
+}
+
+template <int C, typename T>
+void scatter_pixels(T* __restrict dst, const T* __restrict src, int count, int step) {
   for (int i = 0; i < count; ++i) {
     for (int c = 0; c < C; ++c) dst[i * step * C + c] = src[i * C + c];
   }
 }
 
+// dst[i] = src[i * step], in pixels; both have room for one number more.
 template <int C, typename A>
 void gather_pixels(A* __restrict dst, const A* __restrict src, int count, int step) {
+  if constexpr (C == 1) {
 #pragma GCC ivdep
-  for (int i = 0; i < count; ++i) {
-    for (int c = 0; c < C; ++c) dst[i * C + c] = src[i * step * C + c];
+    for (int i = 0; i < count; ++i) dst[i] = src[i * step];
+  } else {
+    for (int i = 0; i < count; ++i) move_pixel<C>(dst + i * C, src + i * step * C);
   }
 }
 
@@ -101,6 +140,8 @@ void filter_row_narrow(const ResamplingShape& s, const A* row, int begin, int o_
     return;
   }
   // down == 1: outputs of one phase read neighbouring pixels with the same taps.
+  const int whole = (o_end - o_begin) / up;  // outputs of every phase
+  const T* phases[kMaxTaps];
   for (int p = 0; p < up && o_begin + p < o_end; ++p) {
     const int outputs = (o_end - o_begin - p + up - 1) / up;
     int tap, sample, count = 0;
@@ -109,12 +150,18 @@ void filter_row_narrow(const ResamplingShape& s, const A* row, int begin, int o_
       rows[count] = row + (sample - begin) * C;
       weights[count] = g[tap];
     }
+    T* to = phase_out + (up == 2 ? p * (whole + 1) * C : 0);
     if (count) {
-      combine(phase_out, rows, weights, count, static_cast<int64_t>(outputs) * C);
+      combine(to, rows, weights, count, static_cast<int64_t>(outputs) * C);
     } else {
-      std::fill(phase_out, phase_out + outputs * C, narrow<T, A>(A(0)));
+      std::fill(to, to + outputs * C, narrow<T, A>(A(0)));
     }
-    scatter_pixels<C>(out + p * C, phase_out, outputs, up);
+    phases[p % 2] = to;
+    if (up != 2) scatter_pixels<C>(out + p * C, to, outputs, up);
+  }
+  if (up == 2) {
+    interleave<C>(out, phases[0], phases[1], whole);
+    if (o_begin + 2 * whole < o_end) std::copy(phases[0] + whole * C, phases[0] + (whole + 1) * C, out + 2 * whole * C);
   }
 }
 
@@ -156,13 +203,14 @@ void upfirdn_cpu(const ResamplingShape& s, const T* x, T* y, const Parallel& par
   const int tile = static_cast<int>(std::clamp<int64_t>(pixels * s.x.up / s.x.down, 8, std::max(s.x.out, 8)));
   int begin0, end0;
   input_range(s.x, 0, tile, &begin0, &end0);
-  const int64_t row_size = (end0 - begin0 + 2) * c;
+  const int64_t row_size = (end0 - begin0 + 2) * c + 1;
 
+  const bool stream = streams(s.outer * s.y.out * s.x.out * c * static_cast<int64_t>(sizeof(T)));
   const int64_t row_cycles = s.x.out * c * (s.separable ? taps_y + taps_x : taps_y * taps_x) / 8 + 100;
   parallel(s.outer * s.y.out, row_cycles, [&](int64_t unit_begin, int64_t unit_end) {
     std::vector<A> row(row_size), scratch(row_size + (s.x.down + taps_x) * c), sum(s.separable ? 0 : tile * c),
         part(s.separable ? 0 : tile * c);
-    std::vector<T> phase_out(tile * std::min<int64_t>(c, 4) + 4);
+    std::vector<T> phase_out((tile + 4) * std::min<int64_t>(c, 4)), staged(stream ? tile * c : 0);
     for (int64_t unit = unit_begin; unit < unit_end; ++unit) {
       const int o = static_cast<int>(unit % s.y.out);
       const T* image = x + unit / s.y.out * s.y.in * s.x.in * c;
@@ -173,8 +221,9 @@ void upfirdn_cpu(const ResamplingShape& s, const T* x, T* y, const Parallel& par
         input_range(s.x, o_begin, o_end, &begin, &end);
         if (s.separable) {
           filter_columns(s, image, o, begin, end, gy.data(), row.data());
-          filter_row(s, row.data(), begin, o_begin, o_end, gx.data(), out + o_begin * c, scratch.data(),
-                     phase_out.data());
+          T* to = stream ? staged.data() : out + o_begin * c;
+          filter_row(s, row.data(), begin, o_begin, o_end, gx.data(), to, scratch.data(), phase_out.data());
+          if (stream) stream_copy(out + o_begin * c, to, (o_end - o_begin) * c * sizeof(T));
           continue;
         }
         const int64_t size = (o_end - o_begin) * c;
@@ -193,6 +242,7 @@ void upfirdn_cpu(const ResamplingShape& s, const T* x, T* y, const Parallel& par
         for (int64_t i = 0; i < size; ++i) out[o_begin * c + i] = narrow<T, A>(sum[i]);
       }
     }
+    if (stream) stream_end();
   });
 }
 
