@@ -153,7 +153,7 @@ def measure(snapshot: str, names: list[str], reals: Reals, options: dict[str, An
         dataset = TFRecordDataset(
             Path(reals.data_dir) / reals.dataset,
             resolution=Gs.output_shape[2],
-            max_label_size="full" if Gs.input_shapes[1][1] else 0,
+            max_label_size=Gs.input_shapes[1][1],
             max_images=reals.max_images,
         )
         evaluator = Evaluator(names, Gs, dataset, **options)

@@ -101,7 +101,7 @@ def test_demo32_is_the_tried_recipe():
     config = config_io.with_fields(TrainConfig(), PRESETS["demo32"].fields())
     assert (config.G.fmap_base, config.G.fmap_max, config.D.fmap_base, config.D.fmap_max) == (512, 64, 512, 64)
     assert (config.G.latent_size, config.G.dlatent_size, config.G.mapping_layers) == (64, 64, 2)
-    assert (config.schedule.batch, config.opt.G_lrate, config.opt.D_lrate) == (16, 0.0025, 0.0025)
+    assert (config.schedule.batch, config.opt.G_lrate, config.opt.D_lrate) == (16, 0.005, 0.005)
     assert (config.loss.r1_gamma, config.loss.pl_weight, config.G.style_mixing_prob) == (0.02, 0, None)
     assert (config.schedule.ema_kimg, config.schedule.ema_rampup, config.schedule.total_kimg) == (2, 0.05, 32)
     assert config.metrics.names == ("fd5k_effnet",)

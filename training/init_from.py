@@ -64,7 +64,7 @@ def read_source(path: str) -> SourceNetworks:
 
 def _flat(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
     values = {name: np.asarray(value) for name, value in state["variables"]}
-    for component in state["components"].values():
+    for component in state.get("components", {}).values():
         values |= {f"{component['name']}/{n}": v for n, v in _flat(component).items()}
     return values
 
@@ -100,6 +100,10 @@ def adopt_architecture(config: TrainConfig, source: SourceNetworks) -> tuple[Tra
     sections = {}
     for name, section in (("G", config.G), ("D", config.D)):
         kwargs, changes = source.kwargs[name], {}
+        known = {spec.name for spec in dataclasses.fields(section)} | _TRAINING_OPTIONS
+        foreign = sorted(set(kwargs) - known)
+        if foreign:
+            raise UserError(f"--init-from {source.path}: {name} has options that training does not know: {foreign}")
         for spec in dataclasses.fields(section):
             if spec.name in _TRAINING_OPTIONS:
                 continue

@@ -55,7 +55,11 @@ def resolve(request: Request) -> Launch:
         raise UserError("give --preset NAME (see --list-presets) or --config FILE")
     old = None if run_dir is None else config_io.load_config(run_dir)
     base = config_io.load_config(request.config_file) if request.config_file else old or TrainConfig()
-    new, adapted = _apply(base, request.preset_fields or {}, request.explicit or {})
+    preset = request.preset_fields or {}
+    if old is not None:
+        # The run's own architecture stands, e.g. one adopted from a pickle; what may change follows the preset.
+        preset = {path: value for path, value in preset.items() if path in config_io.RESUMABLE}
+    new, adapted = _apply(base, preset, request.explicit or {})
     notes += adapted
     if old is not None:
         notes += [f"Changed for the rest of the run: {note}" for note in config_io.check_resume(old, new)]
@@ -110,6 +114,8 @@ def find_run(resume: str, result_dir: str, may_start: bool) -> Path | None:
             return None
         raise UserError(f"--resume: {err}; to start a run give --preset and --dataset without --resume") from err
     if not any(run_dir.glob(STATE_FILES)):
+        if resume == "latest" and may_start:
+            return None  # e.g. a restart loop whose last start was killed before its first state
         raise UserError(
             f"--resume {resume}: {run_dir} holds no training state, it ended before the first was written; start it "
             "again without --resume, or name another run"

@@ -22,6 +22,7 @@ from dnnlib.tflib.ops import (
     upsample_conv_2d,
 )
 from dnnlib.tflib.tfutil import tf
+from dnnlib.util import UserError
 
 # Residual branches are summed at this weight, so that the sum keeps their variance (paper section 4.1).
 RESIDUAL_SCALE = float(np.sqrt(0.5))
@@ -225,7 +226,7 @@ def minibatch_stddev_layer(x: tf.Tensor, layout: Layout, group_size: int | None 
     height, width = (int(d) for d in (x.shape[2:] if layout.channel_axis == 1 else x.shape[1:3]))
     maps = layout.channels(x)
     if maps % num_new:
-        raise ValueError(f"minibatch_stddev: {maps} feature maps cannot be split into {num_new} new ones")
+        raise UserError(f"minibatch stddev: {maps} feature maps cannot be split into {num_new} (D.mbstd_num_features)")
     per_new = maps // num_new
     if layout.data_format == "NCHW":
         split, keep = [group, -1, num_new, per_new, height, width], [2, 3, 4]

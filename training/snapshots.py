@@ -70,6 +70,11 @@ def snapshot_name(nimg: int) -> str:
     return f"network-snapshot-{nimg // 1000:06d}.pkl"
 
 
+def snapshot_nimg(path: Path) -> int:
+    """Image count that a snapshot's name tells, in whole kimg."""
+    return int(_SNAPSHOT.fullmatch(path.name)[1]) * 1000
+
+
 def list_snapshots(run_dir: Path) -> list[Path]:
     """Snapshots of a run directory, oldest first."""
     found = [(int(m[1]), p) for p in run_dir.iterdir() if (m := _SNAPSHOT.fullmatch(p.name))]

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, atomic_write
 
 FORMAT = 1
+# What reading a damaged or foreign zip of arrays and JSON may raise.
+_DAMAGE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
 _PREFIX = "training-state-"
 
 
@@ -45,12 +49,20 @@ class Progress:
 
 
 def save_state(
-    run_dir: Path, progress: Progress, variables: Mapping[str, tf.Variable], config: dict[str, Any], keep: int
+    run_dir: Path,
+    progress: Progress,
+    variables: Mapping[str, tf.Variable],
+    config: dict[str, Any],
+    data_hash: str,
+    keep: int,
 ) -> Path:
-    """Write the state atomically, then delete all but the newest `keep`. Returns its path."""
+    """Write the state atomically, then delete all but the newest `keep`. Returns its path.
+
+    data_hash: content of the data set, which a resumed run must find again.
+    """
     names = list(variables)
     values = dict(zip(names, tfutil.run([variables[n] for n in names]), strict=True))
-    meta = {"format": FORMAT, "progress": dataclasses.asdict(progress), "config": config}
+    meta = {"format": FORMAT, "progress": dataclasses.asdict(progress), "config": config, "data_hash": data_hash}
     path = run_dir / f"{_PREFIX}{progress.nimg:09d}.npz"
     with atomic_write(path) as f:
         np.savez(f, meta=np.array(json.dumps(meta)), **{f"var/{n}": v for n, v in values.items()})
@@ -71,12 +83,14 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         with open(path, "rb") as f, np.load(f, allow_pickle=False) as data:
             meta = json.loads(str(data["meta"]))
             values = {n.removeprefix("var/"): data[n] for n in data.files if n.startswith("var/")}
+        format_number, progress = meta["format"], meta["progress"]
+        Progress(**progress)
     except FileNotFoundError:
         raise UserError(f"{path}: no such training state") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+    except _DAMAGE as e:
         raise UserError(f"{path}: damaged or not a training state ({e}); resume from an older one") from None
-    if meta.get("format") != FORMAT:
-        raise UserError(f"{path}: training state of format {meta.get('format')}, this version reads {FORMAT}")
+    if format_number != FORMAT:
+        raise UserError(f"{path}: training state of format {format_number}, this version reads {FORMAT}")
     return meta, values
 
 
@@ -104,6 +118,23 @@ def restore(variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarra
         found = f"missing {missing[:3]}, unknown {unknown[:3]}, other shape {shapes[:3]}"
         raise UserError(f"{where}: does not fit this configuration: {found}")
     tfutil.set_vars({variables[n]: values[n] for n in variables})
+
+
+def set_aside_newer(paths: list[Path], nimg_of: Callable[[Path], int], nimg: int) -> list[Path]:
+    """Rename files of a run that lie beyond the point it goes on from, so that nothing takes them for its own.
+
+    nimg_of: the image count that a file's name tells. Returns the new paths, `abandoned-...`.
+    """
+    moved = []
+    for path in paths:
+        if nimg_of(path) > nimg:
+            moved.append(path.rename(path.with_name(f"abandoned-{path.name}")))
+    return moved
+
+
+def state_nimg(path: Path) -> int:
+    """Image count in the name of a state file."""
+    return int(path.stem.removeprefix(_PREFIX))
 
 
 def progress_from(meta: Mapping[str, Any]) -> Progress:

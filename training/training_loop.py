@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,8 +28,18 @@ from training.dataset import TFRecordDataset
 from training.describe import network_sizes, plan_disk
 from training.prefetcher import Prefetcher
 from training.reporting import TickReport
-from training.snapshots import SnapshotWriter
-from training.state import Progress, progress_from, read_newest_state, read_state, restore, save_state
+from training.snapshots import SnapshotWriter, list_snapshots, snapshot_nimg
+from training.state import (
+    Progress,
+    list_states,
+    progress_from,
+    read_newest_state,
+    read_state,
+    restore,
+    save_state,
+    set_aside_newer,
+    state_nimg,
+)
 from training.steps import MinibatchSettings, TrainingGraph
 
 # Labels of the fakes are drawn from streams of their own: (seed, images shown, phase).
@@ -82,20 +93,20 @@ def train(
         init_from.check_source(source, dataset.shape, dataset.label_size)
         config, notes = init_from.adopt_architecture(config, source)
     directory, found = _find_state(resume, result_dir) if resume else (None, None)
-    if directory is None:
-        directory = run_dir.create_run_dir(result_dir, run_desc)
-    options.write_options(directory, config_io.to_dict(config))
-    stop.clear_abort(directory)
-    with log.LogTee(directory / "log.txt"), stop.GracefulStop() as stopper:
-        print(f"Run directory: {directory}")
-        for note in notes:
-            print(note)
-        with tf.Graph().as_default(), _session(config), _Run(config, dataset, directory, make_evaluator) as run:
-            if source is not None:
-                init_from.copy_into(source, run.networks)
-            if found is not None:
-                run.restore(*found)
-            return run.loop(stopper)
+    with tf.Graph().as_default(), _session(config), _Run(config, dataset, make_evaluator) as run:
+        # Whatever can be refused has been refused now; only then something is written.
+        if source is not None:
+            init_from.copy_into(source, run.networks)
+        if found is not None:
+            run.restore(*found)
+        if directory is None:
+            directory = run_dir.create_run_dir(result_dir, run_desc)
+        options.write_options(directory, config_io.to_dict(config))
+        stop.clear_abort(directory)
+        with log.LogTee(directory / "log.txt"), stop.GracefulStop() as stopper:
+            for note in notes:
+                print(note)
+            return run.loop(directory, stopper)
 
 
 def open_dataset(config: TrainConfig) -> TFRecordDataset:
@@ -144,18 +155,14 @@ def _find_state(resume: str | Path, result_dir: str | Path) -> tuple[Path, State
 class _Run:
     """One process's share of a run, between building the graph and leaving it."""
 
-    def __init__(
-        self, config: TrainConfig, dataset: TFRecordDataset, directory: Path, make_evaluator: EvaluatorFactory | None
-    ) -> None:
-        self.config, self.dataset, self.dir = config, dataset, directory
+    def __init__(self, config: TrainConfig, dataset: TFRecordDataset, make_evaluator: EvaluatorFactory | None) -> None:
+        self.config, self.dataset = config, dataset
         self.settings = schedule.schedule(config, 0, dataset.shape[1])
         shape = dict(num_channels=dataset.shape[0], resolution=dataset.shape[1], label_size=dataset.label_size)
-        print(f"Data set {dataset.name}: {dataset.num_images} images {shape}")
         self.G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
         self.D = Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D))
         self.Gs = self.G.clone("Gs")
         self.networks = {"G": self.G, "D": self.D, "Gs": self.Gs}
-        self._tell_disk()
         g_adam, d_adam = schedule.G_adam(config), schedule.D_adam(config)
         self._lazy = (g_adam.lrate / config.opt.G_lrate, d_adam.lrate / config.opt.D_lrate)
         self.graph = TrainingGraph(
@@ -171,8 +178,9 @@ class _Run:
         self.variables = {f"{name}/{n}": v for name, net in self.networks.items() for n, v in net.vars.items()}
         self.variables |= self.graph.variables
         self.progress = Progress()
-        self.snapshots = SnapshotWriter(directory, config.snapshots, dataset, config.seed, self.Gs)
         self.evaluator = make_evaluator(config, self.Gs, dataset) if make_evaluator and config.metrics.names else None
+        self.dir: Path | None = None
+        self.snapshots: SnapshotWriter | None = None
         self.state: Path | None = None
         self.stats: StatsWriter | None = None
         self.prefetcher: Prefetcher | None = None
@@ -186,7 +194,13 @@ class _Run:
         if self.stats is not None:
             self.stats.close()
 
-    def _tell_disk(self) -> None:
+    def _introduce(self) -> None:
+        channels, height, width = self.dataset.shape
+        labels = f", {self.dataset.label_size} label components" if self.dataset.label_size else ""
+        print(f"Run directory: {self.dir}")
+        print(f"Data set {self.dataset.name}: {self.dataset.num_images} images, {width}x{height}x{channels}{labels}")
+        if self.state is not None:
+            print(f"Resuming from {self.state.name} at {self.progress.nimg / 1000:g} kimg")
         plan = plan_disk(self.config, self.dataset.shape, network_sizes(self.G, self.D))
         free = disk.free_bytes(self.dir)
         print(f"Disk: {plan}; {disk.format_bytes(free)} free")
@@ -194,14 +208,23 @@ class _Run:
             print("warning: that does not fit; --keep-snapshots N keeps only the newest N snapshots and the best")
 
     def restore(self, path: Path, meta: dict[str, Any], values: dict[str, np.ndarray]) -> None:
-        """Continue from a state."""
+        """Continue from a state. Raises `UserError` if it belongs to other data or to another configuration."""
+        if meta.get("data_hash") != self.dataset.content_hash:
+            raise UserError(
+                f"{path}: was trained on other data than {self.dataset.path} holds now; "
+                "continue with the same data, or start a new run with --init-from and a snapshot"
+            )
         restore(self.variables, values, path)
         self.progress, self.state = progress_from(meta), path
-        print(f"Resuming from {path.name} at {self.progress.nimg / 1000:g} kimg")
 
-    def loop(self, stopper: stop.GracefulStop) -> TrainResult:
-        """Train to the end or until told to stop."""
+    def loop(self, directory: Path, stopper: stop.GracefulStop) -> TrainResult:
+        """Train to the end or until told to stop, writing into `directory`."""
         progress, total = self.progress, round(self.config.schedule.total_kimg * 1000)
+        self.dir = directory
+        self._introduce()
+        set_aside_newer(list_states(directory), state_nimg, progress.nimg)
+        set_aside_newer(list_snapshots(directory), snapshot_nimg, progress.nimg)
+        self.snapshots = SnapshotWriter(directory, self.config.snapshots, self.dataset, self.config.seed, self.Gs)
         self.stats = StatsWriter(self.dir, resume_nimg=progress.nimg)
         fresh = progress.nimg == 0
         if fresh:
@@ -281,7 +304,10 @@ class _Run:
             self.snapshots.write_fakes(self.Gs, f"fakes{self.progress.nimg // 1000:06d}")
         if done or (s.network_ticks and tick % s.network_ticks == 0):
             every = self.config.metrics.ticks
-            self._snapshot(with_metrics=done or (every > 0 and tick - self.progress.metric_tick >= every))
+            with_metrics = done or (every > 0 and tick - self.progress.metric_tick >= every)
+            if with_metrics and self.evaluator is not None:
+                self._save_state()  # Metrics may take long: nothing is lost if they are killed.
+            self._snapshot(with_metrics)
         if done or (s.state_ticks and tick % s.state_ticks == 0):
             self._save_state()
 
@@ -298,12 +324,14 @@ class _Run:
                     progress.best[name] = [float(result.value), path.name]
                 value, best = progress.best[name]
                 print(f"{path.name}  {result}  best so far {value:.4f} ({best})", flush=True)
+            self.stats.flush(progress.nimg)
         self.snapshots.prune({best[1] for best in progress.best.values()})
 
     def _save_state(self) -> None:
         config = config_io.to_dict(self.config)
         keep = self.config.snapshots.keep_states
-        self.state = save_state(self.dir, self.progress, self.variables, config, keep)
+        data = self.dataset.content_hash
+        self.state = save_state(self.dir, self.progress, self.variables, config, data, keep)
 
     def _say_goodbye(self, finished: bool, reason: str) -> None:
         for name, (value, best) in self.progress.best.items():
@@ -314,4 +342,4 @@ class _Run:
         else:
             why = reason or stop.ABORT_FILE
             print(f"Stopped by {why} at {self.progress.nimg / 1000:g} kimg after {took}; training state saved.")
-            print(f"Resume with: python run_training.py --resume {self.dir}")
+            print(f"Resume with: python run_training.py --resume {shlex.quote(str(self.dir))}")

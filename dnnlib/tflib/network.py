@@ -15,7 +15,8 @@ from dnnlib.util import EasyDict, UserError
 
 STATE_VERSION = 4
 READABLE_VERSIONS = (2, 3, 4)
-_SOURCE_NOTE = "raise ImportError('this file carries no source code: networks are rebuilt from build_func_name')\n"
+# Published loaders execute this text and take the builder from it; what they find is their own.
+_SOURCE = "from training.networks_stylegan2 import {}\n"
 
 
 class Network:
@@ -229,7 +230,7 @@ class Network:
             "name": self.name,
             "static_kwargs": dict(self.static_kwargs),
             "components": dict(self.components),
-            "build_module_src": _SOURCE_NOTE,
+            "build_module_src": _SOURCE.format(self.build_func_name),
             "build_func_name": self.build_func_name,
             "variables": list(zip(self.own_vars, values, strict=True)),
         }

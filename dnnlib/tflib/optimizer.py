@@ -107,8 +107,13 @@ class Optimizer:
         for tower in towers:
             if set(tower.side) != set(side_updates):
                 raise UserError(f"phase {name!r}: side tensors {sorted(tower.side)}, updates {sorted(side_updates)}")
-        per_tower = [self._gradients(name, tower) for tower in towers]
-        self._check_same(name, per_tower)
+        found = [self._gradients(name, tower) for tower in towers]
+        self._check_same(name, found)
+        # A variable without path to the loss keeps a zero gradient: Adam's moments still decay (published behaviour).
+        per_tower = [
+            {n: tf.zeros_like(v) if grads[n] is None else grads[n] for n, v in self.trainables.items()}
+            for grads in found
+        ]
         with tf.name_scope(f"{self.name}_{name}/average/"):
             tensors = {f"grad/{n}": _mean([grads[n] for grads in per_tower]) for n in per_tower[0]}
             tensors |= {f"side/{n}": _mean([t.side[n] for t in towers]) for n in side_updates}
@@ -121,18 +126,14 @@ class Optimizer:
             accumulate, apply, apply_norm = self._accumulation(tensors, side_updates, loss)
         return Phase(name, step, accumulate, apply, stats, step_norm, apply_norm)
 
-    def _gradients(self, name: str, tower: Tower) -> dict[str, tf.Tensor]:
+    def _gradients(self, name: str, tower: Tower) -> dict[str, tf.Tensor | None]:
         with tf.device(tower.device), tf.name_scope(f"{self.name}_{name}/gradients/"):
             grads = tf.gradients(tower.loss, list(self.trainables.values()))
-        # A variable without path to the loss keeps a zero gradient: Adam's moments still decay (published behaviour).
-        return {
-            n: tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)
-            for (n, v), g in zip(self.trainables.items(), grads, strict=True)
-        }
+        return {n: None if g is None else tf.convert_to_tensor(g) for n, g in zip(self.trainables, grads, strict=True)}
 
-    def _check_same(self, name: str, per_tower: Sequence[Mapping[str, tf.Tensor]]) -> None:
-        for index, grads in enumerate(per_tower[1:], start=1):
-            odd = sorted(set(grads) ^ set(per_tower[0]))
+    def _check_same(self, name: str, found: Sequence[Mapping[str, tf.Tensor | None]]) -> None:
+        for index, grads in enumerate(found[1:], start=1):
+            odd = sorted(n for n in self.trainables if (grads[n] is None) != (found[0][n] is None))
             if odd:
                 raise UserError(f"phase {name!r}: towers 0 and {index} disagree on gradients of {', '.join(odd)}")
 

@@ -50,7 +50,7 @@ def _build(value: Any) -> Any:
 def save(obj: Any, path: os.PathLike | str) -> None:
     """Writes a network, or a tuple like (G, D, Gs), atomically, protocol 4.
 
-    Plain `pickle.load` with this package (or the published one) on the path reads the file, under numpy 1 and 2.
+    Plain `pickle.load` with this package on the path reads the file, under numpy 1 and 2.
 
     Raises:
         UserError: the place is not writable or full. An older file at `path` then stays as it was.

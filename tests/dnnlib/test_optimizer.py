@@ -62,7 +62,6 @@ def test_rounds_equal_one_large_minibatch(session):
     session.run(tf.global_variables_initializer())
     _, whole_norm = session.run([phase.step, phase.step_norm], {data: values})
     whole = session.run([w, average])
-    session.run(tf.global_variables_initializer(), {w.initial_value: session.run(w.initial_value)})
     for _ in range(2):  # twice: the sums must be empty again for the second minibatch
         session.run([v.initializer for v in (w, average, *opt.state.values())])
         for part in (values[:2], values[2:4], values[4:6], values[6:]):
@@ -123,6 +122,14 @@ def test_a_variable_without_gradient_stays(session):
     session.run(tf.global_variables_initializer())
     session.run(phase.step)
     assert session.run(unused) == [3.0] and session.run(x) < 1
+
+
+def test_towers_that_disagree_are_named(session):
+    x, y = variable("x", [1.0]), variable("y", [1.0])
+    opt = Optimizer("Opt", {"x": x, "y": y})
+    towers = [Tower(None, tf.reduce_sum(x + y)), Tower(None, tf.reduce_sum(x))]
+    with pytest.raises(UserError, match="towers 0 and 1 disagree on gradients of y"):
+        opt.phase("main", towers)
 
 
 def test_refusals(session):

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
-import os
+import shutil
 import signal
-import threading
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from tests.tiny import tiny_config, tiny_dataset
 from training import state as states
-from training.config_io import apply_set
+from training.config_io import apply_set, save_config
+from training.steps import TrainingGraph
 from training.training_loop import train
 
 
@@ -87,45 +90,107 @@ def test_interrupted_run_equals_uninterrupted_one(config, tmp_path):
     assert progress[0] == progress[1]
 
 
-def test_stopping_in_the_middle_of_a_tick(config, tmp_path):
+def test_stopping_in_the_middle_of_a_tick(config, tmp_path, monkeypatch):
     """A file abort.txt stops after the current minibatch; what follows equals the run that was left alone."""
     config = apply_set(config, "schedule.kimg_per_tick=1", "snapshots.first_tick=false")
     whole = train(config, tmp_path / "whole")
-    directory = tmp_path / "part" / "00000-x"
+    real = TrainingGraph.run_minibatch
 
-    def abort():
-        while not (directory / "reals.png").exists():
-            time.sleep(0.005)
-        (directory / "abort.txt").touch()
+    def abort_in_the_second(self, nimg, *args):
+        if nimg == 16:
+            (tmp_path / "part" / "00000-x" / "abort.txt").touch()
+        return real(self, nimg, *args)
 
-    watcher = threading.Thread(target=abort)
-    watcher.start()
-    part = train(apply_set(config, "schedule.total_kimg=1000"), tmp_path / "part", "x")
-    watcher.join()
-    assert not part.finished and part.nimg < 1_000_000
+    monkeypatch.setattr(TrainingGraph, "run_minibatch", abort_in_the_second)
+    part = train(config, tmp_path / "part", "x")
+    assert not part.finished and part.nimg == 32
     log = (part.run_dir / "log.txt").read_text()
     assert "Stopped by abort.txt" in log and f"--resume {part.run_dir}" in log
-    if part.nimg <= 64:
-        rest = train(config, tmp_path / "part", resume=part.run_dir)
-        assert_equal_states(variables_of(whole), variables_of(rest))
+    monkeypatch.setattr(TrainingGraph, "run_minibatch", real)
+    rest = train(config, tmp_path / "part", resume=part.run_dir)
+    assert_equal_states(variables_of(whole), variables_of(rest))
 
 
-def test_sigterm_saves_and_ends_in_order(config, tmp_path):
+def launch(config, result_dir, *options):
+    """run_training.py as a process of its own."""
+    options_file = result_dir.parent / "config.json"
+    save_config(config, options_file)
+    command = [sys.executable, "run_training.py", "--config", options_file, "--result-dir", result_dir, *options]
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_ends_in_order(config, tmp_path, number):
     config = apply_set(config, "schedule.total_kimg=1000", "schedule.kimg_per_tick=0.016")
-    directory = tmp_path / "results" / "00000-stylegan2"
+    process = launch(config, tmp_path / "results")
+    directory = tmp_path / "results" / "00000-stylegan2-tiny-1gpu-custom"
+    wait_for(directory / "training-state-000000032.npz", process)
+    process.send_signal(number)
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, out
+    assert f"Stopped by {number.name}" in out and f"--resume {directory}" in out
+    newest = states.list_states(directory)[-1]
+    assert f"at {states.read_state(newest)[0]['progress']['nimg'] / 1000:g} kimg" in out
 
-    def terminate():
-        while not (directory / "training-state-000000016.npz").exists():
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
 
-    watcher = threading.Thread(target=terminate)
-    watcher.start()
+def test_a_killed_run_goes_on_from_its_last_state(config, tmp_path):
+    """SIGKILL between states; the same command with --resume latest; equal to a run that nothing happened to."""
+    config = apply_set(config, "schedule.kimg_per_tick=0.016", "schedule.total_kimg=0.096")
+    whole = train(config, tmp_path / "whole")
+    process = launch(apply_set(config, "schedule.total_kimg=1000"), tmp_path / "results")
+    directory = tmp_path / "results" / "00000-stylegan2-tiny-1gpu-custom"
+    wait_for(directory / "training-state-000000032.npz", process)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    at = states.state_nimg(states.list_states(directory)[-1])
+    config = apply_set(config, f"schedule.total_kimg={max(at + 16, 96) / 1000}")
+    rest = train(config, tmp_path / "results", resume="latest")
+    if at + 16 > 96:
+        whole = train(config, tmp_path / "whole", resume="latest")
+    assert_equal_states(variables_of(whole), variables_of(rest))
+
+
+def test_going_back_to_an_older_state_sets_newer_files_aside(config, tmp_path):
+    config = apply_set(config, "schedule.kimg_per_tick=0.016", "snapshots.keep_states=3")
+    whole = train(config, tmp_path / "results")
+    older = whole.run_dir / "training-state-000000032.npz"
+    again = train(apply_set(config, "schedule.total_kimg=0.048"), tmp_path / "results", resume=older)
+    names = [p.name for p in states.list_states(whole.run_dir)]
+    assert names == ["training-state-000000032.npz", "training-state-000000048.npz"]
+    assert again.state.name == names[-1]
+    assert (whole.run_dir / "abandoned-training-state-000000064.npz").exists()
+
+
+def test_other_data_is_noticed_on_resuming(config, tmp_path):
     result = train(config, tmp_path / "results")
-    watcher.join()
-    assert not result.finished
-    assert states.read_state(result.state)[0]["progress"]["nimg"] == result.nimg
-    assert "Stopped by SIGTERM" in (directory / "log.txt").read_text()
+    shutil.rmtree(tmp_path / "data" / "tiny")
+    tiny_dataset(tmp_path / "data" / "tiny", num_images=41, resolution=8, label_size=3)
+    with pytest.raises(UserError, match="was trained on other data than"):
+        train(config, tmp_path / "results", resume=result.run_dir)
+
+
+def test_what_is_refused_leaves_nothing(config, tmp_path):
+    other = apply_set(config, 'G.fmap_explicit={"8": 4}')
+    with pytest.raises(UserError, match="no entry for resolution 4"):
+        train(other, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_record_damaged_during_training_is_one_line(config, tmp_path):
+    records = next((tmp_path / "data" / "tiny").glob("*r03.tfrecords"))
+    content = bytearray(records.read_bytes())
+    content[len(content) // 2] ^= 255
+    records.write_bytes(content)
+    with pytest.raises(UserError, match=r"record \d+"):
+        train(config, tmp_path / "results")
 
 
 def test_damaged_newest_state_falls_back(config, tmp_path, capsys):
@@ -279,4 +344,6 @@ def test_best_snapshot_is_named_and_kept(config, tmp_path, capsys):
     assert result.best == {"naive": [3.0, "network-snapshot-000001.pkl"]}
     kept = sorted(p.name for p in result.run_dir.glob("*.pkl"))
     assert kept == ["network-snapshot-000001.pkl", "network-snapshot-000002.pkl"]
+    lines = [json.loads(line) for line in (result.run_dir / "stats.jsonl").read_text().splitlines()]
+    assert [line["Metrics/naive"]["mean"] for line in lines if "Metrics/naive" in line] == [9.0, 3.0, 5.0]
     assert "Best naive: 3.0000 (network-snapshot-000001.pkl)" in capsys.readouterr().out

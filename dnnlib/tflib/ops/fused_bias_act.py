@@ -151,13 +151,18 @@ def is_absent(t: tf.Tensor) -> bool:
     return t.shape.as_list() == [0]
 
 
+def has_constant_slope(op: tf.Operation) -> bool:
+    """True for linear ops without a clamp: their gradients need no reference, and it is not kept for them."""
+    return op.get_attr("act") == ACTIVATIONS["linear"].index and math.isnan(float(op.get_attr("clamp")))
+
+
 @tf.RegisterGradient("DnnlibBiasAct")
 def _bias_act_gradient(op: tf.Operation, dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     x, b = op.inputs
     attributes = _attributes(op)
     from_input = needs_input(row_of(attributes["act"]), float(attributes["alpha"]))
     none = tf.zeros([0], x.dtype)
-    ref = x if from_input else op.outputs[0]
+    ref = x if from_input else none if has_constant_slope(op) else op.outputs[0]
     return library.ops().dnnlib_bias_act_grad(
         dy=dy, dyb=none, ref=ref, b=b if from_input else none, order=0, from_input=from_input,
         has_bias=not is_absent(b), **attributes,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 from dnnlib.tflib.ops import arguments, library
@@ -11,6 +9,7 @@ from dnnlib.tflib.ops.fused_bias_act import (
     Nonlinearity,
     activate,
     bias_act_compiled,
+    has_constant_slope,
     is_absent,
     make_nonlinearity,
     row_of,
@@ -110,14 +109,12 @@ def epilogue_compiled(
 def _epilogue_gradient(op: tf.Operation, dy: tf.Tensor) -> list[tf.Tensor | None]:
     x, scale, noise, strength, b = op.inputs
     attributes = {name: op.get_attr(name) for name in ("data_format", "act", "alpha", "gain", "clamp")}
+    y = tf.zeros([0], x.dtype) if has_constant_slope(op) else op.outputs[0]
     dx, d_scale, d_strength, db = library.ops().dnnlib_epilogue_grad(
-        dy=dy, y=op.outputs[0], x=x, scale=scale, noise=noise, strength=strength, order=0, **attributes
+        dy=dy, y=y, x=x, scale=scale, noise=noise, strength=strength, order=0, **attributes
     )
     # Random noise needs no gradient, and then these nodes do not run.
-    d_noise = None
-    if not is_absent(noise):
-        dz = _linear_gradient(op, op.outputs[0])(dy=dy, order=0)[0]
-        d_noise = _to_noise(dz, noise, strength, _axis(op))
+    d_noise = None if is_absent(noise) else _to_noise(_times_slope(op, dy, y), noise, strength, _axis(op))
     return [dx, d_scale, d_noise, d_strength, None if is_absent(b) else db]
 
 
@@ -126,12 +123,13 @@ def _axis(op: tf.Operation) -> int:
     return arguments.layout(op.get_attr("data_format").decode())[0]
 
 
-def _linear_gradient(op: tf.Operation, y: tf.Tensor) -> Callable[..., Any]:
-    """The op that multiplies with the slope of the activation, taken from the output y."""
-    none = tf.zeros([0], y.dtype)
+def _times_slope(op: tf.Operation, dy: tf.Tensor, y: tf.Tensor, order: int = 0) -> tf.Tensor:
+    """dy times the slope of the activation (a derivative of it for orders above 0), taken from the output y."""
+    none = tf.zeros([0], dy.dtype)
     attributes = {name: op.get_attr(name) for name in ("act", "alpha", "gain", "clamp")}
-    grad = functools.partial(library.ops().dnnlib_bias_act_grad, axis=_axis(op), ref=y, b=none, dyb=none, **attributes)
-    return functools.partial(grad, from_input=False, has_bias=False)
+    return library.ops().dnnlib_bias_act_grad(
+        dy=dy, ref=y, b=none, dyb=none, axis=_axis(op), order=order, from_input=False, has_bias=False, **attributes
+    )[0]
 
 
 def _to_noise(dz: tf.Tensor, noise: tf.Tensor, strength: tf.Tensor, axis: int) -> tf.Tensor:
@@ -143,35 +141,30 @@ def _to_noise(dz: tf.Tensor, noise: tf.Tensor, strength: tf.Tensor, axis: int) -
 @tf.RegisterGradient("DnnlibEpilogueGrad")
 def _epilogue_grad_gradient(op: tf.Operation, *upstream: tf.Tensor) -> list[tf.Tensor | None]:
     """With z = x * scale + noise * strength + b and dz = dy * S(y), the four outputs are the products of dz with what
-    multiplies each operand in z. Their weighted sum is <dz, v>, v the same expression with upstream gradients in it.
+    multiplies each operand in z. Their weighted sum is <dz, v>, v the same expression with upstream gradients in it,
+    so that what comes out here is made of the same two ops, linear this time.
     """
     dy, y, x, scale, noise, strength = op.inputs
     ddx, dd_scale, dd_strength, ddb = upstream
-    axis, wide = _axis(op), strength.dtype
-    spatial = [1, 2] if axis == 3 else [2, 3]
+    linear = {"data_format": op.get_attr("data_format"), **make_nonlinearity("linear", None, None, None).attributes()}
+    none, absent = tf.zeros([0], x.dtype), tf.zeros([0], scale.dtype)
+    forward, backward = library.ops().dnnlib_epilogue, library.ops().dnnlib_epilogue_grad
 
-    def images(v: tf.Tensor) -> tf.Tensor:
-        return v[:, tf.newaxis, tf.newaxis, :] if axis == 3 else v[:, :, tf.newaxis, tf.newaxis]
-
-    grad = _linear_gradient(op, y)
-    dz = grad(dy=dy, order=0)[0]
-    wide_dz, wide_ddx = tf.cast(dz, wide), tf.cast(ddx, wide)
-    v = images(ddb[tf.newaxis])
+    v = forward(x=ddx, scale=scale, noise=noise, strength=dd_strength, b=ddb, **linear)
+    dz = _times_slope(op, dy, y)
     d_x = d_scale = d_noise = d_strength = None
-    if is_absent(scale):
-        v += wide_ddx
-    else:
-        v += wide_ddx * images(scale) + tf.cast(x, wide) * images(dd_scale)
-        d_x = tf.cast(wide_dz * images(dd_scale), x.dtype)
-        d_scale = tf.reduce_sum(wide_dz * wide_ddx, spatial)
+    if not is_absent(scale):
+        v += forward(x=x, scale=dd_scale, noise=none, strength=absent, b=absent, **linear)
+        d_x, d_scale, _, _ = backward(
+            dy=dz, y=none, x=ddx, scale=dd_scale, noise=none, strength=absent, order=0, **linear
+        )
     if not is_absent(noise):
-        v += tf.cast(noise, wide) * dd_strength
-        d_noise = _to_noise(dz, noise, dd_strength, axis)
-    v = tf.cast(v, x.dtype)
+        d_noise = _to_noise(dz, noise, dd_strength, _axis(op))
+        d_strength = tf.zeros_like(strength)
     d_y = None
     if not row_of(op.get_attr("act")).piecewise_linear:
-        d_y = grad(dy=dy * v, order=1)[0]
-    return [grad(dy=v, order=0)[0], d_y, d_x, d_scale, d_noise, d_strength]
+        d_y = _times_slope(op, dy * v, y, order=1)
+    return [_times_slope(op, v, y), d_y, d_x, d_scale, d_noise, d_strength]
 
 
 def _wide(dtype: tf.DType) -> tf.DType:

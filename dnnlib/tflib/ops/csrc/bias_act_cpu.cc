@@ -88,6 +88,7 @@ void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, cons
                        T* dx, T* db, const Parallel& parallel) {
   using A = wide_t<T>;
   const SlopeNumbers<A> numbers = slope_numbers<A>(p);
+  if (ref == nullptr) ref = dy;  // not looked at: the slope is constant
   const bool vector = s.inner == 1;
   // Rows are pixels of all channels (vector) or planes of one channel; pieces of rows are the unit of work.
   const int64_t rows = vector ? s.outer : s.outer * s.channels;

@@ -57,7 +57,8 @@ struct BiasShape {
 template <typename T>
 void bias_act_cpu(const BiasShape& s, const ActParams& p, const T* x, const T* b, T* y, const Parallel& parallel);
 
-// dx = (dy + dyb[c]) * slope(ref), db[c] = sum of dx. dyb, b and db may be null; b is used where ref is the input.
+// dx = (dy + dyb[c]) * slope(ref), db[c] = sum of dx. dyb, b and db may be null; b is used where ref is the input. ref
+// may be null where the slope is constant (linear, no clamp). dx may be dy.
 template <typename T>
 void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, const T* dyb, const T* ref, const T* b,
                        T* dx, T* db, const Parallel& parallel);
@@ -95,7 +96,8 @@ template <typename T>
 void epilogue_cpu(const EpilogueShape& e, const ActParams& p, const T* x, const wide_t<T>* scale, const T* noise,
                   const wide_t<T>* strength, const wide_t<T>* b, T* y, const Parallel& parallel);
 
-// Gradients of the above from dy and y, without that of the noise. dscale, dstrength and db may be null.
+// Gradients of the above from dy and y, without that of the noise. dscale, dstrength and db may be null, and y where the
+// slope is constant (linear, no clamp). dx may be dy.
 template <typename T>
 void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, const T* y, const T* x,
                        const wide_t<T>* scale, const T* noise, T* dx, wide_t<T>* dscale, wide_t<T>* dstrength,

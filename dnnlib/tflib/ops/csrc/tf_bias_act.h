@@ -33,15 +33,15 @@ REGISTER_OP("DnnlibBiasActGrad")
     .Attr("gain: string")
     .Attr("clamp: string")
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) -> tensorflow::Status {
-      c->set_output(0, c->input(2));
+      c->set_output(0, c->input(0));
       bool has_bias;
       int axis;
       TF_RETURN_IF_ERROR(c->GetAttr("has_bias", &has_bias));
       TF_RETURN_IF_ERROR(c->GetAttr("axis", &axis));
       if (!has_bias) {
         c->set_output(1, c->Vector(0));
-      } else if (c->RankKnown(c->input(2)) && axis < c->Rank(c->input(2))) {
-        c->set_output(1, c->Vector(c->Dim(c->input(2), axis)));
+      } else if (c->RankKnown(c->input(0)) && axis < c->Rank(c->input(0))) {
+        c->set_output(1, c->Vector(c->Dim(c->input(0), axis)));
       } else {
         c->set_output(1, c->Vector(c->UnknownDim()));
       }
@@ -111,14 +111,15 @@ class BiasActGrad : public OpKernel {
 
   void Compute(OpKernelContext* ctx) override {
     const Tensor &dy = ctx->input(0), &dyb = ctx->input(1), &ref = ctx->input(2), &b = ctx->input(3);
-    OP_REQUIRES(ctx, axis_ < ref.dims() && dy.shape() == ref.shape(),
+    const bool absent = ref.dims() == 1 && ref.NumElements() == 0 && constant_slope(params_);
+    OP_REQUIRES(ctx, axis_ < dy.dims() && (absent || dy.shape() == ref.shape()),
                 tensorflow::errors::InvalidArgument("dy: found ", dy.shape().DebugString(), ", expected ",
                                                     ref.shape().DebugString()));
-    const ops::BiasShape s = bias_shape(ref, axis_);
+    const ops::BiasShape s = bias_shape(dy, axis_);
     OP_REQUIRES(ctx, fits(b, s.channels) && fits(dyb, s.channels),
                 tensorflow::errors::InvalidArgument("b: found ", b.NumElements(), " numbers, expected ", s.channels));
     Tensor *dx = nullptr, *db = nullptr;
-    OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output({0}, 0, ref.shape(), &dx));
+    OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output({0}, 0, dy.shape(), &dx));
     OP_REQUIRES_OK(ctx, ctx->allocate_output(1, TensorShape({has_bias_ ? s.channels : 0}), &db));
     if (s.size() == 0 && db->NumElements() == 0) return;
     launch(ctx, s, dy, dyb, ref, b, dx, db, Device());

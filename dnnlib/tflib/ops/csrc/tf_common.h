@@ -117,6 +117,9 @@ inline tensorflow::Status get_act(OpKernelConstruction* ctx, bool derivative, op
   return tensorflow::OkStatus();
 }
 
+// Linear without a clamp: gradients do not look at their reference, which may be left out.
+inline bool constant_slope(const ops::ActParams& p) { return p.act == ops::kLinear && p.clamp != p.clamp; }
+
 }  // namespace ops_tf
 
 // Registers a kernel class template <T, Device> for all number types of a device.

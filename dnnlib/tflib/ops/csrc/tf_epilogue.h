@@ -135,7 +135,8 @@ class EpilogueGrad : public EpilogueBase {
                  &noise = ctx->input(4), &strength = ctx->input(5);
     ops::EpilogueShape e;
     if (!shape(ctx, x, scale, noise, strength, &e)) return;
-    OP_REQUIRES(ctx, dy.shape() == x.shape() && y.shape() == x.shape(),
+    const bool absent = y.dims() == 1 && y.NumElements() == 0 && constant_slope(params_);
+    OP_REQUIRES(ctx, dy.shape() == x.shape() && (absent || y.shape() == x.shape()),
                 tensorflow::errors::InvalidArgument("dy: found ", dy.shape().DebugString(), ", expected ",
                                                     x.shape().DebugString()));
     Tensor* out[4];
