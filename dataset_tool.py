@@ -14,6 +14,7 @@ from rich.table import Table
 
 from dnnlib.util import UserError, atomic_write
 from training import dataset_inspect as inspect
+from training.cli import OneLineGroup
 from training.dataset import TFRecordDataset
 from training.dataset_build import PUBLISHED_SEED, BuildOptions, BuildReport, format_bytes
 from training.dataset_files import SKIPPED_NAME, find_levels, read_info
@@ -23,18 +24,7 @@ from training.openmoji import GROUPS, create_openmoji
 from training.openmoji import LABEL_SOURCES as EMOJI_LABEL_SOURCES
 
 
-class ToolGroup(click.Group):
-    """Commands whose `UserError` is one line on stderr and exit code 2."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UserError as err:
-            click.echo(f"error: {err}", err=True)
-            sys.exit(2)
-
-
-@click.group(cls=ToolGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 def cli() -> None:
     """Makes data sets for training out of images, and looks at them.
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from dnnlib.util import UserError, list_nearest
+from metrics.registry import find_metric
 from training import config_io
 from training.cli import OneLineCommand, quiet_tensorflow
 from training.config import ARCHITECTURES, TrainConfig
@@ -116,6 +117,8 @@ def main(
         result_dir=result_dir,
     )
     launch = resolve(request)
+    for name in launch.config.metrics.names:
+        find_metric(name)
     quiet_tensorflow()
     if dry_run:
         for line in describe_launch(launch, init_from):
@@ -173,7 +176,6 @@ def make_evaluator(plan: TrainConfig, Gs: Any, dataset: Any) -> Any:  # noqa: N8
 def check_metrics(plan: TrainConfig) -> None:
     """Find every metric and the weights it needs before anything is written. Raises `UserError` if one is missing."""
     from metrics.features import load_feature_network
-    from metrics.registry import find_metric
 
     for network in {find_metric(name).feature_network: None for name in plan.metrics.names}:
         load_feature_network(network, inception=plan.metrics.inception)

@@ -381,7 +381,7 @@ def test_stopping_the_tool(tmp_path, number):
         process.wait()
     assert len(workers) >= 2
     assert psutil.wait_procs(workers, timeout=60)[1] == []
-    assert process.returncode in {signal.SIGINT: (1,), signal.SIGTERM: (143,), signal.SIGKILL: (-9,)}[number]
+    assert process.returncode in {signal.SIGINT: (130,), signal.SIGTERM: (143,), signal.SIGKILL: (-9,)}[number]
     left = [path.name for path in tmp_path.iterdir()]
     assert all(name.startswith(".a.unfinished-") for name in left) and len(left) == (number == signal.SIGKILL)
 

@@ -103,7 +103,7 @@ def test_demo32_is_the_tried_recipe():
     assert (config.G.latent_size, config.G.dlatent_size, config.G.mapping_layers) == (64, 64, 2)
     assert (config.schedule.batch, config.opt.G_lrate, config.opt.D_lrate) == (16, 0.005, 0.005)
     assert (config.loss.r1_gamma, config.loss.pl_weight, config.G.style_mixing_prob) == (0.02, 0, None)
-    assert (config.schedule.ema_kimg, config.schedule.ema_rampup, config.schedule.total_kimg) == (2, 0.05, 32)
+    assert (config.schedule.ema_kimg, config.schedule.ema_rampup, config.schedule.total_kimg) == (2, 0.05, 84)
     assert config.metrics.names == ("fd5k_effnet",)
 
 
@@ -331,7 +331,8 @@ def test_ops_option_reaches_the_operations(emoji, monkeypatch, ops, expected):
     from training import training_loop
 
     monkeypatch.setenv("SG2_OPS", "unset")
-    monkeypatch.setattr(training_loop, "train", lambda *args, **kwargs: None)
+    # The session is what training starts with; it settles the choice.
+    monkeypatch.setattr(training_loop, "train", lambda config, **_: training_loop._session(config).close())
     args = ("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--metrics", "none", "--ops", ops)
     assert call(*args).exit_code == 0
     assert os.environ["SG2_OPS"] == expected
@@ -454,8 +455,8 @@ def test_resume_explains_changes(launched, runs):
     launch = resumed(launched, "--resume", runs / "00000-a", "--batch", "24", "--lr-d", "0.001", "--total-kimg", "64")
     assert [note.split(" (")[0] for note in launch.notes] == [
         "Images per device: chosen, because the configured number does not fit this minibatch",
-        "Changed for the rest of the run: opt.D_lrate: 0.0025 -> 0.001",
-        "Changed for the rest of the run: schedule.total_kimg: 32.0 -> 64.0",
+        "Changed for the rest of the run: opt.D_lrate: 0.005 -> 0.001",
+        "Changed for the rest of the run: schedule.total_kimg: 84.0 -> 64.0",
         "Changed for the rest of the run: schedule.batch: 16 -> 24",
         "Changed for the rest of the run: schedule.batch_gpu: 16 -> null",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -13,6 +14,8 @@ import click
 
 from dnnlib.util import UserError
 
+# What a disk may refuse in the middle of a run.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _MOST_NUMBERS = 10_000_000
 
 
@@ -40,6 +43,10 @@ class _OneLineErrors:
             # The reader of our output has gone, e.g. `| head`; Python would complain once more at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
+        except OSError as err:
+            if err.errno not in _DISK_ERRORS:
+                raise
+            _fail(f"{err.filename or 'writing'}: {err.strerror}; free some space or choose another directory")
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -16,7 +16,7 @@ from training.config_types import parse_text
 
 # Fields that a resumed run may change, by path or section, and what such a change means. All others are fixed.
 RESUMABLE: dict[str, str] = {
-    "num_gpus": "gradients are averaged over other towers; random numbers are no longer those of the first part",
+    "num_gpus": "the same sub-batches on other devices while schedule.batch_gpu stays; results agree to rounding",
     "device": "results agree to rounding only",
     "ops": "results agree to rounding only",
     "data.data_dir": "the same data set is expected at the new place",

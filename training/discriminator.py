@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dnnlib.tflib.ops import downsample_2d
 from dnnlib.tflib.tfutil import tf
 from training.fmaps import Fmaps
-from training.layers import RESIDUAL_SCALE, Layout, bias_act, conv2d_layer, dense_layer, minibatch_stddev_layer
+from training.layers import RESIDUAL_SCALE, Layout, append_minibatch_stddev, bias_act, convolution, fully_connected
 from training.synthesis import check_architecture, check_resolution, low_precision
 
 
@@ -45,17 +45,17 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     axis = layout.channel_axis
     images_in.set_shape([None, num_channels, resolution, resolution])
     labels_in.set_shape([None, label_size])
-    y = layout.from_nchw(tf.cast(images_in, tf.float32))
+    image = layout.from_nchw(tf.cast(images_in, tf.float32))
 
     def act(x: tf.Tensor, scale: float = 1.0) -> tf.Tensor:
         return bias_act(x, act=nonlinearity, clamp=conv_clamp, axis=axis, scale=scale)
 
     branch_scale = RESIDUAL_SCALE if architecture == "resnet" else 1.0
 
-    def fromrgb(x: tf.Tensor | None, image: tf.Tensor, level: int, dtype: tf.DType) -> tf.Tensor:
+    def fromrgb(x: tf.Tensor | None, picture: tf.Tensor, level: int, dtype: tf.DType) -> tf.Tensor:
         with tf.variable_scope("FromRGB"):
-            t = act(conv2d_layer(tf.cast(image, dtype), nf(level - 1), 1, layout))
-        return t if x is None else x + t
+            features = act(convolution(tf.cast(picture, dtype), nf(level - 1), 1, layout))
+        return features if x is None else x + features
 
     x = None
     for level in range(log2_res, 2, -1):
@@ -63,34 +63,34 @@ def D_stylegan2(  # noqa: N802  (published builder name)
         with tf.variable_scope(f"{2**level}x{2**level}"):
             x = None if x is None else tf.cast(x, dtype)
             if architecture == "skip" or level == log2_res:
-                x = fromrgb(x, y, level, dtype)
-            t = x
+                x = fromrgb(x, image, level, dtype)
+            block_input = x
             with tf.variable_scope("Conv0"):
-                x = act(conv2d_layer(x, nf(level - 1), 3, layout))
+                x = act(convolution(x, nf(level - 1), 3, layout))
             with tf.variable_scope("Conv1_down"):
-                x = conv2d_layer(x, nf(level - 2), 3, layout, down=True, resample_kernel=resample_kernel)
+                x = convolution(x, nf(level - 2), 3, layout, down=True, resample_kernel=resample_kernel)
                 x = act(x, branch_scale)
             if architecture == "resnet":
                 with tf.variable_scope("Skip"):
                     options = dict(down=True, resample_kernel=resample_kernel, gain=RESIDUAL_SCALE)
-                    x = x + conv2d_layer(t, nf(level - 2), 1, layout, **options)
+                    x = x + convolution(block_input, nf(level - 2), 1, layout, **options)
             if architecture == "skip":
-                y = downsample_2d(y, k=resample_kernel, data_format=layout.data_format)
+                image = downsample_2d(image, k=resample_kernel, data_format=layout.data_format)
 
     with tf.variable_scope("4x4"):
         x = tf.cast(x, tf.float32)
         if architecture == "skip":
-            x = fromrgb(x, y, 2, tf.float32)
+            x = fromrgb(x, image, 2, tf.float32)
         if mbstd_num_features and (mbstd_group_size is None or mbstd_group_size > 1):
-            x = minibatch_stddev_layer(x, layout, mbstd_group_size, mbstd_num_features)
+            x = append_minibatch_stddev(x, layout, mbstd_group_size, mbstd_num_features)
         with tf.variable_scope("Conv"):
-            x = act(conv2d_layer(x, nf(1), 3, layout))
+            x = act(convolution(x, nf(1), 3, layout))
         with tf.variable_scope("Dense0"):
             # Flattened in the order C, H, W whatever the layout, as the stored weights expect.
-            x = bias_act(dense_layer(layout.to_nchw(x), nf(0)), act=nonlinearity)
+            x = bias_act(fully_connected(layout.to_nchw(x), nf(0)), act=nonlinearity)
 
     with tf.variable_scope("Output"):
-        x = bias_act(dense_layer(x, max(label_size, 1)))
+        x = bias_act(fully_connected(x, max(label_size, 1)))
         if label_size:
             x = tf.reduce_sum(x * tf.cast(labels_in, tf.float32), axis=1, keepdims=True)
     return tf.identity(x, name="scores_out")

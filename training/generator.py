@@ -73,11 +73,11 @@ def G_main(  # noqa: N802  (published builder name)
     rng = rng or StatefulRandom()
     dlatents = mapping(latents_in)
     if is_training and dlatent_avg_beta is not None:
-        batch_avg = tf.reduce_mean(dlatents[:, 0], axis=0)
+        mean_w = tf.reduce_mean(dlatents[:, 0], axis=0)
         if w_avg_sink is not None:
-            w_avg_sink.append(tf.stop_gradient(batch_avg))
+            w_avg_sink.append(tf.stop_gradient(mean_w))
         else:
-            with tf.control_dependencies([avg.assign(lerp(tf.stop_gradient(batch_avg), avg, dlatent_avg_beta))]):
+            with tf.control_dependencies([avg.assign(lerp(tf.stop_gradient(mean_w), avg, dlatent_avg_beta))]):
                 dlatents = tf.identity(dlatents)
     if is_training and style_mixing_prob:
         dlatents = _mix_styles(dlatents, mapping, latents_in, style_mixing_prob, num_layers, rng)
@@ -110,10 +110,10 @@ def _mix_styles(
 
 def truncate(dlatents: tf.Tensor, avg: tf.Tensor, psi: float, cutoff: int | None = None) -> tf.Tensor:
     """Truncation trick: w <- avg + psi (w - avg) in the layers below `cutoff` (None: all)."""
-    layers = tf.range(int(dlatents.shape[1]))[None, :, None]
-    ones = tf.ones_like(layers, tf.float32)
-    coefs = ones * psi if cutoff is None else tf.where(layers < cutoff, ones * psi, ones)
-    return lerp(avg, dlatents, coefs)
+    num_layers = int(dlatents.shape[1])
+    below = num_layers if cutoff is None else min(max(cutoff, 0), num_layers)
+    moved = lerp(avg, dlatents[:, :below], psi)
+    return tf.concat([moved, dlatents[:, below:]], axis=1)
 
 
 SUB_OPTIONS = (builder_options(G_mapping) | builder_options(G_synthesis_stylegan2)) - {"dlatent_broadcast"}

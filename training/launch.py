@@ -55,11 +55,7 @@ def resolve(request: Request) -> Launch:
         raise UserError("give --preset NAME (see --list-presets) or --config FILE")
     old = None if run_dir is None else config_io.load_config(run_dir)
     base = config_io.load_config(request.config_file) if request.config_file else old or TrainConfig()
-    preset = request.preset_fields or {}
-    if old is not None:
-        # The run's own architecture stands, e.g. one adopted from a pickle; what may change follows the preset.
-        preset = {path: value for path, value in preset.items() if path in config_io.RESUMABLE}
-    new, adapted = _apply(base, preset, request.explicit or {})
+    new, adapted = _apply(base, request.preset_fields or {}, request.explicit or {})
     notes += adapted
     if old is not None:
         notes += [f"Changed for the rest of the run: {note}" for note in config_io.check_resume(old, new)]

@@ -71,7 +71,7 @@ class Layout:
         return tf.reshape(v, [shape[0], *[int(d) for d in v.shape[2:]], 1])
 
 
-def get_weight(
+def scaled_weight(
     shape: Sequence[int], gain: float = 1.0, lrmul: float = 1.0, name: str = "weight", dtype: tf.DType = tf.float32
 ) -> tf.Tensor:
     """Weight with equalised learning rate (paper appendix B): stored N(0, 1/lrmul^2), scaled at run time.
@@ -85,17 +85,17 @@ def get_weight(
     return tf.cast(w, dtype)
 
 
-def get_bias(fmaps: int, lrmul: float = 1.0, name: str = "bias", dtype: tf.DType = tf.float32) -> tf.Tensor:
+def scaled_bias(fmaps: int, lrmul: float = 1.0, name: str = "bias", dtype: tf.DType = tf.float32) -> tf.Tensor:
     """Bias [fmaps], stored from 0, scaled by `lrmul` at run time."""
     b = tf.get_variable(name, shape=[fmaps], initializer=tf.initializers.zeros(), use_resource=True)
     return tf.cast(b * np.float32(lrmul) if lrmul != 1 else b, dtype)
 
 
-def dense_layer(x: tf.Tensor, fmaps: int, lrmul: float = 1.0, name: str = "weight") -> tf.Tensor:
+def fully_connected(x: tf.Tensor, fmaps: int, lrmul: float = 1.0, name: str = "weight") -> tf.Tensor:
     """Fully connected layer without bias: [N, ...] flattened to [N, in] -> [N, fmaps]."""
     if x.shape.rank > 2:
         x = tf.reshape(x, [-1, int(np.prod([int(d) for d in x.shape[1:]]))])
-    w = get_weight([int(x.shape[1]), fmaps], lrmul=lrmul, name=name, dtype=x.dtype)
+    w = scaled_weight([int(x.shape[1]), fmaps], lrmul=lrmul, name=name, dtype=x.dtype)
     return tf.matmul(x, w)
 
 
@@ -112,7 +112,7 @@ def bias_act(
 
     The factor costs nothing: it becomes part of the gain and of the clamp.
     """
-    b = get_bias(int(x.shape[axis]), lrmul, name, x.dtype)
+    b = scaled_bias(int(x.shape[axis]), lrmul, name, x.dtype)
     if scale == 1:
         return fused_bias_act(x, b, act=act, clamp=clamp, axis=axis)
     gain = ACTIVATIONS[act].gain * scale
@@ -132,7 +132,7 @@ def _conv(x: tf.Tensor, w: tf.Tensor, up: bool, down: bool, kernel_1d: Sequence[
     return conv_2d(x, w, data_format=df)
 
 
-def conv2d_layer(
+def convolution(
     x: tf.Tensor,
     fmaps: int,
     kernel: int,
@@ -143,11 +143,11 @@ def conv2d_layer(
     gain: float = 1.0,
 ) -> tf.Tensor:
     """Convolution without bias, optionally with filtered 2x up- or downsampling (spec: padding happens once)."""
-    w = get_weight([kernel, kernel, layout.channels(x), fmaps], gain=gain, dtype=x.dtype)
+    w = scaled_weight([kernel, kernel, layout.channels(x), fmaps], gain=gain, dtype=x.dtype)
     return _conv(x, w, up, down, resample_kernel, layout.data_format)
 
 
-def modulated_conv2d_layer(
+def modulated_convolution(
     x: tf.Tensor,
     style: tf.Tensor,
     fmaps: int,
@@ -167,9 +167,9 @@ def modulated_conv2d_layer(
     demodulation, noise, bias and activation can share one pass over memory.
     """
     fan_in_maps = layout.channels(x)
-    w = get_weight([kernel, kernel, fan_in_maps, fmaps])
-    s = dense_layer(style, fan_in_maps, name="mod_weight")
-    s = s + (get_bias(fan_in_maps, name="mod_bias") + 1)  # [N, in]
+    w = scaled_weight([kernel, kernel, fan_in_maps, fmaps])
+    s = fully_connected(style, fan_in_maps, name="mod_weight")
+    s = s + (scaled_bias(fan_in_maps, name="mod_bias") + 1)  # [N, in]
 
     if fused_modconv:
         return _grouped(x, w, s, demodulate, up, resample_kernel, layout), None
@@ -215,7 +215,7 @@ def _grouped(
     return layout.from_nchw(y)
 
 
-def minibatch_stddev_layer(x: tf.Tensor, layout: Layout, group_size: int | None = 4, num_new: int = 1) -> tf.Tensor:
+def append_minibatch_stddev(x: tf.Tensor, layout: Layout, group_size: int | None = 4, num_new: int = 1) -> tf.Tensor:
     """Append `num_new` feature maps holding the standard deviation over groups of samples (spec 2.10).
 
     Groups have min(group_size, N) samples (None: the whole minibatch), N divisible by that; sample n belongs to set

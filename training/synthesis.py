@@ -9,7 +9,7 @@ from dnnlib.tflib.rng import RandomSource, StatefulRandom
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from training.fmaps import Fmaps
-from training.layers import RESIDUAL_SCALE, Layout, conv2d_layer, get_bias, modulated_conv2d_layer
+from training.layers import RESIDUAL_SCALE, Layout, convolution, modulated_convolution, scaled_bias
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 
@@ -65,7 +65,7 @@ class _Block:
 
     def layer(self, x: tf.Tensor, index: int, fmaps: int, up: bool = False, branch_scale: float = 1.0) -> tf.Tensor:
         """Modulated 3x3 convolution, then noise, bias, activation; the result times `branch_scale`."""
-        x, scale = modulated_conv2d_layer(
+        x, scale = modulated_convolution(
             x,
             self.dlatents[:, index],
             fmaps,
@@ -84,17 +84,17 @@ class _Block:
             scale,
             noise,
             strength,
-            get_bias(fmaps),
+            scaled_bias(fmaps),
             act=self.act,
             gain=ACTIVATIONS[self.act].gain * branch_scale,
             clamp=None if self.clamp is None else self.clamp * branch_scale,
             data_format=self.layout.data_format,
         )
 
-    def torgb(self, x: tf.Tensor, y: tf.Tensor | None, level: int) -> tf.Tensor:
+    def add_to_image(self, x: tf.Tensor, image: tf.Tensor | None, level: int) -> tf.Tensor:
         """1x1 modulated convolution without demodulation, bias, sum with the image so far (float32)."""
         with tf.variable_scope("ToRGB"):
-            t, _ = modulated_conv2d_layer(
+            t, _ = modulated_convolution(
                 x,
                 self.dlatents[:, level * 2 - 3],
                 self.num_channels,
@@ -103,10 +103,10 @@ class _Block:
                 demodulate=False,
                 fused_modconv=self.fused,
             )
-            b = get_bias(self.num_channels, dtype=t.dtype)
+            b = scaled_bias(self.num_channels, dtype=t.dtype)
             t = fused_bias_act(t, b, act="linear", clamp=self.clamp, axis=self.layout.channel_axis)
         t = tf.cast(t, tf.float32)
-        return t if y is None else y + t
+        return t if image is None else image + t
 
 
 def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
@@ -151,7 +151,7 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     block = _Block(dlatents, noise, layout, nonlinearity, resample_kernel, fused, conv_clamp, num_channels)
 
     branch_scale = RESIDUAL_SCALE if architecture == "resnet" else 1.0
-    y = None
+    image = None
     with tf.variable_scope("4x4"):
         with tf.variable_scope("Const"):
             x = tf.get_variable(
@@ -161,13 +161,13 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
         with tf.variable_scope("Conv"):
             x = block.layer(x, 0, nf(1))
         if architecture == "skip":
-            y = block.torgb(x, y, 2)
+            image = block.add_to_image(x, image, 2)
 
     for level in range(3, log2_res + 1):
         fmaps = nf(level - 1)
         with tf.variable_scope(f"{2**level}x{2**level}"):
             x = tf.cast(x, low_precision(fp16_dtype, num_fp16_res, level, log2_res, layout))
-            t = x
+            block_input = x
             with tf.variable_scope("Conv0_up"):
                 x = block.layer(x, level * 2 - 5, fmaps, up=True)
             with tf.variable_scope("Conv1"):
@@ -175,12 +175,12 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
             if architecture == "resnet":
                 with tf.variable_scope("Skip"):
                     options = dict(up=True, resample_kernel=resample_kernel, gain=RESIDUAL_SCALE)
-                    x = x + conv2d_layer(t, fmaps, 1, layout, **options)
+                    x = x + convolution(block_input, fmaps, 1, layout, **options)
             if architecture == "skip":
-                y = upsample_2d(y, k=resample_kernel, data_format=layout.data_format)
+                image = upsample_2d(image, k=resample_kernel, data_format=layout.data_format)
             if architecture == "skip" or level == log2_res:
-                y = block.torgb(x, y, level)
-    return tf.identity(layout.to_nchw(y), name="images_out")
+                image = block.add_to_image(x, image, level)
+    return tf.identity(layout.to_nchw(image), name="images_out")
 
 
 def _noise_inputs(count: int, batch: tf.Tensor, randomize: bool, rng: RandomSource | None) -> list[tf.Tensor]:

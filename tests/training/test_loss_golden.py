@@ -191,3 +191,29 @@ def test_plain_losses(golden, session):
     assert relative_error(session.run(losses.g_logistic_ns(fake)), data["extra/G_logistic_ns/loss"]) < TOLERANCE
     real, fake = tf.constant(data["D_main/real_scores"]), tf.constant(data["D_main/fake_scores"])
     assert relative_error(session.run(losses.d_logistic(real, fake)), data["extra/D_logistic/loss"]) < TOLERANCE
+
+
+def test_images_dlatents_and_scores_on_the_way(golden, session):
+    setup = Setup(golden)
+    data = setup.data
+    for phase, prefix, n in (("G_main", "rand_G/main", 8), ("G_reg", "rand_G/pl", 4)):
+        rng = RecordedRandom(data, prefix)
+        labels = tf.zeros([n, 0])
+        options = dict(is_training=True, return_dlatents=True, rng=rng, w_avg_sink=[])
+        images, dlatents = setup.G.get_output_for(rng.normal("latents", None), labels, **options)
+        names = ("fake_images", "fake_dlatents") if phase == "G_main" else ("pl_images", "pl_dlatents")
+        values = session.run([images, dlatents])
+        for name, value in zip(names, values, strict=True):
+            assert relative_error(value, data[f"{phase}/{name}"]) < TOLERANCE, name
+        if phase == "G_main":
+            scores = session.run(setup.D.get_output_for(images, labels))
+            assert relative_error(scores, data["G_main/fake_scores"]) < TOLERANCE
+        else:
+            lengths = session.run(losses.path_lengths(images, dlatents, rng.normal("pl_noise", None)))
+            assert relative_error(lengths, data["G_reg/pl_lengths"]) < TOLERANCE
+            penalty, _ = losses.path_length_penalty(tf.constant(lengths), setup.pl_mean, 0.01)
+            assert relative_error(session.run(penalty), data["G_reg/pl_penalty"]) < TOLERANCE
+    scores = setup.D.get_output_for(setup.reals, setup.labels)
+    penalty = session.run([scores, losses.r1_penalty(scores, setup.reals)])
+    assert relative_error(penalty[0], data["D_main/real_scores"]) < TOLERANCE
+    assert relative_error(penalty[1], data["D_reg/gradient_penalty"]) < TOLERANCE

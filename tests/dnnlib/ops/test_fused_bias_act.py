@@ -27,9 +27,9 @@ CLOSED = {
     "lrelu": (lambda x: np.where(x > 0, x, 0.2 * x), lambda x: np.where(x > 0, 1, 0.2), SQRT2),
     "tanh": (np.tanh, lambda x: 1 / np.cosh(x) ** 2, 1),
     "sigmoid": (scipy.special.expit, sigmoid_slope, 1),
-    "elu": (lambda x: np.where(x >= 0, x, np.expm1(x)), lambda x: np.where(x >= 0, 1, np.exp(x)), 1),
+    "elu": (lambda x: np.where(x >= 0, x, np.expm1(np.minimum(x, 0))), lambda x: np.where(x >= 0, 1, np.exp(x)), 1),
     "selu": (
-        lambda x: S * np.where(x >= 0, x, A * np.expm1(x)),
+        lambda x: S * np.where(x >= 0, x, A * np.expm1(np.minimum(x, 0))),
         lambda x: S * np.where(x >= 0, 1, A * np.exp(x)),
         1,
     ),
