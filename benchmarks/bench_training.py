@@ -51,9 +51,9 @@ class Bench:
         self.labels = np.zeros([self.s.batch, 0], np.float32)
         self.step = 0
 
-    def minibatch(self) -> None:
-        """One training step."""
-        self.graph.run_minibatch(self.step * self.s.batch, self.step, self.settings, self.reals, self.labels, {})
+    def run(self, phase: str) -> None:
+        """One execution of a phase, or of the moving average (`ema`)."""
+        self.graph.run_phase(phase, self.step * self.s.batch, self.settings, self.reals, self.labels, self.labels)
         self.step += 1
 
     def share(self, phase: str) -> float:
@@ -74,22 +74,24 @@ class Bench:
 
 
 def measure(bench: Bench, seconds: float) -> float:
-    """Seconds per minibatch, over whole periods of 16 minibatches: the median period."""
-    for _ in range(17):
-        bench.minibatch()
-    periods = []
+    """Seconds per minibatch: medians of all phases in turn, weighted by how often they run."""
+    names = [*bench.graph.phases, "ema"]
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for name in names:  # the first executions plan and allocate
+        bench.run(name)
+        bench.run(name)
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(periods) < 3:
-        start = time.perf_counter()
-        for _ in range(16):
-            bench.minibatch()
-        periods.append((time.perf_counter() - start) / 16)
-    return float(np.median(periods))
+    while time.perf_counter() < end or len(times["ema"]) < 3:
+        for name in names:
+            start = time.perf_counter()
+            bench.run(name)
+            times[name].append(time.perf_counter() - start)
+    return sum(float(np.median(times[name])) * bench.share(name) for name in names)
 
 
 @click.command()
 @click.option("--preset", type=click.Choice(list(RESOLUTION)), multiple=True, default=("bench32",), show_default=True)
-@click.option("--seconds", default=20.0, show_default=True, help="How long to measure each.")
+@click.option("--seconds", default=15.0, show_default=True, help="How long to measure each.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change any field of the configuration.")
 @click.option("--detail", is_flag=True, help="List the convolutions.")
 def main(preset: tuple[str, ...], seconds: float, assignments: tuple[str, ...], detail: bool) -> None:

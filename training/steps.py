@@ -173,13 +173,10 @@ class TrainingGraph:
         for name, due in run.items():
             if not due:
                 continue
-            if name == "ema":
-                tfutil.run(self._ema, {self._ema_beta: settings.ema_beta})
-                continue
-            stats |= self._run_phase(name, nimg, settings, reals, labels, g_labels.get(name, labels))
+            stats |= self.run_phase(name, nimg, settings, reals, labels, g_labels.get(name, labels))
         return stats
 
-    def _run_phase(
+    def run_phase(
         self,
         name: str,
         nimg: int,
@@ -188,6 +185,10 @@ class TrainingGraph:
         labels: np.ndarray,
         g_labels: np.ndarray,
     ) -> dict[str, float]:
+        """One phase of a minibatch, or the update of Gs (`ema`); returns scalars for reports."""
+        if name == "ema":
+            tfutil.run(self._ema, {self._ema_beta: settings.ema_beta})
+            return {}
         phase = self.phases[name]
         base = {self._g_lrate: settings.G_lrate, self._d_lrate: settings.D_lrate, self._r1_gamma: settings.r1_gamma}
         feeds = self._feeds(nimg, reals, labels, g_labels, settings.rounds)

@@ -243,12 +243,10 @@ def _filter(x: tf.Tensor, taps: np.ndarray, down: tuple[int, int]) -> tf.Tensor:
         kernel = tf.tile(kernel, [1, 1, tf.shape(x)[3], 1])
     else:
         kernel = tf.constant(np.tile(taps[::-1, ::-1, np.newaxis, np.newaxis], [1, 1, channels, 1]), dtype=x.dtype)
-    n, h, w, c = _size(x)
-    out_h, out_w = (h - taps.shape[0]) // stride + 1, (w - taps.shape[1]) // stride + 1
-    # oneDNN gives empty batches another size.
     if x.shape.as_list()[0] == 0:
-        x = x[:, :out_h, :out_w]
+        # oneDNN's convolution with fused padding gives empty batches the size of the padded input.
+        _, h, w, _ = _size(x)
+        x = x[:, : (h - taps.shape[0]) // stride + 1, : (w - taps.shape[1]) // stride + 1]
     else:
         x = tf.nn.depthwise_conv2d(x, kernel, strides=[1, stride, stride, 1], padding="VALID")
-        x = tf.reshape(x, [n, out_h, out_w, c])
     return x if stride == down[0] == down[1] else x[:, :: down[0], :: down[1], :]

@@ -116,6 +116,8 @@ def test_derivatives(impl, data_format, case):
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_empty_batch(impl, dtype, batch):
+    if batch is None and impl == "ref" and dtype != "float64":
+        pytest.skip("oneDNN's depthwise convolution mistakes the size of a batch found to be empty at run time")
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.placeholder(dtype, [batch, 3, 5, 4])
         y = ops.upfirdn_2d(x, BINOMIAL, up=2, pad=(2, 1, 2, 1), impl=impl)
