@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +79,9 @@ def make_taps(k: Any, gain: float = 1.0, flip: bool = False) -> Taps:
     if flip:
         array = array[::-1] if array.ndim == 1 else array[::-1, ::-1]
     if array.ndim == 1:
-        y, x = (array * gain).astype(np.float32), array.astype(np.float32)
+        # Half of the gain on either axis: with factors as gain, boxes have taps of exactly 1.
+        root = math.sqrt(abs(gain))
+        y, x = (array * math.copysign(root, gain)).astype(np.float32), (array * root).astype(np.float32)
     else:
         peak_y, peak_x = np.unravel_index(np.argmax(np.abs(array)), array.shape)
         peak = array[peak_y, peak_x]

@@ -1,0 +1,159 @@
+"""Building the ops: once for many processes, no lock that survives a kill, errors in three lines."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dnnlib.tflib.ops import build, toolchain
+from dnnlib.tflib.ops.toolchain import BuildError
+
+ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = """
+from pathlib import Path
+from dnnlib.tflib.ops import build
+print(build.build(build.cpu_plan(source_dir=Path({source!r}))))
+"""
+
+
+@pytest.fixture
+def workshop(tmp_path, monkeypatch):
+    """A folder with one source file and a compiler that notes its calls and writes empty files."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.cc").write_text("int a;\n")
+    compiler = tmp_path / "fake-cxx"
+    compiler.write_text(
+        f"""#!/bin/sh
+[ "$1" = --version ] && echo "fake 1.0" && exit
+echo run >> {tmp_path}/log
+sleep "${{FAKE_SECONDS:-0.3}}"
+while [ $# -gt 0 ]; do [ "$1" = -o ] && : > "$2"; shift; done
+"""
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def start(workshop: Path, **env: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(source=str(workshop / "src"))],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_eight_processes_build_once(workshop):
+    processes = [start(workshop) for _ in range(8)]
+    outputs = [p.communicate(timeout=240) for p in processes]
+    assert [p.returncode for p in processes] == [0] * 8, outputs
+    paths = {out.strip() for out, _ in outputs}
+    assert len(paths) == 1 and Path(paths.pop()).exists()
+    assert (workshop / "log").read_text().split() == ["run"] * 2  # one file compiled, one library linked
+    assert sum("Compiled" in err for _, err in outputs) == 1
+
+
+def test_a_killed_build_blocks_nobody(workshop):
+    victim = start(workshop, FAKE_SECONDS="600")
+    deadline = time.monotonic() + 120
+    while not (workshop / "log").exists():
+        assert time.monotonic() < deadline and victim.poll() is None
+        time.sleep(0.05)
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.communicate()
+    output = build.build(build.cpu_plan(source_dir=workshop / "src"))
+    assert output.exists()
+    # Nothing half-made is taken for a library.
+    assert [p.name for p in output.parent.glob("*.so")] == [output.name]
+
+
+def test_a_finished_library_is_not_built_again(workshop, capsys):
+    plan = build.cpu_plan(source_dir=workshop / "src")
+    assert build.build(plan) == build.build(plan)
+    assert (workshop / "log").read_text().split() == ["run"] * 2
+    assert capsys.readouterr().err.count("Compiling ops (fake 1.0)") == 1
+
+
+def test_name_depends_on_everything(workshop, monkeypatch):
+    def key() -> str:
+        return build.cpu_plan(source_dir=workshop / "src").key
+
+    keys = [key()]
+    assert key() == keys[0]
+    (workshop / "src" / "a.cc").write_text("int b;\n")
+    keys.append(key())
+    (workshop / "src" / "b.h").write_text("")
+    keys.append(key())
+    monkeypatch.setattr(build.tf, "__version__", "9.9.9")
+    keys.append(key())
+    monkeypatch.setattr(toolchain, "cpu_identity", lambda: "another processor")
+    keys.append(key())
+    compiler = workshop / "fake-cxx"
+    compiler.write_text(compiler.read_text().replace("fake 1.0", "fake 2.0"))
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+
+
+def test_compiler_errors_take_three_lines(workshop, monkeypatch):
+    monkeypatch.delenv("CXX")
+    (workshop / "src" / "a.cc").write_text("#include <vector>\nint a = unknown_name;\n")
+    with pytest.raises(BuildError) as info:
+        build.build(build.cpu_plan(source_dir=workshop / "src"))
+    what, detail, remedy = str(info.value).splitlines()
+    assert re.match(r"building the compiled ops failed: .*\+\+ on a.cc \(exit code 1, .*\)", what)
+    assert re.match(r"  first error: .*a.cc:2.* error: .unknown_name. was not declared", detail)
+    assert remedy.startswith("  remedy: ") and "SG2_OPS=ref" in remedy
+    assert not list((workshop / "cache").rglob("*.so"))
+
+
+def test_missing_compilers_are_named(workshop, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(BuildError, match=r"no C\+\+ compiler \('no-such-compiler' is not on the PATH\)\n.*\n.*apt-get"):
+        build.cpu_plan()
+    monkeypatch.setattr(toolchain, "find_nvcc", lambda: None)
+    with pytest.raises(
+        BuildError, match=r"no CUDA compiler .*\n.*\n  remedy: install a CUDA toolkit and set CUDA_HOME"
+    ):
+        build.cuda_plan()
+    result = CliRunner().invoke(build.main, ["--cuda"])
+    assert result.exit_code == 2 and result.output.startswith("error: building the compiled ops failed: no CUDA")
+
+
+def test_cache_that_cannot_be_written(workshop, monkeypatch):
+    (workshop / "cache").write_text("a file in the way")
+    with pytest.raises(BuildError, match="cannot write to .*\n.*\n  remedy: set DNNLIB_CACHE_DIR"):
+        build.build(build.cpu_plan(source_dir=workshop / "src"))
+
+
+def test_architectures(monkeypatch):
+    nvcc = toolchain.Compiler("nvcc", "release 13.0", ())
+    monkeypatch.setattr(toolchain, "supported_archs", lambda _: [75, 80, 90, 120])
+    monkeypatch.setattr(toolchain, "present_archs", lambda: [])
+    assert toolchain.choose_archs(nvcc) == [75, 80, 90, 120]  # of 70 to 120 what the toolkit knows
+    assert toolchain.choose_archs(nvcc, [90]) == [90]
+    monkeypatch.setattr(toolchain, "present_archs", lambda: [80])
+    assert toolchain.choose_archs(nvcc) == [80]
+    monkeypatch.setattr(toolchain, "present_archs", lambda: [130])
+    assert toolchain.choose_archs(nvcc) == [120]  # the driver translates
+    with pytest.raises(
+        BuildError, match=r"nvcc \(release 13.0\) makes no code for sm_70\n  first error: known: sm_75, sm_80"
+    ):
+        toolchain.choose_archs(nvcc, [70, 80])
+    assert toolchain.arch_flags([80, 90]) == [
+        "-gencode=arch=compute_80,code=sm_80",
+        "-gencode=arch=compute_90,code=sm_90",
+        "-gencode=arch=compute_90,code=compute_90",
+    ]

@@ -1,0 +1,116 @@
+"""The CUDA kernels without a GPU: compiled by nvcc where there is one, and run on the processor by an emulation."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.gpu_cases import DTYPES, all_cases, errors_of, load_library
+from dnnlib.tflib.ops import build, toolchain
+from dnnlib.tflib.tfutil import tf
+
+EMULATION = Path(__file__).parent / "cuda_emulation"
+
+
+def split_arguments(text: str) -> list[str]:
+    """Split at the commas outside of brackets."""
+    parts, depth = [""], 0
+    for c in text:
+        depth += (c in "([{") - (c in ")]}")
+        if c == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += c
+    return parts
+
+
+def rewrite_launches(source: str) -> str:
+    """kernel<<<grid, block, ...>>>(...) as C++."""
+
+    def replace(match: re.Match[str]) -> str:
+        grid, block = split_arguments(match.group(2))[:2]
+        return f"emulation::launch({grid}, {block}, [&](auto... a) {{ {match.group(1)}(a...); }})"
+
+    return re.sub(r"([A-Za-z_]\w*(?:<[^;{}]*?>)?)\s*<<<(.*?)>>>", replace, source, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory):
+    """The launchers, compiled by g++ with kernels that run as coroutines."""
+    folder = tmp_path_factory.mktemp("emulation")
+    for path in build.SOURCE_DIR.glob("*.cu"):
+        (folder / f"{path.stem}.cc").write_text(rewrite_launches(path.read_text()))
+    command = [toolchain.find_cxx().path, "-std=c++17", "-O1", "-fPIC", "-shared", "-w", f"-I{EMULATION}"]
+    command += [f"-I{build.SOURCE_DIR}", *map(str, folder.glob("*.cc")), "-o", str(folder / "emulated.so")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, toolchain.first_error(result.stderr)
+    return load_library(folder / "emulated.so")
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A copy at an address that vectors can be loaded from."""
+    room = np.zeros(array.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+# Sizes with and without vectors, with blocks that are not full, and with more than one piece per plane.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(19, 6, 12), (16, 16, 16), (130, 3, 5)], ids=str)
+def test_kernels_against_float64(emulated, dtype, shape):
+    kind = tf.as_dtype(dtype).as_numpy_dtype
+    names, wrong = [], []
+    for case in all_cases(dtype, *shape):
+        arrays = {n: a.astype(np.float32 if n in case.wide else kind) for n, a in case.inputs.items()}
+        arrays |= {
+            n: np.full(a.shape, np.nan, np.float32 if n in case.wide else kind) for n, a in case.expected.items()
+        }
+        arrays["workspace"] = np.full(max(case.workspace, 1), np.nan, np.float32)
+        arrays = {n: aligned(np.ascontiguousarray(a)) for n, a in arrays.items()}
+        assert case.call(emulated, DTYPES.index(dtype), {n: a.ctypes.data for n, a in arrays.items()}, None) == 0
+        names.append(case.name)
+        wrong += errors_of(case, arrays, dtype)
+    assert not wrong
+    assert len(set(names)) == 32
+
+
+def test_workspaces_are_large_enough(emulated):
+    def ask(name: str, sizes: tuple[int, ...], *more: int) -> int:
+        return getattr(emulated, f"ops_cuda_{name}_workspace")((ctypes.c_int64 * len(sizes))(*sizes), *more)
+
+    assert ask("bias_act_grad", (1000, 8, 1)) == 16 * 8  # a float per piece of 64 rows and channel
+    assert ask("bias_act_grad", (2, 8, 20000)) == 2 * 2 * 8
+    assert ask("modulate_grad", (4, 9, 16, 32)) == 4 * 16 * 32
+    assert ask("epilogue_grad", (2, 8, 100, 2), 1) > 2 * 2 * 3 * 8
+
+
+def test_bad_arguments_are_error_codes(emulated):
+    sizes = (ctypes.c_int64 * 3)(1, 1, 1)
+    code = emulated.ops_cuda_bias_act(7, 1, 0, 1, float("nan"), None, None, None, sizes, None)
+    assert code != 0 and emulated.ops_cuda_error(code) == b"invalid argument"
+
+
+@pytest.mark.skipif(toolchain.find_nvcc() is None, reason="nvcc is not installed")
+def test_compiles_with_nvcc():
+    nvcc = toolchain.find_nvcc()
+    path = build.build(
+        build.cuda_plan([90 if 90 in toolchain.supported_archs(nvcc) else toolchain.supported_archs(nvcc)[-1]])
+    )
+    library = load_library(path)  # declares all launchers: they exist
+    assert library.ops_cuda_error(1).decode()
+
+
+def test_sources_need_no_tensorflow():
+    for path in [
+        *build.SOURCE_DIR.glob("*.cu"),
+        *build.SOURCE_DIR.glob("*.cuh"),
+        build.SOURCE_DIR / "cuda_launchers.h",
+    ]:
+        assert not re.search(r'#include [<"](tensorflow|xla|tsl|Eigen|tf_)', path.read_text()), path

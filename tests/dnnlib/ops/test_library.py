@@ -1,0 +1,113 @@
+"""Choice of the implementation: failed builds, devices with wrong kernels, the environment variable."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+
+from dnnlib.tflib import ops
+from dnnlib.tflib.ops import build, library, self_test
+from dnnlib.tflib.ops.impl import resolve_impl
+from dnnlib.tflib.ops.toolchain import BuildError
+from dnnlib.tflib.tfutil import tf
+from dnnlib.util import UserError
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """No memory of earlier builds and warnings, before and after."""
+    monkeypatch.delenv("SG2_OPS", raising=False)
+    for function in (library._outcome, library._warn_once):
+        function.cache_clear()
+    yield
+    for function in (library._outcome, library._warn_once):
+        function.cache_clear()
+
+
+@pytest.fixture
+def real():
+    """The library of this machine."""
+    return library.load(build.build_library())
+
+
+def test_environment_chooses(monkeypatch):
+    assert ops.default_impl() == "compiled"
+    monkeypatch.setenv("SG2_OPS", "ref")
+    assert ops.default_impl() == "ref" and resolve_impl("compiled") == "compiled"
+    ops.set_default_impl("compiled")
+    assert ops.default_impl() == "compiled" and resolve_impl("ref") == "ref"
+    monkeypatch.setenv("SG2_OPS", "fast")
+    with pytest.raises(ValueError, match="SG2_OPS: found 'fast', expected one of auto, compiled, ref"):
+        ops.default_impl()
+    with pytest.raises(ValueError, match="ops implementation: found 'cuda'"):
+        ops.set_default_impl("cuda")
+
+
+def test_reference_builds_nothing(monkeypatch):
+    monkeypatch.setattr(build, "build_library", lambda: pytest.fail("built"))
+    monkeypatch.setenv("SG2_OPS", "ref")
+    with tf.Graph().as_default():
+        ops.upsample_2d(tf.zeros([1, 1, 4, 4]))
+
+
+def test_failed_build_falls_back_with_one_warning(monkeypatch, capsys):
+    def fail():
+        raise BuildError("g++ on a.cc", "a.cc:1: error: no", "another compiler")
+
+    monkeypatch.setattr(build, "build_library", fail)
+    with tf.Graph().as_default() as graph:
+        for _ in range(3):
+            ops.upsample_2d(tf.zeros([1, 1, 4, 4]))
+        assert "DnnlibUpfirdn2d" not in {op.type for op in graph.get_operations()}
+        text = capsys.readouterr().err
+        assert text.count("WARNING: building the compiled ops failed: g++ on a.cc") == 1
+        assert "first error: a.cc:1: error: no" in text and "remedy: another compiler" in text
+        assert "the reference ops are used, which is slower" in text
+        with pytest.raises(UserError, match="building the compiled ops failed: g"):
+            ops.upsample_2d(tf.zeros([1, 1, 4, 4]), impl="compiled")
+
+
+def test_a_wrong_device_is_named_and_left_out(monkeypatch, capsys, real):
+    monkeypatch.setattr(library, "_outcome", lambda: broken)
+    monkeypatch.setattr(
+        self_test, "test_devices", lambda: {"CPU:0": "", "GPU:1": "GPU:1 gives wrong numbers in upfirdn_2d"}
+    )
+    broken = library.Library(real.path, real.ops)
+    with tf.Graph().as_default():
+        with tf.device("/gpu:1"):
+            assert resolve_impl(None) == "ref"
+            with pytest.raises(UserError, match="compiled ops: GPU:1 gives wrong numbers in upfirdn_2d"):
+                resolve_impl("compiled")
+        for device in ("/gpu:0", "/cpu:0", "/cpu:3"):
+            with tf.device(device):
+                assert resolve_impl(None) == "compiled"
+    text = capsys.readouterr().err
+    assert text.count("WARNING: compiled ops: GPU:1 gives wrong numbers in upfirdn_2d") == 1
+    assert "the reference ops are used on GPU:1" in text
+
+
+@pytest.mark.parametrize(
+    "op, name",
+    [("dnnlib_upfirdn2d", "upfirdn_2d"), ("dnnlib_bias_act", "fused_bias_act"), ("dnnlib_epilogue", "epilogue")],
+)
+def test_self_test_notices_wrong_numbers(monkeypatch, real, op, name):
+    def wrong(**kwargs):
+        y = getattr(real.ops, op)(**kwargs)
+        return y + tf.cast(0.01, y.dtype) * tf.cast(tf.random.uniform(tf.shape(y)), y.dtype)
+
+    functions = {n: getattr(real.ops, n) for n in dir(real.ops) if n.startswith("dnnlib_")}
+    monkeypatch.setattr(library, "ops", lambda: types.SimpleNamespace(**{**functions, op: wrong}))
+    (error,) = self_test.test_devices().values()
+    assert error.startswith(f"CPU:0 gives wrong numbers in {'modulated_' if name == 'epilogue' else ''}{name}")
+
+
+def test_self_test_passes_here(real):
+    assert self_test.test_devices()["CPU:0"] == ""
+
+
+def test_a_file_that_is_no_library(tmp_path):
+    path = tmp_path / "ops-bad.so"
+    path.write_bytes(b"not a library")
+    with pytest.raises(BuildError, match="TensorFlow cannot load .*ops-bad.so\n.*\n  remedy: delete the file"):
+        library.load(path)
