@@ -18,10 +18,11 @@ from dnnlib.util import UserError
 def fresh(monkeypatch):
     """No memory of earlier builds and warnings, before and after."""
     monkeypatch.delenv("SG2_OPS", raising=False)
-    for function in (library._outcome, library._warn_once):
+    remembering = (library._outcome, library._warn_once)
+    for function in remembering:
         function.cache_clear()
     yield
-    for function in (library._outcome, library._warn_once):
+    for function in remembering:
         function.cache_clear()
 
 
