@@ -184,7 +184,8 @@ def check_metrics(plan: TrainConfig) -> None:
 def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> None:
     """Train. Raises `UserError` before anything is written if data, metrics or pickle are not as they should be."""
     from dnnlib.tflib.tfutil import tf
-    from training.training_loop import open_dataset, train
+    from training.startup import open_dataset
+    from training.training_loop import train
 
     plan = launch.config
     resolution = open_dataset(plan).resolution

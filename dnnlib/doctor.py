@@ -14,11 +14,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-import psutil
+try:
+    import click
+    import psutil
 
-from dnnlib.submission.disk import format_bytes, free_bytes
-from dnnlib.util import UserError, hide_native_info, make_cache_dir_path
+    from dnnlib.submission.disk import format_bytes, free_bytes
+    from dnnlib.util import UserError, hide_native_info, make_cache_dir_path
+except ModuleNotFoundError as err:  # The first thing a doctor is asked on a bare machine.
+    print(f"error: the Python package {err.name!r} is missing: run `make install`", file=sys.stderr)
+    raise SystemExit(2) from err
 
 MIN_PYTHON = (3, 11)
 # At least the first, below the second; setup.py asks for the same.

@@ -332,7 +332,7 @@ def test_ops_option_reaches_the_operations(emoji, monkeypatch, ops, expected):
 
     monkeypatch.setenv("SG2_OPS", "unset")
     # The session is what training starts with; it settles the choice.
-    monkeypatch.setattr(training_loop, "train", lambda config, **_: training_loop._session(config).close())
+    monkeypatch.setattr(training_loop, "train", lambda config, **_: training_loop.open_session(config).close())
     args = ("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--metrics", "none", "--ops", ops)
     assert call(*args).exit_code == 0
     assert os.environ["SG2_OPS"] == expected

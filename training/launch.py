@@ -133,7 +133,7 @@ def describe_launch(launch: Launch, init_from: str | None) -> Iterator[str]:
     from training import describe
     from training.init_from import adopt_architecture, check_source, read_source
     from training.schedule import schedule
-    from training.training_loop import open_dataset
+    from training.startup import open_dataset
 
     config, notes, dataset = launch.config, launch.notes, None
     if config.data.dataset:

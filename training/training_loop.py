@@ -19,7 +19,6 @@ from dnnlib.submission import disk, log, options, run_dir, stop
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.autosummary import StatsWriter
 from dnnlib.tflib.network import Network
-from dnnlib.tflib.ops import set_default_impl
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, format_time
 from training import config_io, init_from, schedule
@@ -29,12 +28,11 @@ from training.describe import network_sizes, plan_disk
 from training.prefetcher import Prefetcher
 from training.reporting import TickReport
 from training.snapshots import SnapshotWriter, list_snapshots, snapshot_nimg
+from training.startup import find_state, open_dataset, open_session
 from training.state import (
     Progress,
     list_states,
     progress_from,
-    read_newest_state,
-    read_state,
     restore,
     save_state,
     set_aside_newer,
@@ -92,8 +90,8 @@ def train(
     if source is not None:
         init_from.check_source(source, dataset.shape, dataset.label_size)
         config, notes = init_from.adopt_architecture(config, source)
-    directory, found = _find_state(resume, result_dir) if resume else (None, None)
-    with tf.Graph().as_default(), _session(config), _Run(config, dataset, make_evaluator) as run:
+    directory, found = find_state(resume, result_dir) if resume else (None, None)
+    with tf.Graph().as_default(), open_session(config), _Run(config, dataset, make_evaluator) as run:
         # Whatever can be refused has been refused now; only then something is written.
         if source is not None:
             init_from.copy_into(source, run.networks)
@@ -107,49 +105,6 @@ def train(
             for note in notes:
                 print(note)
             return run.loop(directory, stopper)
-
-
-def open_dataset(config: TrainConfig) -> TFRecordDataset:
-    """The data set of a configuration. Raises `UserError` if it is missing, empty or does not fit."""
-    data = config.data
-    if not data.dataset:
-        raise UserError("no data set given: use --dataset NAME (and --data-dir), or --set data.dataset=NAME")
-    return TFRecordDataset(
-        Path(data.data_dir) / data.dataset,
-        resolution=data.resolution,
-        max_label_size=data.max_label_size,
-        max_images=data.max_images,
-        mirror_augment=data.mirror_augment,
-        seed=config.seed,
-    )
-
-
-def _session(config: TrainConfig) -> tf.Session:
-    if config.ops != "auto":  # auto leaves the choice to the environment variable SG2_OPS
-        set_default_impl(config.ops)
-    if config.device == "cpu" and tfutil.num_gpus():
-        tfutil.hide_gpus()
-    if config.device == "gpu" and not tfutil.num_gpus():
-        raise UserError("device=gpu: TensorFlow sees no GPU here; python -m dnnlib.doctor says why")
-    device_count = {} if tfutil.num_gpus() else {"device_count.CPU": config.num_gpus}
-    if tfutil.num_gpus() and config.num_gpus > tfutil.num_gpus():
-        raise UserError(f"--num-gpus {config.num_gpus}: this machine has {tfutil.num_gpus()}")
-    tf.set_random_seed(config.seed)
-    return tfutil.create_session(device_count)
-
-
-StateFile = tuple[Path, dict[str, Any], dict[str, np.ndarray]]  # path, meta, variables by name
-
-
-def _find_state(resume: str | Path, result_dir: str | Path) -> tuple[Path, StateFile]:
-    path = Path(resume)
-    if path.is_file():
-        return path.parent, (path, *read_state(path))
-    directory = run_dir.find_run_dir(resume, result_dir, having="training-state-*.npz")
-    state, meta, values, warnings = read_newest_state(directory)
-    for warning in warnings:
-        print(f"warning: {warning}")
-    return directory, (state, meta, values)
 
 
 class _Run:

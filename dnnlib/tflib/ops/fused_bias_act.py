@@ -68,10 +68,12 @@ class Nonlinearity:
 
     @property
     def row(self) -> Activation:
+        """The row of `ACTIVATIONS`."""
         return ACTIVATIONS[self.act]
 
     @property
     def needs_input(self) -> bool:
+        """Whether derivatives need x + b and not only the output."""
         return needs_input(self.row, self.alpha)
 
     def attributes(self) -> dict[str, Any]:

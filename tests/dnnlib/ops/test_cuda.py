@@ -107,6 +107,14 @@ def test_compiles_with_nvcc():
     assert library.ops_cuda_error(1).decode()
 
 
+def test_glue_compiles_without_cuda():
+    """The side of TensorFlow that calls the launchers needs g++ alone."""
+    cxx = toolchain.find_cxx()
+    source = str(build.SOURCE_DIR / "tf_ops.cc")
+    result = toolchain.run_command([cxx.path, *cxx.flags, "-O0", "-w", "-DOPS_WITH_CUDA", "-fsyntax-only", source])
+    assert result.returncode == 0, toolchain.first_error(result.stderr)
+
+
 def test_sources_need_no_tensorflow():
     for path in [
         *build.SOURCE_DIR.glob("*.cu"),
