@@ -84,3 +84,34 @@ def test_uint8_images(golden, session):
     images = G.run(data["in/latents"], None, output_transform=fmt, minibatch_size=3, **options)
     assert images.shape == data["out/images_psi_0.7_uint8_nhwc"].shape
     assert np.mean(images != data["out/images_psi_0.7_uint8_nhwc"]) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_low_precision_stays_near(golden, session, dtype):
+    """Half types in the two highest resolutions; variables stay float32 (published float16 differs by 3e-2)."""
+    G, data = load(golden, CASES[0], "G")
+    options = dict(num_fp16_res=2, fp16_dtype=dtype, conv_clamp=256)
+    images = G.run(data["in/latents"], None, truncation_psi=None, randomize_noise=False, **options)
+    assert relative_error(images, data["out/images_psi_none"]) < 5e-2
+    assert relative_error(images, data["out/images_psi_none"]) > 1e-6  # it was another computation
+    D, data = load(golden, CASES[0], "D")
+    scores = D.run(data["in/images"], None, **options)
+    assert relative_error(scores, data["out/scores_batch8"]) < 5e-2
+    assert all(v.dtype.base_dtype.name == "float32" for net in (G, D) for v in net.vars.values())
+
+
+def test_low_precision_gradients(golden, session):
+    """Training through bfloat16 layers: gradients of first and second order near those of float32."""
+    from dnnlib.tflib.tfutil import tf
+    from training.loss import r1_penalty
+
+    D, data = load(golden, CASES[0], "D")
+    images = tf.constant(data["in/images"])
+    norms = []
+    for options in ({}, dict(num_fp16_res=2, fp16_dtype="bfloat16")):
+        scores = D.get_output_for(images, None, **options)
+        loss = tf.reduce_mean(tf.nn.softplus(-scores)) + tf.reduce_mean(r1_penalty(scores, images))
+        grads = [g for g in tf.gradients(loss, list(D.trainables.values())) if g is not None]
+        assert all(g.dtype == tf.float32 for g in grads)
+        norms.append(session.run(tf.linalg.global_norm(grads)))
+    assert norms[1] == pytest.approx(norms[0], rel=0.1)
