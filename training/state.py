@@ -132,6 +132,12 @@ def set_aside_newer(paths: list[Path], nimg_of: Callable[[Path], int], nimg: int
     return moved
 
 
+def remove_unfinished(run_dir: Path) -> None:
+    """Delete what a killed process was writing: temporary files, which nothing will ever complete."""
+    for path in run_dir.glob(".*.tmp"):
+        path.unlink()
+
+
 def state_nimg(path: Path) -> int:
     """Image count in the name of a state file."""
     return int(path.stem.removeprefix(_PREFIX))

@@ -33,6 +33,7 @@ from training.state import (
     Progress,
     list_states,
     progress_from,
+    remove_unfinished,
     restore,
     save_state,
     set_aside_newer,
@@ -177,6 +178,7 @@ class _Run:
         progress, total = self.progress, round(self.config.schedule.total_kimg * 1000)
         self.dir = directory
         self._introduce()
+        remove_unfinished(directory)
         set_aside_newer(list_states(directory), state_nimg, progress.nimg)
         set_aside_newer(list_snapshots(directory), snapshot_nimg, progress.nimg)
         self.snapshots = SnapshotWriter(directory, self.config.snapshots, self.dataset, self.config.seed, self.Gs)

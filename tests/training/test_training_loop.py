@@ -162,10 +162,12 @@ def test_going_back_to_an_older_state_sets_newer_files_aside(config, tmp_path):
     config = apply_set(config, "schedule.kimg_per_tick=0.016", "snapshots.keep_states=3")
     whole = train(config, tmp_path / "results")
     older = whole.run_dir / "training-state-000000032.npz"
+    unfinished = whole.run_dir / ".training-state-000000080.npz.1-ab.tmp"
+    unfinished.touch()
     again = train(apply_set(config, "schedule.total_kimg=0.048"), tmp_path / "results", resume=older)
     names = [p.name for p in states.list_states(whole.run_dir)]
     assert names == ["training-state-000000032.npz", "training-state-000000048.npz"]
-    assert again.state.name == names[-1]
+    assert again.state.name == names[-1] and not unfinished.exists()
     assert (whole.run_dir / "abandoned-training-state-000000064.npz").exists()
 
 
