@@ -83,14 +83,13 @@ class LossBuilder:
     pl_weight: float = 2.0
     pl_decay: float = 0.01
     r1_gamma: Any = 10.0
-    network_options: dict[str, Any] = field(default_factory=dict)
 
     def _fakes(self, n: Any, labels: tf.Tensor, rng: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """(images, dlatents after mixing, batch mean of w before it)."""
         latents = rng.normal("latents", [n, self.G.input_shape[1]])
         means: list[tf.Tensor] = []
         images, dlatents = self.G.get_output_for(
-            latents, labels, is_training=True, return_dlatents=True, rng=rng, w_avg_sink=means, **self.network_options
+            latents, labels, is_training=True, return_dlatents=True, rng=rng, w_avg_sink=means
         )
         # Without w tracking (dlatent_avg_beta None) there is nothing to report.
         return images, dlatents, means[0] if means else None
@@ -99,7 +98,7 @@ class LossBuilder:
         return {} if mean is None else {"w_avg": mean}
 
     def _d(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        return self.D.get_output_for(images, labels, **self.network_options)
+        return self.D.get_output_for(images, labels)
 
     def g_main(self, n: Any, labels: tf.Tensor, rng: StatelessRandom) -> LossTerms:
         """Main loss of G on `n` samples with labels [n, label_size]."""

@@ -93,11 +93,11 @@ def train(
         config, notes = init_from.adopt_architecture(config, source)
     directory, found = find_state(resume, result_dir) if resume else (None, None)
     with tf.Graph().as_default(), open_session(config), _Run(config, dataset, make_evaluator) as run:
-        # Whatever can be refused has been refused now; only then something is written.
         if source is not None:
             init_from.copy_into(source, run.networks)
         if found is not None:
             run.restore(*found)
+        # Whatever can be refused has been refused now; only then something is written.
         if directory is None:
             directory = run_dir.create_run_dir(result_dir, run_desc)
         options.write_options(directory, config_io.to_dict(config))
@@ -200,7 +200,7 @@ class _Run:
         )
         print(f"Training to {total / 1000:g} kimg ...", flush=True)
         maintenance, started = 0.0, time.time()
-        tick_seconds, tick_images = 0.0, 0
+        tick_images = 0
         while progress.nimg < total and not stopper.requested and not stop.abort_requested(self.dir):
             self._minibatch()
             tick_images += self.settings.batch

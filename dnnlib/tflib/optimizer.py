@@ -81,14 +81,13 @@ class Optimizer:
             self._v = {n: self._variable(f"{n}/v", v) for n, v in self.trainables.items()}
         self._accumulators: dict[str, tf.Variable] = {}
 
-    def _variable(self, name: str, like: np.ndarray | tf.Variable, keep: bool = True) -> tf.Variable:
+    def _variable(self, name: str, like: np.ndarray | tf.Variable) -> tf.Variable:
         if isinstance(like, np.ndarray):
             init, shape, dtype = tf.constant_initializer(like), [], tf.as_dtype(like.dtype)
         else:
             init, shape, dtype = tf.initializers.zeros(), like.shape, tf.float32
         var = tf.get_variable(name, shape, dtype, init, trainable=False, use_resource=True)
-        if keep:
-            self.state[name] = var
+        self.state[name] = var
         return var
 
     def phase(

@@ -55,7 +55,7 @@ class Setup:
             tflib.set_vars({v: nets[f"vars/{source}/{n}"] for n, v in net.vars.items()})
         self.pl_mean = tf.get_variable("pl_mean", [], initializer=tf.initializers.zeros(), trainable=False)
         tflib.run(self.pl_mean.initializer)
-        self.losses = losses.LossBuilder(self.G, self.D, self.pl_mean, network_options={})
+        self.losses = losses.LossBuilder(self.G, self.D, self.pl_mean)
         if fused:
             # D has no modulated convolutions: only G knows the option.
             self.G.static_kwargs.fused_modconv = True
