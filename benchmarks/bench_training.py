@@ -5,6 +5,8 @@ measured in the same run:
 
 * of conv time: time that the same convolutions take on their own, at the same shapes, over the time of a step;
 * of peak: model FLOP/s over the FLOP/s of the fastest of those convolutions.
+
+All times are medians, so that a ratio compares like with like on a machine whose speed varies.
 """
 
 from __future__ import annotations
@@ -107,7 +109,7 @@ def main(preset: tuple[str, ...], seconds: float, assignments: tuple[str, ...], 
             # Before and after: the machine may not be equally fast all the time.
             times = {shape: time_convolution(shape) for shape in convs}
             step = measure(bench, seconds)
-            times = {shape: min(t, time_convolution(shape)) for shape, t in times.items()}
+            times = {shape: (t + time_convolution(shape)) / 2 for shape, t in times.items()}
         conv_seconds = sum(times[s] * n for s, n in convs.items())
         peak = max(s.flops / t for s, t in times.items())
         rate = flops * bench.s.batch / step

@@ -103,7 +103,7 @@ def matmul_flops(fetches: Iterable[tf.Operation]) -> int:
 
 
 def time_convolution(shape: ConvShape, seconds: float = 0.06) -> float:
-    """Seconds of one execution: a chain of executions in a graph of its own, inputs resident, the best of several."""
+    """Seconds of one execution: a chain of executions in a graph of its own, inputs resident, the median of several."""
     copies = max(1, min(16, int(1e9 / shape.flops)))
     with tf.Graph().as_default(), tfutil.create_session(_AS_WRITTEN) as session:
         chain = _chain(shape, copies, session)
@@ -115,7 +115,7 @@ def time_convolution(shape: ConvShape, seconds: float = 0.06) -> float:
             start = time.perf_counter()
             session.run(chain)
             times.append((time.perf_counter() - start) / copies)
-    return min(times)
+    return float(np.median(times))
 
 
 def _chain(shape: ConvShape, copies: int, session: tf.Session) -> list[tf.Operation]:

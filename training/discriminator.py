@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dnnlib.tflib.ops import downsample_2d
 from dnnlib.tflib.tfutil import tf
 from training.fmaps import Fmaps
-from training.layers import RESIDUAL_SCALE, Layout, append_minibatch_stddev, bias_act, convolution, fully_connected
+from training.layers import RESIDUAL_SCALE, Layout, append_minibatch_stddev, convolution, convolution_act, dense_act
 from training.synthesis import check_architecture, check_resolution, low_precision
+
+MBSTD_GROUP_SIZE = 4  # samples per set of the minibatch standard deviation, unless a network says otherwise
 
 
 def D_stylegan2(  # noqa: N802  (published builder name)
@@ -24,7 +27,7 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     fmap_explicit: Mapping[int, int] | None = None,
     architecture: str = "resnet",
     nonlinearity: str = "lrelu",
-    mbstd_group_size: int | None = 4,
+    mbstd_group_size: int | None = MBSTD_GROUP_SIZE,
     mbstd_num_features: int = 1,
     resample_kernel: Sequence[float] = (1, 3, 3, 1),
     num_fp16_res: int = 0,
@@ -42,19 +45,18 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     check_architecture(architecture, "D_stylegan2")
     nf = Fmaps(fmap_base, fmap_decay, fmap_min, fmap_max, fmap_explicit)
     layout = Layout.choose(data_format)
-    axis = layout.channel_axis
     images_in.set_shape([None, num_channels, resolution, resolution])
     labels_in.set_shape([None, label_size])
     image = layout.from_nchw(tf.cast(images_in, tf.float32))
 
-    def act(x: tf.Tensor, scale: float = 1.0) -> tf.Tensor:
-        return bias_act(x, act=nonlinearity, clamp=conv_clamp, axis=axis, scale=scale)
+    def conv(x: tf.Tensor, fmaps: int, kernel: int, **options: Any) -> tf.Tensor:
+        return convolution_act(x, fmaps, kernel, layout, nonlinearity, conv_clamp, **options)
 
     branch_scale = RESIDUAL_SCALE if architecture == "resnet" else 1.0
 
     def fromrgb(x: tf.Tensor | None, picture: tf.Tensor, level: int, dtype: tf.DType) -> tf.Tensor:
         with tf.variable_scope("FromRGB"):
-            features = act(convolution(tf.cast(picture, dtype), nf(level - 1), 1, layout))
+            features = conv(tf.cast(picture, dtype), nf(level - 1), 1)
         return features if x is None else x + features
 
     x = None
@@ -66,10 +68,9 @@ def D_stylegan2(  # noqa: N802  (published builder name)
                 x = fromrgb(x, image, level, dtype)
             block_input = x
             with tf.variable_scope("Conv0"):
-                x = act(convolution(x, nf(level - 1), 3, layout))
+                x = conv(x, nf(level - 1), 3)
             with tf.variable_scope("Conv1_down"):
-                x = convolution(x, nf(level - 2), 3, layout, down=True, resample_kernel=resample_kernel)
-                x = act(x, branch_scale)
+                x = conv(x, nf(level - 2), 3, down=True, resample_kernel=resample_kernel, scale=branch_scale)
             if architecture == "resnet":
                 with tf.variable_scope("Skip"):
                     options = dict(down=True, resample_kernel=resample_kernel, gain=RESIDUAL_SCALE)
@@ -84,13 +85,13 @@ def D_stylegan2(  # noqa: N802  (published builder name)
         if mbstd_num_features and (mbstd_group_size is None or mbstd_group_size > 1):
             x = append_minibatch_stddev(x, layout, mbstd_group_size, mbstd_num_features)
         with tf.variable_scope("Conv"):
-            x = act(convolution(x, nf(1), 3, layout))
+            x = conv(x, nf(1), 3)
         with tf.variable_scope("Dense0"):
             # Flattened in the order C, H, W whatever the layout, as the stored weights expect.
-            x = bias_act(fully_connected(layout.to_nchw(x), nf(0)), act=nonlinearity)
+            x = dense_act(layout.to_nchw(x), nf(0), nonlinearity)
 
     with tf.variable_scope("Output"):
-        x = bias_act(fully_connected(x, max(label_size, 1)))
+        x = dense_act(x, max(label_size, 1))
         if label_size:
             x = tf.reduce_sum(x * tf.cast(labels_in, tf.float32), axis=1, keepdims=True)
     return tf.identity(x, name="scores_out")

@@ -71,18 +71,17 @@ class Layout:
         return tf.reshape(v, [shape[0], *[int(d) for d in v.shape[2:]], 1])
 
 
-def scaled_weight(
-    shape: Sequence[int], gain: float = 1.0, lrmul: float = 1.0, name: str = "weight", dtype: tf.DType = tf.float32
-) -> tf.Tensor:
+def equalized_weight(
+    shape: Sequence[int], lrmul: float = 1.0, name: str = "weight", dtype: tf.DType = tf.float32
+) -> tuple[tf.Tensor, float]:
     """Weight with equalised learning rate (paper appendix B): stored N(0, 1/lrmul^2), scaled at run time.
 
-    Returns stored * lrmul * gain / sqrt(fan_in), fan_in being the product of all dimensions but the last.
+    Returns the stored weight and the factor lrmul / sqrt(fan_in), fan_in being the product of all dimensions but the
+    last. Callers apply it where it costs least: to a style, a filter, the bias and gain of an activation.
     """
-    init_std = 1.0 / lrmul
-    runtime = gain / np.sqrt(np.prod(shape[:-1])) * lrmul
-    init = tf.initializers.random_normal(0, init_std)
-    w = tf.get_variable(name, shape=list(shape), initializer=init, use_resource=True) * np.float32(runtime)
-    return tf.cast(w, dtype)
+    init = tf.initializers.random_normal(0, 1.0 / lrmul)
+    w = tf.get_variable(name, shape=list(shape), initializer=init, use_resource=True)
+    return tf.cast(w, dtype), float(lrmul / np.sqrt(np.prod(shape[:-1])))
 
 
 def scaled_bias(fmaps: int, lrmul: float = 1.0, name: str = "bias", dtype: tf.DType = tf.float32) -> tf.Tensor:
@@ -91,32 +90,41 @@ def scaled_bias(fmaps: int, lrmul: float = 1.0, name: str = "bias", dtype: tf.DT
     return tf.cast(b * np.float32(lrmul) if lrmul != 1 else b, dtype)
 
 
-def fully_connected(x: tf.Tensor, fmaps: int, lrmul: float = 1.0, name: str = "weight") -> tf.Tensor:
-    """Fully connected layer without bias: [N, ...] flattened to [N, in] -> [N, fmaps]."""
+def fully_connected(x: tf.Tensor, fmaps: int, name: str = "weight") -> tf.Tensor:
+    """Fully connected layer without bias: [N, in] -> [N, fmaps]."""
+    w, factor = equalized_weight([int(x.shape[1]), fmaps], name=name, dtype=x.dtype)
+    return tf.matmul(x, w) * factor
+
+
+def dense_act(x: tf.Tensor, fmaps: int, act: str = "linear", lrmul: float = 1.0) -> tf.Tensor:
+    """Fully connected layer with bias and activation: [N, ...] flattened to [N, in] -> [N, fmaps]."""
     if x.shape.rank > 2:
         x = tf.reshape(x, [-1, int(np.prod([int(d) for d in x.shape[1:]]))])
-    w = scaled_weight([int(x.shape[1]), fmaps], lrmul=lrmul, name=name, dtype=x.dtype)
-    return tf.matmul(x, w)
+    w, factor = equalized_weight([int(x.shape[1]), fmaps], lrmul, dtype=x.dtype)
+    return _bias_act(tf.matmul(x, w), act, lrmul, factor=factor)
 
 
-def bias_act(
+def _bias_act(
     x: tf.Tensor,
-    act: str = "linear",
+    act: str,
     lrmul: float = 1.0,
     clamp: float | None = None,
     axis: int = 1,
-    name: str = "bias",
     scale: float = 1.0,
+    factor: float = 1.0,
 ) -> tf.Tensor:
-    """Add a learned bias along `axis`, apply the activation with its standard gain, clamp, multiply by `scale`.
+    """clamp(gain * act(x * factor + b)) * scale with a learned bias and the activation's standard gain.
 
-    The factor costs nothing: it becomes part of the gain and of the clamp.
+    Factors cost nothing: they become part of the bias, the gain and the clamp. Where the activation is positively
+    homogeneous, act(f x + b) = f act(x + b / f).
     """
-    b = scaled_bias(int(x.shape[axis]), lrmul, name, x.dtype)
-    if scale == 1:
-        return fused_bias_act(x, b, act=act, clamp=clamp, axis=axis)
-    gain = ACTIVATIONS[act].gain * scale
-    return fused_bias_act(x, b, act=act, gain=gain, clamp=None if clamp is None else clamp * scale, axis=axis)
+    gain, b = ACTIVATIONS[act].gain * scale, scaled_bias(int(x.shape[axis]), lrmul)
+    if ACTIVATIONS[act].piecewise_linear:
+        b, gain = b * np.float32(1 / factor), gain * factor
+    else:
+        x = x * np.array(factor, x.dtype.as_numpy_dtype)
+    clamp = None if clamp is None else clamp * scale
+    return fused_bias_act(x, tf.cast(b, x.dtype), act=act, gain=gain, clamp=clamp, axis=axis)
 
 
 def normalize_2nd_moment(x: tf.Tensor, axis: int = 1, eps: float = 1e-8) -> tf.Tensor:
@@ -124,12 +132,14 @@ def normalize_2nd_moment(x: tf.Tensor, axis: int = 1, eps: float = 1e-8) -> tf.T
     return x * tf.math.rsqrt(tf.reduce_mean(tf.square(x), axis=axis, keepdims=True) + eps)
 
 
-def _conv(x: tf.Tensor, w: tf.Tensor, up: bool, down: bool, kernel_1d: Sequence[float] | None, df: str) -> tf.Tensor:
+def _conv(
+    x: tf.Tensor, w: tf.Tensor, up: bool, down: bool, kernel_1d: Sequence[float] | None, df: str, gain: float = 1.0
+) -> tf.Tensor:
     if up:
-        return upsample_conv_2d(x, w, k=kernel_1d, data_format=df)
+        return upsample_conv_2d(x, w, k=kernel_1d, gain=gain, data_format=df)
     if down:
-        return conv_downsample_2d(x, w, k=kernel_1d, data_format=df)
-    return conv_2d(x, w, data_format=df)
+        return conv_downsample_2d(x, w, k=kernel_1d, gain=gain, data_format=df)
+    return conv_2d(x, w if gain == 1 else w * np.array(gain, w.dtype.as_numpy_dtype), data_format=df)
 
 
 def convolution(
@@ -143,8 +153,27 @@ def convolution(
     gain: float = 1.0,
 ) -> tf.Tensor:
     """Convolution without bias, optionally with filtered 2x up- or downsampling (spec: padding happens once)."""
-    w = scaled_weight([kernel, kernel, layout.channels(x), fmaps], gain=gain, dtype=x.dtype)
-    return _conv(x, w, up, down, resample_kernel, layout.data_format)
+    w, factor = equalized_weight([kernel, kernel, layout.channels(x), fmaps], dtype=x.dtype)
+    return _conv(x, w, up, down, resample_kernel, layout.data_format, gain * factor)
+
+
+def convolution_act(
+    x: tf.Tensor,
+    fmaps: int,
+    kernel: int,
+    layout: Layout,
+    act: str,
+    clamp: float | None = None,
+    scale: float = 1.0,
+    down: bool = False,
+    resample_kernel: Sequence[float] | None = None,
+) -> tf.Tensor:
+    """Convolution, optionally with filtered downsampling, then bias, activation with its gain, clamp; times `scale`."""
+    w, factor = equalized_weight([kernel, kernel, layout.channels(x), fmaps], dtype=x.dtype)
+    # float16 would overflow without the factor; filters take it for nothing.
+    early = down or x.dtype == tf.float16
+    x = _conv(x, w, False, down, resample_kernel, layout.data_format, factor if early else 1.0)
+    return _bias_act(x, act, clamp=clamp, axis=layout.channel_axis, scale=scale, factor=1.0 if early else factor)
 
 
 def modulated_convolution(
@@ -167,9 +196,9 @@ def modulated_convolution(
     demodulation, noise, bias and activation can share one pass over memory.
     """
     fan_in_maps = layout.channels(x)
-    w = scaled_weight([kernel, kernel, fan_in_maps, fmaps])
+    w, factor = equalized_weight([kernel, kernel, fan_in_maps, fmaps])
     s = fully_connected(style, fan_in_maps, name="mod_weight")
-    s = s + (scaled_bias(fan_in_maps, name="mod_bias") + 1)  # [N, in]
+    s = (s + (scaled_bias(fan_in_maps, name="mod_bias") + 1)) * factor  # [N, in]
 
     if fused_modconv:
         return _grouped(x, w, s, demodulate, up, resample_kernel, layout), None

@@ -14,6 +14,7 @@ import numpy as np
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.rng import StatelessRandom
 from dnnlib.tflib.tfutil import lerp, tf
+from training.discriminator import MBSTD_GROUP_SIZE
 
 
 def g_logistic_ns(fake_scores: tf.Tensor) -> tf.Tensor:
@@ -100,6 +101,28 @@ class LossBuilder:
     def _d(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         return self.D.get_output_for(images, labels)
 
+    def _d_both(self, fakes: tf.Tensor, reals: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores of fakes and of reals from one pass through D: twice the minibatch, half the operations.
+
+        Minibatch stddev must not mix the two. Sample i of n belongs to set i mod (n / group), so joining the
+        minibatches as [group, n / group, ...] along the second axis keeps every set together.
+        """
+        n, size = int(reals.shape[0]), self.D.static_kwargs.get("mbstd_group_size", MBSTD_GROUP_SIZE)
+        if n == 1:  # sets of one sample each; in a minibatch of two the statistics would be switched off
+            return self._d(fakes, labels), self._d(reals, labels)
+        group = n if size is None else min(max(size, 1), n)
+
+        def split(x: tf.Tensor) -> tf.Tensor:
+            return tf.reshape(x, [group, -1, *[int(d) for d in x.shape[1:]]])
+
+        def join(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+            both = tf.concat([split(a), split(b)], axis=1)
+            return tf.reshape(both, [2 * n, *[int(d) for d in a.shape[1:]]])
+
+        scores = self.D.get_output_for(join(fakes, reals), join(labels, labels), mbstd_group_size=group)
+        both = tf.split(split(scores), 2, axis=1)
+        return tuple(tf.reshape(s, [n, 1]) for s in both)
+
     def g_main(self, n: Any, labels: tf.Tensor, rng: StatelessRandom) -> LossTerms:
         """Main loss of G on `n` samples with labels [n, label_size]."""
         images, _, mean = self._fakes(n, labels, rng)
@@ -121,8 +144,7 @@ class LossBuilder:
     def d_main(self, reals: tf.Tensor, labels: tf.Tensor, rng: StatelessRandom) -> LossTerms:
         """Main loss of D; the fakes take the reals' labels (spec 4.2). reals: [N, C, H, W] in [-1, 1]."""
         images, _, mean = self._fakes(tf.shape(reals)[0], labels, rng)
-        fake_scores = self._d(tf.stop_gradient(images), labels)
-        real_scores = self._d(reals, labels)
+        fake_scores, real_scores = self._d_both(tf.stop_gradient(images), reals, labels)
         loss = tf.reduce_mean(d_logistic(real_scores, fake_scores))
         stats = {"Loss/D/loss": loss, **_score_stats("real", real_scores)}
         return LossTerms(loss, self._side(mean), {**stats, "Loss/scores/fake_D": tf.reduce_mean(fake_scores)})

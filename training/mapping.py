@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dnnlib.tflib.tfutil import tf
-from training.layers import bias_act, fully_connected, normalize_2nd_moment
+from training.layers import dense_act, normalize_2nd_moment
 
 
 def G_mapping(  # noqa: N802  (published builder name)
@@ -39,7 +39,7 @@ def G_mapping(  # noqa: N802  (published builder name)
     for layer in range(mapping_layers):
         with tf.variable_scope(f"Dense{layer}"):
             fmaps = dlatent_size if layer == mapping_layers - 1 else mapping_fmaps
-            x = bias_act(fully_connected(x, fmaps, lrmul=mapping_lrmul), act=mapping_nonlinearity, lrmul=mapping_lrmul)
+            x = dense_act(x, fmaps, act=mapping_nonlinearity, lrmul=mapping_lrmul)
     if dlatent_broadcast is not None:
         x = tf.tile(x[:, None], [1, dlatent_broadcast, 1])
     return tf.identity(x, name="dlatents_out")
