@@ -25,8 +25,8 @@ LONGER_FILES: dict[str, int] = {}
 
 # Functions that take **options to hand them on, complete, to one place that refuses unknown ones.
 FORWARDERS = {
-    "dataset_tool.py:create_from_images_command",  # click's own options, to _options
-    "dataset_tool.py:create_openmoji_command",
+    "training/dataset_cli/convert.py:create_from_images_command",  # click's own options, to _options
+    "training/dataset_cli/openmoji.py:create_openmoji_command",
     "dnnlib/snapshot/__init__.py:load_state",  # to open_url
     "dnnlib/snapshot/source.py:read_bytes",
     "dnnlib/tflib/network.py:Network.__init__",  # static options of a builder: the registry checks them

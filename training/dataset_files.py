@@ -19,26 +19,30 @@ from typing import Any
 import numpy as np
 
 from dnnlib.util import UserError, list_nearest
+from training.encodings import ENCODINGS
+from training.image_shapes import check_size
 from training.tfrecord import RecordFile
 
 FORMAT_VERSION = 1
 INFO_NAME = "dataset.json"
 SKIPPED_NAME = "skipped.csv"
-ENCODINGS = ("raw",)  # how an image stands in its record: raw = uint8 pixels, every level of the pyramid stored
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
     """Content of `dataset.json`."""
 
-    resolution: int
+    resolution: int  # the larger side, pixels
     channels: int
     num_images: int
     label_size: int
     content_hash: str
+    height: int = 0  # 0: square, of that resolution
+    width: int = 0
+    num_validation: int = 0  # images held out, in the files `validation-*`
     class_names: tuple[str, ...] = ()
     encoding: str = "raw"
-    levels: tuple[int, ...] = ()  # resolutions stored, largest first
+    levels: tuple[int, ...] = ()  # resolutions (larger sides) stored, largest first
     source: Mapping[str, Any] = field(default_factory=dict)  # where the images came from, for people
     format_version: int = FORMAT_VERSION
 
@@ -92,10 +96,10 @@ def dataset_directory(path: os.PathLike | str) -> Path:
 
 
 def find_levels(directory: Path) -> dict[int, RecordFile]:
-    """Record files by resolution (pixels), largest first.
+    """Record files by resolution (the larger side, pixels), largest first.
 
     Raises:
-        UserError: no records, images that are not square powers of two, or two files of one resolution.
+        UserError: no records, images of a size that cannot be (`check_shape`), or two files of one resolution.
     """
     paths = [p for p in sorted(directory.glob("*.tfrecords")) if not p.name.startswith("validation-")]
     if not paths:
@@ -108,26 +112,23 @@ def find_levels(directory: Path) -> dict[int, RecordFile]:
             raise UserError(f"{path} holds no images; rebuild the data set")
         shape = records.read_image(0).shape
         check_shape(shape, str(path))
-        if shape[2] in levels:
+        side = max(shape[1:])
+        if side in levels:
             raise UserError(
-                f"{directory}: both {levels[shape[2]].path.name} and {path.name} hold images of {shape[1]}x{shape[2]}; "
+                f"{directory}: both {levels[side].path.name} and {path.name} hold images of {shape[1]}x{shape[2]}; "
                 f"expected one file per resolution"
             )
-        levels[shape[2]] = records
+        levels[side] = records
     return dict(sorted(levels.items(), reverse=True))
 
 
 def check_shape(shape: tuple[int, int, int], where: str) -> None:
-    """The shapes that can be trained on: the one place to open for rectangles.
+    """The shapes that can be stored: see `image_shapes.check_size`.
 
     Raises:
-        UserError: not square, or the side is no power of two.
+        UserError: another.
     """
-    _, height, width = shape
-    if height != width or width & (width - 1):
-        raise UserError(
-            f"{where}: images of shape {list(shape)} (C, H, W), expected square ones with a power of two as side"
-        )
+    check_size(shape[1], shape[2], f"{where}: images of shape {list(shape)} (C, H, W), size")
 
 
 def load_labels(directory: Path, num_images: int, label_file: str | None = None) -> np.ndarray | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dnnlib.tflib.ops import downsample_2d
 from dnnlib.tflib.tfutil import tf
@@ -49,8 +48,8 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     labels_in.set_shape([None, label_size])
     image = layout.from_nchw(tf.cast(images_in, tf.float32))
 
-    def conv(x: tf.Tensor, fmaps: int, kernel: int, **options: Any) -> tf.Tensor:
-        return convolution_act(x, fmaps, kernel, layout, nonlinearity, conv_clamp, **options)
+    def conv(x: tf.Tensor, fmaps: int, kernel: int, down: bool = False, scale: float = 1.0) -> tf.Tensor:
+        return convolution_act(x, fmaps, kernel, layout, nonlinearity, conv_clamp, scale, down, resample_kernel)
 
     branch_scale = RESIDUAL_SCALE if architecture == "resnet" else 1.0
 
@@ -70,7 +69,7 @@ def D_stylegan2(  # noqa: N802  (published builder name)
             with tf.variable_scope("Conv0"):
                 x = conv(x, nf(level - 1), 3)
             with tf.variable_scope("Conv1_down"):
-                x = conv(x, nf(level - 2), 3, down=True, resample_kernel=resample_kernel, scale=branch_scale)
+                x = conv(x, nf(level - 2), 3, down=True, scale=branch_scale)
             if architecture == "resnet":
                 with tf.variable_scope("Skip"):
                     options = dict(down=True, resample_kernel=resample_kernel, gain=RESIDUAL_SCALE)

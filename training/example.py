@@ -35,10 +35,15 @@ def encode_image(image: np.ndarray) -> bytes:
     """
     if image.dtype != np.uint8 or image.ndim != 3:
         raise ValueError(f"encode_image: expected uint8 [C, H, W], found {image.dtype} {list(image.shape)}")
-    shape = _field(3, _field(1, b"".join(_varint(n) for n in image.shape)))  # Feature.int64_list, packed
-    data = _field(1, _field(1, image.tobytes()))  # Feature.bytes_list
+    return encode_bytes(image.tobytes(), image.shape)
+
+
+def encode_bytes(data: bytes, shape: tuple[int, ...]) -> bytes:
+    """A serialised Example of an image [C, H, W] whose `data` are pixels, or the bytes of an image file."""
+    dims = _field(3, _field(1, b"".join(_varint(n) for n in shape)))  # Feature.int64_list, packed
+    content = _field(1, _field(1, data))  # Feature.bytes_list
     features = b"".join(
-        _field(1, _field(1, key) + _field(2, feature)) for key, feature in ((b"shape", shape), (b"data", data))
+        _field(1, _field(1, key) + _field(2, feature)) for key, feature in ((b"shape", dims), (b"data", content))
     )
     return _field(1, features)
 

@@ -1,0 +1,1 @@
+"""The commands of dataset_tool.py: every module parses, and calls functions that work."""

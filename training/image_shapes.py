@@ -1,0 +1,68 @@
+"""Sizes of images: a base shape times a power of two, and the levels of the pyramid below them."""
+
+from __future__ import annotations
+
+import re
+
+from dnnlib.util import UserError
+
+SMALLEST = 4  # no side of a level is shorter
+LARGEST_BASE = 16  # sides of the base shape: what is left when both sides have been halved as often as possible
+
+
+def base_shape(height: int, width: int) -> tuple[int, int, int]:
+    """(h0, w0, n) with height = h0 * 2^n, width = w0 * 2^n, n as large as possible: 384x640 -> (3, 5, 7)."""
+    n = 0
+    while height % 2 == 0 and width % 2 == 0:
+        height, width, n = height // 2, width // 2, n + 1
+    return height, width, n
+
+
+def check_size(height: int, width: int, where: str = "resolution") -> None:
+    """Whether images of this size can be stored and trained on.
+
+    Raises:
+        UserError: too small, or the base shape has a side above `LARGEST_BASE`; names the nearest size that will do.
+    """
+    if height >= SMALLEST and width >= SMALLEST and max(base_shape(height, width)[:2]) <= LARGEST_BASE:
+        return
+    near = "x".join(str(_nearest(side)) for side in (width, height))
+    expected = (
+        "a power of two" if height == width else "a small shape times a power of two, such as 640x384 = 5x3 * 128"
+    )
+    raise UserError(
+        f"{where} {width}x{height}: expected {expected}, both sides at least {SMALLEST}; the next is {near}"
+    )
+
+
+def _nearest(side: int) -> int:
+    """The power of two below a side."""
+    return max(SMALLEST, 1 << (max(side, 1).bit_length() - 1))
+
+
+def level_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """(height, width) of all levels, from the full size down: each is half of the one before."""
+    sizes = [(height, width)]
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) // 2 >= SMALLEST:
+        height, width = height // 2, width // 2
+        sizes.append((height, width))
+    return tuple(sizes)
+
+
+def level_number(height: int, width: int) -> int:
+    """The number in the name of a level's file: log2 of the larger side, rounded up. 10 for 1024x1024, as published."""
+    return (max(height, width) - 1).bit_length()
+
+
+def parse_size(text: str, where: str = "--resolution") -> tuple[int, int]:
+    """`256` or `640x384` (width x height) as (height, width).
+
+    Raises:
+        UserError: not of that form, or see `check_size`.
+    """
+    match = re.fullmatch(r"\s*(\d{1,6})(?:\s*[xX×]\s*(\d{1,6}))?\s*", text)
+    if match is None:
+        raise UserError(f"{where}: found {text!r}, expected a side such as 256, or width x height such as 640x384")
+    width, height = int(match[1]), int(match[2] or match[1])
+    check_size(height, width, where)
+    return height, width
