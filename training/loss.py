@@ -101,7 +101,7 @@ class LossBuilder:
     def _d(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         return self.D.get_output_for(images, labels)
 
-    def _d_both(self, fakes: tf.Tensor, reals: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def score_both(self, fakes: tf.Tensor, reals: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores of fakes and of reals from one pass through D: twice the minibatch, half the operations.
 
         Minibatch stddev must not mix the two. Sample i of n belongs to set i mod (n / group), so joining the
@@ -144,7 +144,7 @@ class LossBuilder:
     def d_main(self, reals: tf.Tensor, labels: tf.Tensor, rng: StatelessRandom) -> LossTerms:
         """Main loss of D; the fakes take the reals' labels (spec 4.2). reals: [N, C, H, W] in [-1, 1]."""
         images, _, mean = self._fakes(tf.shape(reals)[0], labels, rng)
-        fake_scores, real_scores = self._d_both(tf.stop_gradient(images), reals, labels)
+        fake_scores, real_scores = self.score_both(tf.stop_gradient(images), reals, labels)
         loss = tf.reduce_mean(d_logistic(real_scores, fake_scores))
         stats = {"Loss/D/loss": loss, **_score_stats("real", real_scores)}
         return LossTerms(loss, self._side(mean), {**stats, "Loss/scores/fake_D": tf.reduce_mean(fake_scores)})
