@@ -55,7 +55,8 @@ def diagnose() -> list[Check]:
     gpus = [] if tf is None else _gpu_names(tf)
     checks += [_devices(tf, gpus), _cpu(), _memory(), _disk("disk, here", Path.cwd())]
     checks.append(_disk("disk, cache", Path(make_cache_dir_path())))
-    checks.append(_tool("g++", os.environ.get("CXX", "g++"), "install it for compiled CPU ops: apt install g++"))
+    if sys.platform != "win32":  # there the reference ops run, and no compiler is asked for
+        checks.append(_tool("g++", os.environ.get("CXX", "g++"), "install it for compiled CPU ops: apt install g++"))
     if gpus or shutil.which("nvcc"):
         checks.append(_tool("nvcc", "nvcc", "install the CUDA toolkit for compiled GPU ops"))
     checks += [_compiled_ops(tf, bool(gpus)), _effnet(), _inception()]
@@ -118,6 +119,9 @@ def _gpu_names(tf: Any) -> list[str]:
 
 
 def _devices(tf: Any, gpus: list[str]) -> Check:
+    if sys.platform == "win32":
+        found = "CPU only: TensorFlow has had no GPU on native Windows since 2.11"
+        return Check("devices", "note", found, "train in WSL2 to use the GPU")
     if gpus:
         return Check("devices", "ok", "; ".join(gpus))
     if not shutil.which("nvidia-smi"):

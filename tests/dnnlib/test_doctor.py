@@ -55,6 +55,11 @@ def test_what_is_missing_decides_the_exit_code(monkeypatch: pytest.MonkeyPatch) 
 
 
 class TestChecks:
+    def test_windows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "platform", "win32")
+        check = doctor._devices(None, [])
+        assert check.status == "note" and "no GPU on native Windows" in check.found and "WSL2" in check.advice
+
     def test_old_python(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doctor, "MIN_PYTHON", (99, 1))
         check = doctor._python()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from dnnlib.tflib.ops.arguments import IMPLS, check
@@ -32,7 +33,7 @@ def resolve_impl(impl: Any) -> str:
     """Turn the `impl=` argument of a call into 'compiled' or 'ref'."""
     check(impl is None or impl in CHOICES, "impl", repr(impl), "None or one of " + ", ".join(CHOICES))
     choice = requested_impl() if impl in (None, "auto") else impl
-    if choice == "ref":
+    if choice == "ref" or (choice == "auto" and sys.platform == "win32"):  # no compiler is asked for on Windows
         return "ref"
     from dnnlib.tflib.ops import library  # builds on first use, so not at import
 

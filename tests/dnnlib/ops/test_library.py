@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 
 import pytest
@@ -50,6 +51,12 @@ def test_reference_builds_nothing(monkeypatch):
     monkeypatch.setenv("SG2_OPS", "ref")
     with tf.Graph().as_default():
         ops.upsample_2d(tf.zeros([1, 1, 4, 4]))
+
+
+def test_windows_asks_for_no_compiler(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(build, "build_library", lambda: pytest.fail("built"))
+    assert ops.default_impl() == "ref"
 
 
 def test_failed_build_falls_back_with_one_warning(monkeypatch, capsys):
