@@ -1,0 +1,73 @@
+"""Improved precision and recall (Kynkaanniemi et al. 2019): k-nearest-neighbour manifolds in feature space, k = 3.
+
+A sample lies in the manifold of a set if it is no further from some member than that member's k-th nearest neighbour in
+the set. Precision: share of fakes in the manifold of the reals; recall: the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from dnnlib.util import UserError
+from metrics.inputs import MetricInputs
+
+K = 3
+_BLOCK = 2048  # rows and columns of distances at a time; changes nothing but memory and speed
+
+
+def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """|a_i - b_j|^2 of rows, float32 [n, m] of float32 [n, d] and [m, d], from one matrix product."""
+    norms = np.sum(np.square(a), axis=1, dtype=np.float64)[:, None] + np.sum(np.square(b), axis=1, dtype=np.float64)
+    return np.maximum(norms - 2 * (a @ b.T), 0).astype(np.float32)
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    return (slice(i, min(i + _BLOCK, n)) for i in range(0, n, _BLOCK))
+
+
+def radii(features: np.ndarray, k: int = K) -> np.ndarray:
+    """Squared distance of every row to its k-th nearest other row: float32 [n].
+
+    Raises `UserError` for fewer than k + 1 rows.
+    """
+    n = len(features)
+    if n <= k:
+        raise UserError(f"precision and recall need more than {k} images, found {n}")
+    result = np.empty(n, np.float32)
+    for rows in _blocks(n):
+        nearest = np.full((rows.stop - rows.start, k), np.inf, np.float32)
+        for columns in _blocks(n):
+            d = squared_distances(features[rows], features[columns])
+            if columns == rows:  # not itself; equal rows elsewhere do count
+                np.fill_diagonal(d, np.inf)
+            nearest = np.partition(np.concatenate([nearest, d], axis=1), k - 1, axis=1)[:, :k]
+        result[rows] = nearest[:, k - 1]
+    return result
+
+
+def share_inside(samples: np.ndarray, manifold: np.ndarray, manifold_radii: np.ndarray) -> float:
+    """Share of `samples` [n, d] inside the manifold of rows [m, d] with squared radii [m]."""
+    inside = np.zeros(len(samples), bool)
+    for rows in _blocks(len(samples)):
+        for columns in _blocks(len(manifold)):
+            d = squared_distances(samples[rows], manifold[columns])
+            inside[rows] |= (d <= manifold_radii[columns]).any(axis=1)
+    return float(inside.mean())
+
+
+def precision_recall(reals: np.ndarray, fakes: np.ndarray, k: int = K) -> tuple[float, float]:
+    """(precision, recall) of features float [n, d] and [m, d]."""
+    reals, fakes = (np.ascontiguousarray(x, np.float32) for x in (reals, fakes))
+    return share_inside(fakes, reals, radii(reals, k)), share_inside(reals, fakes, radii(fakes, k))
+
+
+def compute_precision_recall(inputs: MetricInputs) -> dict[str, float]:
+    """The metrics `pr<N>k3`, `pr<N>k3_full` and `pr<N>k3_effnet`. Features are kept as float16, as published."""
+    reals, fakes = (
+        np.concatenate([batch.astype(np.float16) for batch in batches])
+        for batches in (inputs.real_features(), inputs.fake_features())
+    )
+    precision, recall = precision_recall(reals, fakes)
+    return {"_precision": precision, "_recall": recall}
