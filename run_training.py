@@ -32,6 +32,19 @@ PRESETS = {
     "config-e": Preset(G="skip", D="resnet", fmaps=( 8192, 512), z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.002,  gamma=100,  mixing=0.9,  path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k"),       # noqa: E501
     # StyleGAN2; 1024x1024: G 30.4 M, D 29.0 M; published on FFHQ: FID 2.84, 9 days 18 h on 8 V100, 13.3 GB each.
     "config-f": Preset(G="skip", D="resnet", fmaps=(16384, 512), z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.002,  gamma=10,   mixing=0.9,  path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k"),       # noqa: E501
+    # The larger models of "Scaling up StyleGAN2", for portraits at 1024x1024. They were trained with --mirror-augment
+    # true and, but for M, with adaptive augmentation. Parameters are those of G and D together.
+    # 64 M; published: FID about 4.0 after 30000 kimg, many collapses, 106 s/kimg on 4 V100 (config-f: 65).
+    "M":        Preset(G="skip", D="resnet", fmaps="M",            z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.001,  gamma=10,   mixing=0.9,  path=2, ema=10, ramp=None, kimg=30000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", lr_steps=((10000, 1e-4), (20000, 1e-5)), d_lr_steps=((10000, 1e-4), (20000, 2e-5)), gamma_steps=((20000, 5),)),  # noqa: E501
+    # 70 M; published: FID 2.32 after 25000 kimg, 100 s/kimg on 4 V100 (135 in float32).
+    "L":        Preset(G="skip", D="resnet", fmaps="L",            z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.002,  gamma=5,    mixing=None, path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", fp16=4, lr_steps=((10000, 2e-4), (20000, 1e-4))),  # noqa: E501
+    # 106 M; published: FID 2.50 after 15000 kimg, 135 s/kimg on 4 V100; lr fell "in several steps" until 6000 kimg.
+    "XL":       Preset(G="skip", D="resnet", fmaps="XL",           z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.0015, gamma=6,    mixing=None, path=2, ema=10, ramp=None, kimg=15000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", fp16=4, lr_steps=((2000, 7e-4), (4000, 3e-4), (6000, 1.5e-4))),  # noqa: E501
+    # 150 M; published: FID 2.40 after 11000 kimg, 1.85 after 25000 with gamma 5 and 5 resolutions in float16.
+    "XXL":      Preset(G="skip", D="resnet", fmaps="XXL",          z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.0015, gamma=6,    mixing=None, path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", fp16=5, lr_steps=((2000, 7e-4), (4000, 3e-4), (6000, 1.5e-4)), gamma_steps=((11000, 5),)),  # noqa: E501
+    # 254 M; published: 8000 kimg at 512x512 (85 s/kimg on 4 V100), then at 1024x1024 (130), lr tapering from 1.5e-3;
+    # fits 32 GB; best truncation psi 0.9.
+    "XXXL":     Preset(G="skip", D="resnet", fmaps="XXXL",         z=1024, w=1024, mapping=(6, 1024), batch=(32,  4), lr=0.0015, gamma=6.5,  mixing=None, path=2, ema=10, ramp=None, kimg=19000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", fp16=5, lr_steps=((14000, 7e-4), (16000, 3e-4), (18000, 1.5e-4))),  # noqa: E501
 }
 # fmt: on
 # The nine pairs of architectures that the paper compares: config-e-Gorig-Dorig, config-e-Gorig-Dskip, ...

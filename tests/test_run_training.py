@@ -68,7 +68,9 @@ def planned(launched, *args):
 
 def test_all_presets_are_there():
     nine = {f"config-e-G{g}-D{d}" for g in ("orig", "skip", "resnet") for d in ("orig", "skip", "resnet")}
-    assert set(PRESETS) == {"demo32", "bench32", "bench64", "config-e", "config-f"} | nine
+    assert (
+        set(PRESETS) == {"demo32", "bench32", "bench64", "config-e", "config-f", "M", "L", "XL", "XXL", "XXXL"} | nine
+    )
     assert len(nine) == len(ARCHITECTURES) ** 2 == 9
 
 
@@ -205,7 +207,7 @@ def test_help_needs_no_tensorflow(place):
     ("args", "text"),
     [
         ((), "give --preset NAME (see --list-presets) or --config FILE"),
-        (("--preset", "confg-f"), "unknown preset 'confg-f': did you mean 'config-f'? known: bench32, "),
+        (("--preset", "confg-f"), "unknown preset 'confg-f': did you mean 'config-f'? known: L, M, XL, "),
         (("--preset", "demo32"), "no data set: give --dataset NAME"),
         (("--preset", "demo32", "--config", "x.json"), "--preset and --config both describe a run"),
         (("--config", "x.json"), "cannot read options x.json: No such file"),

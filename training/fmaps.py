@@ -12,6 +12,22 @@ from dataclasses import dataclass
 from dnnlib.util import UserError
 
 
+def _halving(low: int, first_halved: int, start: int) -> dict[int, int]:
+    """`low` maps below resolution `first_halved`, `start` there, then half as many at each doubling, up to 2048."""
+    return {res: low if res < first_halved else start * first_halved // res for res in (2**i for i in range(2, 12))}
+
+
+# Feature maps of the larger models by name ("Scaling up StyleGAN2"; config-f: 512 up to 64x64, 256, 128, 64, 32).
+# Entries for 2048x2048 go on with the halving.
+SIZES: Mapping[str, Mapping[int, int]] = {
+    "M": _halving(512, 128, 384),  # fmap_base 24576
+    "L": _halving(512, 256, 256),
+    "XL": _halving(640, 256, 320),
+    "XXL": _halving(768, 256, 384),
+    "XXXL": _halving(1024, 128, 768),
+}
+
+
 @dataclass(frozen=True)
 class Fmaps:
     """Feature maps per stage.

@@ -5,7 +5,10 @@ import pytest
 
 from dnnlib import tflib
 from dnnlib.util import UserError
-from training.fmaps import Fmaps
+from run_training import PRESETS
+from training.config import D_kwargs, G_kwargs, TrainConfig
+from training.config_io import with_fields
+from training.fmaps import SIZES, Fmaps
 
 SHAPE = dict(num_channels=3, resolution=1024, label_size=0)
 WIDE = {2**level: min(1.0, 128 / 2**level) for level in range(2, 11)}
@@ -41,6 +44,29 @@ def test_published_sizes(session, options, g, d):
 def test_explicit_maps(session, width, total):
     options = dict(**SHAPE, fmap_explicit=explicit(width))
     assert count("G", "G_main", **options) + count("D", "D_stylegan2", **options) == total
+
+
+LARGER = {"M": 63_970_477, "L": 69_750_317, "XL": 106_108_333, "XXL": 150_244_653, "XXXL": 253_681_965}
+
+
+@pytest.mark.parametrize("name", list(LARGER))
+def test_presets_of_the_larger_models(session, name):
+    """Totals as recomputed from the published tables of feature maps."""
+    config = with_fields(TrainConfig(), PRESETS[name].fields())
+    total = count("G", "G_main", **SHAPE, **G_kwargs(config.G)) + count(
+        "D", "D_stylegan2", **SHAPE, **D_kwargs(config.D)
+    )
+    assert total == LARGER[name]
+
+
+@pytest.mark.parametrize(("name", "maps"), [
+    ("M", (512, 512, 384, 192, 96, 48)), ("L", (512, 512, 512, 256, 128, 64)), ("XL", (640, 640, 640, 320, 160, 80)),
+    ("XXL", (768, 768, 768, 384, 192, 96)), ("XXXL", (1024, 1024, 768, 384, 192, 96)),
+])  # fmt: skip
+def test_feature_maps_of_the_larger_models(name, maps):
+    nf = Fmaps(explicit=SIZES[name])
+    assert tuple(nf.at(res) for res in (32, 64, 128, 256, 512, 1024)) == maps
+    assert {nf.at(res) for res in (4, 8, 16)} == {maps[0]} and nf.at(2048) == maps[-1] // 2
 
 
 def test_rule_of_feature_maps():
