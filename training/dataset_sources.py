@@ -148,7 +148,7 @@ def create_from_images(
     Raises:
         UserError: see `build`, `common_resolution`, `label_by_folder`.
     """
-    options = options or BuildOptions(resolution=4)
+    options = options or BuildOptions()
     if labels_from is not None and labels_from not in LABEL_SOURCES:
         raise UserError(f"labels from {labels_from!r}; {list_nearest(labels_from, LABEL_SOURCES)}")
     if filter_name not in FILTERS:
@@ -179,6 +179,6 @@ def create_from_images(
 
     source = {"kind": "images", "folder": str(folder), "filter": filter_name, "cropped": resolution is not None}
     # Every file counts for the order, the unreadable ones too: a repaired file then changes one record, not all.
-    options = replace(options, resolution=side, channels=channels, class_names=class_names, source=source)
+    options = replace(options, shape=(channels, side, side), class_names=class_names, source=source)
     render = partial(_pixels_of, spec=ImageSpec(resolution, channels, filter_name))
     return build(path, items, render, options, others, say)

@@ -43,7 +43,6 @@ def make_options(
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed is {seed}, expected 0 to {2**32 - 1}")
     return BuildOptions(
-        resolution=4,  # decided by the source
         shuffle=bool(shuffle),
         seed=seed,
         max_images=max_images,
@@ -61,8 +60,8 @@ def print_report(report: BuildReport) -> None:
     print_classes(dataset)
     for name, reason in report.skipped[:5]:
         click.echo(f"Skipped {name}: {reason}")
-    if report.skipped:
-        click.echo(f"Skipped {len(report.skipped)} files, all listed in {report.path / SKIPPED_NAME}")
+    if report.num_skipped:
+        click.echo(f"Skipped {report.num_skipped} files, all listed in {report.path / SKIPPED_NAME}")
 
 
 def print_classes(dataset: TFRecordDataset) -> None:
