@@ -158,7 +158,7 @@ def test_images_of_other_sizes(folder, tmp_path):
     odd.unlink()
     for path in folder.iterdir():
         save(path, np.zeros((300, 418, 3), np.uint8))
-    text = "0.png is 418x300, expected a square with a power of two as side; --resolution 256 crops"
+    text = "0.png is 418x300, expected sides that are a power of two, or a few times one; --resolution 256"
     fails(text, "create_from_images", tmp_path / "a", folder)
     assert not (tmp_path / "a").exists()
     tool("create_from_images", tmp_path / "a", folder, "--resolution", 32)
@@ -173,9 +173,9 @@ def test_resize_takes_the_central_square(tmp_path):
     picture[:, :20], picture[:, 60:] = (255, 0, 0), (0, 0, 255)
     picture[::2, 20:60] = 200  # lines whose 2x2 mean is 100
     path = str(save(tmp_path / "a.png", picture))
-    np.testing.assert_array_equal(read_image(path, ImageSpec(20, 3, "box")), np.full((3, 20, 20), 100))
+    np.testing.assert_array_equal(read_image(path, ImageSpec((20, 20), 3, "box")), np.full((3, 20, 20), 100))
     expected = Image.fromarray(picture[:, 20:60]).resize((20, 20), Image.Resampling.LANCZOS)
-    np.testing.assert_array_equal(read_image(path, ImageSpec(20, 3)), np.asarray(expected).transpose(2, 0, 1))
+    np.testing.assert_array_equal(read_image(path, ImageSpec((20, 20), 3)), np.asarray(expected).transpose(2, 0, 1))
 
 
 def colour(path: Path, channels: int = 3) -> list[int]:
@@ -273,7 +273,7 @@ def test_folders_linked_in_a_circle(folder, tmp_path):
 
 
 def test_nothing_to_convert(tmp_path):
-    fails("expected a folder of images", "create_from_images", tmp_path / "a", tmp_path / "missing")
+    fails("is not there, expected a folder of images", "create_from_images", tmp_path / "a", tmp_path / "missing")
     (tmp_path / "empty").mkdir()
     fails(f"no images in {tmp_path / 'empty'}", "create_from_images", tmp_path / "a", tmp_path / "empty")
     (tmp_path / "empty" / "a.png").write_bytes(b"")

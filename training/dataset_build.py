@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -156,22 +157,19 @@ def _convert(
 ) -> None:
     """The held-out set and then the training set, each in its own order; `done` says how far both are."""
     n = len(items)
-    one_hot = np.eye(options.label_size, dtype=np.float32) if options.class_names else None
 
     def write(indices: np.ndarray, counter: str, enough: int) -> None:
         validation = counter == "tried"
-        chosen = (items[index] for index in indices.tolist())
+        chosen, again = itertools.tee(items[int(index)] for index in indices)
         with closing(workers.map(chosen, len(indices))) as results:
-            for index, records in zip(indices.tolist(), results, strict=False):
+            for item, records in zip(again, results, strict=False):
                 if not isinstance(records, Failure):
-                    writer.append(records, _label(items[index], one_hot, options.label_size), validation)
+                    writer.append(records, _label(item, options.label_size), validation)
                     bar.update()
                 elif options.strict:
-                    raise UserError(
-                        f"{printable(items[index].name)}: {records.reason} (without --strict it would be skipped)"
-                    )
+                    raise UserError(f"{printable(item.name)}: {records.reason} (without --strict it would be skipped)")
                 else:
-                    writer.skip(items[index].name, records.reason)
+                    writer.skip(item.name, records.reason)
                 done[counter] += 1
                 writer.checkpoint(done)
                 if (writer.num_validation if validation else writer.num_images) == enough:
@@ -192,12 +190,12 @@ def _convert(
             write(queue, "consumed", wanted)
 
 
-def _label(item: Item, one_hot: np.ndarray | None, label_size: int) -> np.ndarray | None:
-    if not label_size:
-        return None
-    if isinstance(item.label, np.ndarray):
-        return item.label
-    return np.eye(label_size, dtype=np.float32)[item.label] if one_hot is None else one_hot[item.label]
+def _label(item: Item, label_size: int) -> np.ndarray | None:
+    if not label_size or isinstance(item.label, np.ndarray):
+        return item.label if label_size else None
+    one_hot = np.zeros(label_size, np.float32)
+    one_hot[item.label] = 1
+    return one_hot
 
 
 def _check_counts(options: BuildOptions, num_items: int, skipped: Sequence[tuple[str, str]]) -> None:
