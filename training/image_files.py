@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -135,6 +136,8 @@ def render_item(item: Item, spec: ImageSpec) -> np.ndarray | StoredFile:
             wanted = spec.take_over is not None and (image.format or "").lower() == spec.take_over
             known = wanted and image.mode in _STORED_MODES[spec.channels] and getattr(image, "n_frames", 1) == 1
             turn = None if image.format == "TIFF" else _UPRIGHT.get(_orientation(image))  # Pillow turns TIFFs itself
+            if image.format == "PNG":
+                _check_png(data)
             image.load()
             upright = image if turn is None else image.transpose(turn)
         coloured = to_srgb(upright)
@@ -144,6 +147,27 @@ def render_item(item: Item, spec: ImageSpec) -> np.ndarray | StoredFile:
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     untouched = coloured is image and fitted is plain and "transparency" not in image.info
     return StoredFile(data, pixels) if untouched and known else pixels
+
+
+def _check_png(data: bytes) -> None:
+    """Checksums of the chunks that matter: Pillow leaves those of the pixels unchecked.
+
+    Raises:
+        UserError: one is wrong.
+    """
+    pos = 8
+    while pos + 12 <= len(data):
+        length = int.from_bytes(data[pos : pos + 4], "big")
+        kind = data[pos + 4 : pos + 8]
+        end = pos + 8 + length
+        critical = kind[:1].isupper()
+        if critical and zlib.crc32(memoryview(data)[pos + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            if end + 4 <= len(data):  # else it is cut off, which the decoder says better
+                raise UserError(f"damaged PNG: wrong checksum of its chunk {kind.decode('latin-1')}")
+            return
+        if kind == b"IEND":
+            return
+        pos = end + 4
 
 
 def to_channels(image: Image.Image, channels: int, background: tuple[int, int, int] = WHITE) -> Image.Image:

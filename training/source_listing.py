@@ -132,7 +132,7 @@ def _walk(folder: str, below: str, seen: set[str]) -> Iterator[tuple[str, str | 
         with os.scandir(folder) as entries:
             # A folder is sorted as what its files begin with: `a.png` comes before `a/b.png`.
             found = sorted(
-                entry.name + "/" if entry.is_dir() else entry.name
+                entry.name + "/" if _is_folder(entry) else entry.name
                 for entry in entries
                 if not entry.name.startswith(".") and entry.name != "__MACOSX"
             )
@@ -151,6 +151,11 @@ def _walk(folder: str, below: str, seen: set[str]) -> Iterator[tuple[str, str | 
             yield below + name, broken
             continue
         yield below + name, None if stat.S_ISREG(mode) else f"not a regular file but a {kind_of_file(mode)}"
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Links are followed; one that leads to itself is no folder, and no error."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -> Callable[[Listing, Path, str], None]:
