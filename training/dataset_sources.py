@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,10 +22,17 @@ from training.dataset_writer import check_target
 from training.fits import FILTERS, FITS, result_size
 from training.image_files import WHITE, ImageHeader, ImageSpec, read_header, render_item
 from training.image_shapes import check_size
-from training.label_sources import LABEL_SOURCES, Labels, label_items
+from training.label_sources import LABEL_SOURCES, Labels, label_by_folder, label_items
 from training.source_listing import Listing, list_sources
 
-__all__ = ["LABEL_SOURCES", "ImageOptions", "create_from_images", "look_at_images"]
+__all__ = [
+    "LABEL_SOURCES",
+    "ImageOptions",
+    "create_from_images",
+    "label_by_folder",
+    "list_image_files",
+    "look_at_images",
+]
 
 _CHANNELS = (1, 3, 4)
 _FIRST_LOOK = 64  # images looked at before processes are started
@@ -174,12 +181,27 @@ def _refuse_nothing(inputs: Sequence[os.PathLike | str], first: tuple[str, str] 
     raise UserError(f"no images in {', '.join(os.fspath(path) for path in inputs)}{hint}")
 
 
+def list_image_files(folder: os.PathLike | str) -> tuple[list[Item], list[tuple[str, str]]]:
+    """All image files below `folder`, sorted by relative name, and (name, reason) of the other files.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(
+            f"{folder} is {'a file' if os.path.exists(folder) else 'not there'}, expected a folder of images"
+        )
+    listing = list_sources([folder], Path(folder))
+    return list(listing.items), list(listing.others)
+
+
 def create_from_images(
     path: os.PathLike | str,
     inputs: Sequence[os.PathLike | str] | os.PathLike | str,
     wanted: ImageOptions | None = None,
     options: BuildOptions | None = None,
     say: Callable[[str], None] = print,
+    drop: Callable[[Sequence[Item]], Mapping[int, str]] | None = None,
 ) -> BuildReport:
     """A data set of all images in folders (with their sub-folders), archives and lists.
 
@@ -188,6 +210,7 @@ def create_from_images(
         inputs: one or several, see `list_sources`; the order is that of the names.
         wanted: what becomes of the images.
         options: the rest; shape, class names, label size and source in it are ignored.
+        drop: tells which of all candidates to leave out, by their positions, with the reason.
     Raises:
         UserError: see `build`, `list_sources`, `label_items`; images of several sizes without a size to fit to.
     """
@@ -200,6 +223,8 @@ def create_from_images(
     scratch = target.parent / f".{target.name}.unfinished" / "sources"
     try:
         listing, labels = _list_labelled(inputs, wanted, scratch, say)
+        if drop is not None:
+            _drop(listing, drop(listing.items))
         size, channels = wanted.size, wanted.channels
         if size is None or channels is None:
             look = _look(listing.items, wanted, options)
@@ -229,6 +254,14 @@ def create_from_images(
         source=source,
     )
     return build(path, listing.items, partial(render_item, spec=spec), options, listing.others, say)
+
+
+def _drop(listing: Listing, dropped: Mapping[int, str]) -> None:
+    if len(dropped) == len(listing.items):
+        raise UserError(f"all {len(dropped)} images are left out (the first: {next(iter(dropped.values()))})")
+    for index in sorted(dropped):
+        listing.others.append(listing.items[index].name, dropped[index])
+    listing.items = listing.items.select([i for i in range(len(listing.items)) if i not in dropped])
 
 
 def _remove_scratch(scratch: Path) -> None:

@@ -143,10 +143,20 @@ def render_item(item: Item, spec: ImageSpec) -> np.ndarray | StoredFile:
         coloured = to_srgb(upright)
         plain = to_channels(coloured, spec.channels, spec.background)
     fitted = plain if spec.size is None else fit_image(plain, *spec.size, spec.fit, spec.filter, spec.background)
-    pixels = np.asarray(fitted)
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    pixels = _planes(fitted) if spec.take_over is None else _view(fitted)
     untouched = coloured is image and fitted is plain and "transparency" not in image.info
     return StoredFile(data, pixels) if untouched and known else pixels
+
+
+def _planes(image: Image.Image) -> np.ndarray:
+    """uint8 [C, H, W], as raw records hold it."""
+    return np.stack([np.asarray(band) for band in image.split()])
+
+
+def _view(image: Image.Image) -> np.ndarray:
+    """uint8 [C, H, W], a view of [H, W, C], as encoders want it."""
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _check_png(data: bytes) -> None:

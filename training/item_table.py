@@ -65,7 +65,7 @@ class ItemTable(Sequence[Item]):
     """
 
     def __init__(self) -> None:
-        self._names = NameTable()
+        self._names = NameTable()  # below their places
         self._places: list[tuple[str, str, bool]] = []  # (prefix of names, path, whether it is an archive)
         self._place_of = array("i")
         self._parts = {key: array("q") for key in ("start", "size", "method", "full_size", "crc")}
@@ -97,9 +97,10 @@ class ItemTable(Sequence[Item]):
         """The name of an item below its place."""
         return self._names.name(index)
 
-    def place_name(self, index: int) -> str:
-        """The beginning of the name of an item that tells its place; empty if there is but one."""
-        return self._places[self._place_of[index]][0]
+    @property
+    def inner_names(self) -> NameTable:
+        """The names of all items below their places."""
+        return self._names
 
     def __getitem__(self, index: int) -> Item:
         if not 0 <= index < len(self):

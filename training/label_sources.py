@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,14 +73,20 @@ def label_items(
 
 def _label_by_folder(items: ItemTable) -> Labels:
     """The class is the first folder below the input."""
+    items.labels, names = _first_folders(items.inner_names)
+    return Labels(len(names), tuple(map(printable, names)))
+
+
+def _first_folders(paths: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """int32 [N], classes, and their names, sorted."""
     ids: dict[str, int] = {}
-    of = np.empty(len(items), np.int32)
+    of = np.empty(len(paths), np.int32)
     outside = 0
     first = ""
-    for index in range(len(items)):
-        folder, slash, _ = items.inner_name(index).partition("/")
+    for index, path in enumerate(paths):
+        folder, slash, _ = path.partition("/")
         if not slash:
-            first = first or items.inner_name(index)
+            first = first or path
             outside += 1
         else:
             of[index] = ids.setdefault(folder, len(ids))
@@ -91,9 +97,18 @@ def _label_by_folder(items: ItemTable) -> Labels:
     names = tuple(sorted(ids))
     if len(names) < 2:
         raise UserError(f"found {len(names)} sub-folders with images, expected at least 2 classes; leave labels out")
-    rank = np.array([names.index(name) for name in ids], np.int32)
-    items.labels = rank[of]
-    return Labels(len(names), tuple(map(printable, names)))
+    position = {name: index for index, name in enumerate(names)}
+    return np.array([position[name] for name in ids], np.int32)[of], names
+
+
+def label_by_folder(items: Sequence[Item]) -> tuple[list[Item], tuple[str, ...]]:
+    """Items with the class of their first sub-folder, and the names of the classes, sorted.
+
+    Raises:
+        UserError: an image lies outside of any sub-folder, or there are fewer than two.
+    """
+    classes, names = _first_folders([item.name for item in items])
+    return [replace(item, label=int(label)) for item, label in zip(items, classes, strict=True)], names
 
 
 # ---------------------------------------------------------------- files

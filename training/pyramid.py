@@ -23,7 +23,7 @@ def pyramid(image: np.ndarray, smallest: int = 4) -> list[np.ndarray]:
 
     Args:
         image: uint8 or float [..., H, W] in [0, 255].
-        smallest: no side of a level is shorter; sides that are odd are not halved either.
+        smallest: no side of a level is shorter.
     Returns:
         uint8 arrays [..., H / 2^i, W / 2^i].
     """
