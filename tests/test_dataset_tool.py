@@ -355,9 +355,20 @@ def _die(number: int) -> None:
     sys.modules["os"]._exit(1)
 
 
-def test_a_worker_that_dies(monkeypatch):
+def _die_at_seven(number: int) -> int:
+    return _die(number) if number == 7 else number
+
+
+def test_an_item_that_kills_its_process(monkeypatch):
     monkeypatch.setattr(workers, "_IN_PROCESS", 1)
-    with pytest.raises(UserError, match="a worker process died, .*--workers 1"):
+    found = list(ordered_map(_die_at_seven, range(60), 2))
+    assert found[7].reason.startswith("the process that read it died") and found[:7] == list(range(7))
+    assert found[8:] == list(range(8, 60))
+
+
+def test_workers_that_die(monkeypatch):
+    monkeypatch.setattr(workers, "_IN_PROCESS", 1)
+    with pytest.raises(UserError, match="6 worker processes died, .*--workers 1"):
         list(ordered_map(_die, range(10), 2))
 
 
