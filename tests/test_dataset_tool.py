@@ -18,7 +18,7 @@ from PIL import Image
 
 import dataset_tool
 from dnnlib.util import UserError
-from training import dataset_build, openmoji
+from training import openmoji, workers
 from training.dataset import TFRecordDataset
 from training.dataset_build import Failure, format_bytes, ordered_map, published_order
 from training.dataset_writer import DatasetWriter, expected_bytes
@@ -76,7 +76,7 @@ def test_published_rgb_files_are_reproduced(golden, tmp_path):
         assert (out / name).read_bytes() == (published / name).read_bytes()
 
     # With the labels, through the writer: every file of the published directory, labels included.
-    with DatasetWriter(tmp_path / "labelled" / "tfrecords_official", 32, 3, label_size=5) as writer:
+    with DatasetWriter(tmp_path / "labelled" / "tfrecords_official", (3, 32, 32), label_size=5) as writer:
         for index in golden("tfrecords_official_order.npy"):
             writer.add(golden("tfrecords_official_source_images.npy")[index], np.eye(5)[labels[index]])
     for path in published.iterdir():
@@ -119,7 +119,7 @@ def test_dataset_json_and_size(folder, tmp_path):
     assert (info["encoding"], info["levels"]) == ("raw", [16, 8, 4])
     assert info["content_hash"] == TFRecordDataset(tmp_path / "a").content_hash
     size = sum(path.stat().st_size for path in (tmp_path / "a").glob("*.tfrecords"))
-    assert expected_bytes(16, 3, 6) == size
+    assert expected_bytes((3, 16, 16), 6) == size
     assert f"Writing up to 6 images: {format_bytes(size)} on disk" in output
 
 
@@ -158,12 +158,14 @@ def test_images_of_other_sizes(folder, tmp_path):
     odd.unlink()
     for path in folder.iterdir():
         save(path, np.zeros((300, 418, 3), np.uint8))
-    text = "0.png is 418x300, expected a square with a power of two as side; --resolution 256 crops"
+    text = "0.png is 418x300, expected sides that are a power of two, or a few times one; --resolution 256"
     fails(text, "create_from_images", tmp_path / "a", folder)
     assert not (tmp_path / "a").exists()
     tool("create_from_images", tmp_path / "a", folder, "--resolution", 32)
     assert TFRecordDataset(tmp_path / "a").shape == (3, 32, 32)
-    fails("resolution 100: expected a power of two", "create_from_images", tmp_path / "b", folder, "--resolution", 100)
+    fails(
+        "resolution 100x100: expected a power of two", "create_from_images", tmp_path / "b", folder, "--resolution", 100
+    )
 
 
 def test_resize_takes_the_central_square(tmp_path):
@@ -171,9 +173,9 @@ def test_resize_takes_the_central_square(tmp_path):
     picture[:, :20], picture[:, 60:] = (255, 0, 0), (0, 0, 255)
     picture[::2, 20:60] = 200  # lines whose 2x2 mean is 100
     path = str(save(tmp_path / "a.png", picture))
-    np.testing.assert_array_equal(read_image(path, ImageSpec(20, 3, "box")), np.full((3, 20, 20), 100))
+    np.testing.assert_array_equal(read_image(path, ImageSpec((20, 20), 3, "box")), np.full((3, 20, 20), 100))
     expected = Image.fromarray(picture[:, 20:60]).resize((20, 20), Image.Resampling.LANCZOS)
-    np.testing.assert_array_equal(read_image(path, ImageSpec(20, 3)), np.asarray(expected).transpose(2, 0, 1))
+    np.testing.assert_array_equal(read_image(path, ImageSpec((20, 20), 3)), np.asarray(expected).transpose(2, 0, 1))
 
 
 def colour(path: Path, channels: int = 3) -> list[int]:
@@ -271,7 +273,7 @@ def test_folders_linked_in_a_circle(folder, tmp_path):
 
 
 def test_nothing_to_convert(tmp_path):
-    fails("expected a folder of images", "create_from_images", tmp_path / "a", tmp_path / "missing")
+    fails("is not there, expected a folder of images", "create_from_images", tmp_path / "a", tmp_path / "missing")
     (tmp_path / "empty").mkdir()
     fails(f"no images in {tmp_path / 'empty'}", "create_from_images", tmp_path / "a", tmp_path / "empty")
     (tmp_path / "empty" / "a.png").write_bytes(b"")
@@ -306,14 +308,14 @@ def test_an_existing_target(folder, tmp_path):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_conversion_leaves_nothing(tmp_path, error):
     def interrupted(target: Path) -> None:
-        with DatasetWriter(target, 8, 3, overwrite=True) as writer:
+        with DatasetWriter(target, (3, 8, 8), overwrite=True) as writer:
             writer.add(np.zeros((3, 8, 8), np.uint8))
             assert not target.exists() or target.name == "kept"
             raise error
 
     with pytest.raises(error):
         interrupted(tmp_path / "new")
-    with DatasetWriter(tmp_path / "kept", 8, 3) as writer:
+    with DatasetWriter(tmp_path / "kept", (3, 8, 8)) as writer:
         writer.add(np.ones((3, 8, 8), np.uint8))
     before = TFRecordDataset(tmp_path / "kept").content_hash
     with pytest.raises(error):
@@ -324,12 +326,12 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path, error):
 
 def test_writer_refuses_other_shapes(tmp_path):
     with pytest.raises(ValueError, match=r"image 0: shape \(3, 4, 4\), expected \(3, 8, 8\)"):  # noqa: SIM117
-        with DatasetWriter(tmp_path / "a", 8, 3) as writer:
+        with DatasetWriter(tmp_path / "a", (3, 8, 8)) as writer:
             writer.add(np.zeros((3, 4, 4), np.uint8))
     with pytest.raises(ValueError, match=r"label 0: shape \(\), expected \(2,\)"):  # noqa: SIM117
-        with DatasetWriter(tmp_path / "a", 8, 3, label_size=2) as writer:
+        with DatasetWriter(tmp_path / "a", (3, 8, 8), label_size=2) as writer:
             writer.add(np.zeros((3, 8, 8), np.uint8))
-    with pytest.raises(UserError, match="no image to write, 0 skipped"), DatasetWriter(tmp_path / "a", 8, 3):
+    with pytest.raises(UserError, match="no image to write, 0 skipped"), DatasetWriter(tmp_path / "a", (3, 8, 8)):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -343,9 +345,9 @@ def _work(number: int) -> int:
     return number * number
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ordered_map(workers):
-    found = list(ordered_map(_work, range(100), workers))
+@pytest.mark.parametrize("count", [1, 2])
+def test_ordered_map(count):
+    found = list(ordered_map(_work, range(100), count))
     assert found == [Failure(f"ValueError: no {n}") if n % 7 == 3 else n * n for n in range(100)]
 
 
@@ -353,15 +355,26 @@ def _die(number: int) -> None:
     sys.modules["os"]._exit(1)
 
 
-def test_a_worker_that_dies(monkeypatch):
-    monkeypatch.setattr(dataset_build, "_IN_PROCESS", 1)
-    with pytest.raises(UserError, match="a worker process died, .*--workers 1"):
+def _die_at_seven(number: int) -> int:
+    return _die(number) if number == 7 else number
+
+
+def test_an_item_that_kills_its_process(monkeypatch):
+    monkeypatch.setattr(workers, "_IN_PROCESS", 1)
+    found = list(ordered_map(_die_at_seven, range(60), 2))
+    assert found[7].reason.startswith("the process that read it died") and found[:7] == list(range(7))
+    assert found[8:] == list(range(8, 60))
+
+
+def test_workers_that_die(monkeypatch):
+    monkeypatch.setattr(workers, "_IN_PROCESS", 1)
+    with pytest.raises(UserError, match="6 worker processes died, .*--workers 1"):
         list(ordered_map(_die, range(10), 2))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopping_the_tool(tmp_path, number):
-    """Nothing that looks finished is left, no process either, and nothing at all unless the tool was killed."""
+    """Nothing that looks finished is left, and no process either."""
     root = Path(dataset_tool.__file__).parent
     command = [sys.executable, "dataset_tool.py", "create_openmoji", str(tmp_path / "a"), "--workers", "2"]
 
@@ -375,15 +388,15 @@ def test_stopping_the_tool(tmp_path, number):
             chunk = process.stderr.read(1)
             assert chunk, shown
             shown += chunk
-        workers = psutil.Process(process.pid).children(recursive=True)
+        processes = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
         process.stderr.read()  # ends when no process has it open any more
         process.wait()
-    assert len(workers) >= 2
-    assert psutil.wait_procs(workers, timeout=60)[1] == []
+    assert len(processes) >= 2
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
     assert process.returncode in {signal.SIGINT: (130,), signal.SIGTERM: (143,), signal.SIGKILL: (-9,)}[number]
     left = [path.name for path in tmp_path.iterdir()]
-    assert all(name.startswith(".a.unfinished-") for name in left) and len(left) == (number == signal.SIGKILL)
+    assert left == [".a.unfinished"]
 
 
 # ---------------------------------------------------------------- emoji
@@ -460,7 +473,7 @@ def test_display_info_extract(golden, tmp_path):
 @pytest.fixture
 def labelled(golden, tmp_path) -> Path:
     """A labelled data set made by this tool, to be damaged."""
-    with DatasetWriter(tmp_path / "set", 32, 3, label_size=5) as writer:
+    with DatasetWriter(tmp_path / "set", (3, 32, 32), label_size=5) as writer:
         labels = golden("tfrecords_official_source_labels.npy")
         for image, label in zip(golden("tfrecords_official_source_images.npy"), labels, strict=True):
             writer.add(image, label)
@@ -479,7 +492,7 @@ def test_compare(labelled, tmp_path):
     tool("compare", labelled, copy, "--ignore_labels", 1)
     images = TFRecordDataset(labelled).read(np.arange(20))
     images[7, 0, 0, 0] ^= 1
-    with DatasetWriter(tmp_path / "changed", 32, 3) as writer:
+    with DatasetWriter(tmp_path / "changed", (3, 32, 32)) as writer:
         for image in images:
             writer.add(image)
     fails("the data sets differ in label size", "compare", labelled, tmp_path / "changed")
@@ -507,7 +520,7 @@ def test_verify_finds_a_changed_pixel_with_its_record(labelled):
 
 
 def test_verify_finds_levels_that_do_not_fit(labelled, tmp_path):
-    with DatasetWriter(tmp_path / "set2", 32, 3) as writer:
+    with DatasetWriter(tmp_path / "set2", (3, 32, 32)) as writer:
         for image in TFRecordDataset(labelled).read(np.arange(20))[::-1]:
             writer.add(image)
     shutil.copy(tmp_path / "set2" / "set2-r03.tfrecords", labelled / "set-r03.tfrecords")

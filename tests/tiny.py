@@ -33,6 +33,6 @@ def tiny_dataset(path: Path, num_images: int, resolution: int, label_size: int =
     rng = np.random.RandomState(0)
     images = rng.randint(0, 256, [num_images, 3, resolution, resolution]).astype(np.uint8)
     labels = np.eye(max(label_size, 1), dtype=np.float32)
-    with DatasetWriter(path, resolution, channels=3, label_size=label_size) as writer:
+    with DatasetWriter(path, (3, resolution, resolution), label_size=label_size) as writer:
         for index, image in enumerate(images):
             writer.add(image, labels[index % label_size] if label_size else None)

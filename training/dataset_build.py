@@ -2,54 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
-import multiprocessing
 import os
+import pickle
 import shutil
-import signal
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+import PIL
 import tqdm
 
 from dnnlib.util import UserError
-from training.dataset_writer import DatasetWriter, check_resolution, check_target, expected_bytes
+from training.dataset_items import Item, StoredFile, printable
+from training.dataset_writer import DatasetWriter, check_target, expected_bytes
+from training.encodings import Encoding
+from training.image_shapes import check_size
+from training.workers import Failure, Workers, available_cores, ordered_map
+
+__all__ = [
+    "BuildOptions", "BuildReport", "Failure", "Item", "PUBLISHED_SEED", "StoredFile", "available_cores", "build",
+    "format_bytes", "ordered_map", "published_order",
+]  # fmt: skip
 
 PUBLISHED_SEED = 123  # of the order in which the published tool writes images
-_IN_PROCESS = 64  # so few images are not worth starting processes for
-_CHUNK = 8  # images per hand-over to a process
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image to convert."""
-
-    name: str  # shown in messages, unique
-    path: str
-    label: int = -1  # class, -1: none
+_SAMPLE = 16  # images that are encoded to estimate the size on disk
+_UNDER_WAY = 4 << 20  # bytes of records per hand-over between processes, about
 
 
 @dataclass(frozen=True)
 class BuildOptions:
     """How a data set is built, whatever the images are."""
 
-    resolution: int
-    channels: int = 3
+    shape: tuple[int, int, int] = (3, 0, 0)  # (C, H, W); 0: decided by the source
+    encoding: Encoding = Encoding()
     class_names: tuple[str, ...] = ()
+    label_size: int = 0  # numbers per label, 0: one per class name
     shuffle: bool = True
     seed: int = PUBLISHED_SEED
-    max_images: int | None = None
+    max_images: int | None = None  # of the training set
+    num_validation: int = 0  # images held out, chosen at random
     strict: bool = False  # the first bad image is an error
     workers: int | None = None  # processes, None: one per core
     overwrite: bool = False
@@ -62,15 +60,9 @@ class BuildReport:
 
     path: Path
     num_images: int
-    skipped: tuple[tuple[str, str], ...]  # (name, reason)
-    labels: np.ndarray  # int64 [num_images], classes
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Stands for the result of an item that could not be processed."""
-
-    reason: str
+    skipped: tuple[tuple[str, str], ...]  # (name, reason) of the first of them
+    num_skipped: int = 0
+    num_validation: int = 0
 
 
 def published_order(n: int, seed: int = PUBLISHED_SEED) -> np.ndarray:
@@ -80,127 +72,183 @@ def published_order(n: int, seed: int = PUBLISHED_SEED) -> np.ndarray:
     return order
 
 
-def _attempt(work: Callable[[T], R], items: Sequence[T]) -> list[R | Failure]:
-    results: list[R | Failure] = []
-    for item in items:
-        try:
-            results.append(work(item))
-        except Exception as err:  # decoders raise anything on broken files; the reason is reported
-            text = str(err) if isinstance(err, UserError) else f"{type(err).__name__}: {err}"
-            results.append(Failure(text))
-    return results
+def encode_item(
+    item: Item, render: Callable[[Item], np.ndarray | StoredFile], encoding: Encoding, shape: tuple[int, int, int]
+) -> tuple[bytes, ...]:
+    """The records of an item: what worker processes do.
 
-
-def ordered_map(work: Callable[[T], R], items: Sequence[T], workers: int | None = None) -> Iterator[R | Failure]:
-    """`work(item)` of every item, in order, computed by several processes a bounded distance ahead.
-
-    Args:
-        work: function that can be pickled; an exception becomes a `Failure`.
-        workers: processes, None: one per core.
     Raises:
-        UserError: a process died.
+        UserError: the image has another shape; or what `render` raises.
     """
-    workers = available_cores() if workers is None else workers
-    chunks = (items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK))
-    if workers <= 1 or len(items) <= _IN_PROCESS:
-        for chunk in chunks:
-            yield from _attempt(work, chunk)
-        return
-    # 'spawn': a forked child would inherit the threads of whatever library has been loaded.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
-    try:
-        pending = deque(pool.submit(_attempt, work, chunk) for chunk in itertools.islice(chunks, 3 * workers))
-        while pending:
-            yield from pending.popleft().result()
-            pending.extend(pool.submit(_attempt, work, chunk) for chunk in itertools.islice(chunks, 1))
-    except BrokenProcessPool as err:
-        raise UserError("a worker process died, perhaps for want of memory; try again with --workers 1") from err
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Ctrl-C is for the parent, which then stops its workers; a worker does not outlive a parent that is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, name="leave with parent", daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    image = render(item)
+    found = image.pixels.shape if isinstance(image, StoredFile) else image.shape
+    if found != shape:
+        sizes = ["{2}x{1}x{0}".format(*s) for s in (found, shape)]
+        raise UserError(f"the image is {sizes[0]}, expected {sizes[1]} (width x height x channels)")
+    return encoding.stored(image.data, shape) if isinstance(image, StoredFile) else encoding.records(image)
 
 
 def build(
     path: os.PathLike | str,
     items: Sequence[Item],
-    render: Callable[[Item], np.ndarray],
+    render: Callable[[Item], np.ndarray | StoredFile],
     options: BuildOptions,
     skipped: Sequence[tuple[str, str]] = (),
     say: Callable[[str], None] = print,
 ) -> BuildReport:
-    """Converts `items` into a data set.
+    """Converts `items` into a data set. What was interrupted goes on with the same arguments.
 
     Args:
         path: directory to make.
-        items: candidates in sorted order; the order of the records is a permutation of it (`published_order`).
-        render: item -> uint8 or float [C, H, W] in [0, 255]; can be pickled. An exception skips the item.
+        items: candidates in sorted order; the order of the records is a permutation of it (`published_order`). They
+            are taken from it one by one, so that it need not hold objects.
+        render: item -> uint8 or float [C, H, W] in [0, 255], or a file to take over; can be pickled. An exception skips
+            the item.
         skipped: (name, reason) of files left out before, for the report.
         say: where messages go.
     Raises:
         UserError: nothing to convert, no room on the disk, target not empty, or a bad image with `strict`.
     """
-    check_resolution(options.resolution)
-    check_target(Path(os.path.realpath(path)), options.overwrite)
-    if options.max_images is not None and options.max_images < 1:
-        raise UserError(f"max_images is {options.max_images}, expected at least 1")
-    if options.workers is not None and options.workers < 1:
-        raise UserError(f"workers is {options.workers}, expected at least 1")
-    if not items:
+    target = Path(os.path.realpath(path))
+    check_size(*options.shape[1:])
+    check_target(target, options.overwrite)
+    _check_counts(options, len(items), skipped)
+    label_size = options.label_size or len(options.class_names)
+    options = replace(options, label_size=label_size)
+    work = partial(encode_item, render=render, encoding=options.encoding, shape=options.shape)
+    source = {**options.source, "shuffle": options.shuffle, "seed": options.seed, "max_images": options.max_images}
+    key = _key(items, render, options)
+    writer = DatasetWriter(
+        target, options.shape, options.encoding, label_size, options.class_names, source, options.overwrite, key
+    )
+    done = writer.state
+    with writer:
+        wanted = min(len(items) - options.num_validation, options.max_images or len(items))
+        if done is None:
+            expected, about = _expected_bytes(items, work, options, wanted + options.num_validation)
+            _check_room(target, expected, about, wanted + options.num_validation, say)
+            for name, reason in skipped:
+                writer.skip(name, reason)
+            done = {"tried": 0, "consumed": 0}
+        else:
+            say(f"Going on after {writer.num_images + writer.num_validation} images of an interrupted conversion.")
+        per_image = max(1, expected_bytes(options.shape, 1))
+        try:
+            with Workers(work, options.workers, max(1, min(8, _UNDER_WAY // per_image))) as workers:
+                _convert(writer, items, workers, options, wanted, done)
+        except (KeyboardInterrupt, SystemExit):
+            writer.save()
+            say(f"Stopped after {writer.num_images} images; the same command goes on from there.")
+            raise
+        except UserError:
+            with contextlib.suppress(UserError, OSError):  # the disk may be full
+                writer.save()
+            raise
+    return BuildReport(writer.path, writer.num_images, tuple(writer.skipped), writer.num_skipped, writer.num_validation)
+
+
+def _convert(
+    writer: DatasetWriter,
+    items: Sequence[Item],
+    workers: Workers[Item, tuple[bytes, ...]],
+    options: BuildOptions,
+    wanted: int,
+    done: dict[str, int],
+) -> None:
+    """The held-out set and then the training set, each in its own order; `done` says how far both are."""
+    n = len(items)
+
+    def write(indices: np.ndarray, counter: str, enough: int) -> None:
+        validation = counter == "tried"
+        chosen, again = itertools.tee(items[int(index)] for index in indices)
+        with closing(workers.map(chosen, len(indices))) as results:
+            for item, records in zip(again, results, strict=False):
+                if not isinstance(records, Failure):
+                    writer.append(records, _label(item, options.label_size), validation)
+                    bar.update()
+                elif options.strict:
+                    raise UserError(f"{printable(item.name)}: {records.reason} (without --strict it would be skipped)")
+                else:
+                    writer.skip(item.name, records.reason)
+                done[counter] += 1
+                writer.checkpoint(done)
+                if (writer.num_validation if validation else writer.num_images) == enough:
+                    break
+
+    initial = writer.num_images + writer.num_validation
+    total = wanted + options.num_validation
+    with tqdm.tqdm(total=total, initial=initial, unit="img", desc=writer.path.name) as bar:
+        # Images are held out in an order of their own, so that they are a random choice even of an ordered set.
+        held_out = published_order(n, options.seed ^ 0x5EED) if options.num_validation else np.arange(0)
+        while (missing := options.num_validation - writer.num_validation) > 0 and done["tried"] < n:
+            write(held_out[done["tried"] : done["tried"] + missing], "tried", options.num_validation)
+        order = published_order(n, options.seed) if options.shuffle else np.arange(n)
+        free = np.ones(n, bool)
+        free[held_out[: done["tried"]]] = False
+        queue = order[free[order]][done["consumed"] :]
+        if writer.num_images < wanted:
+            write(queue, "consumed", wanted)
+
+
+def _label(item: Item, label_size: int) -> np.ndarray | None:
+    if not label_size or isinstance(item.label, np.ndarray):
+        return item.label if label_size else None
+    one_hot = np.zeros(label_size, np.float32)
+    one_hot[item.label] = 1
+    return one_hot
+
+
+def _check_counts(options: BuildOptions, num_items: int, skipped: Sequence[tuple[str, str]]) -> None:
+    for name, value, least in (
+        ("max_images", options.max_images, 1),
+        ("workers", options.workers, 1),
+        ("num_validation", options.num_validation, 0),
+    ):
+        if value is not None and value < least:
+            raise UserError(f"{name} is {value}, expected at least {least}")
+    if not num_items:
         first = f" (the first: {': '.join(skipped[0])})" if skipped else ""
         raise UserError(f"no images to convert, {len(skipped)} skipped{first}")
-    wanted = min(len(items), options.max_images or len(items))
-    label_size = len(options.class_names)
-    _check_room(path, expected_bytes(options.resolution, options.channels, wanted, label_size), wanted, say)
-
-    order = published_order(len(items), options.seed) if options.shuffle else range(len(items))
-    queue = [items[i] for i in order]
-    one_hot = np.eye(label_size, dtype=np.float32)
-    classes: list[int] = []
-    source = {**options.source, "shuffle": options.shuffle, "seed": options.seed, "max_images": options.max_images}
-    writer = DatasetWriter(
-        path, options.resolution, options.channels, label_size, options.class_names, source, options.overwrite
-    )
-    bar = tqdm.tqdm(total=wanted, unit="img", desc=writer.path.name)
-    with writer, bar, closing(ordered_map(render, queue, options.workers)) as images:
-        for name, reason in skipped:
-            writer.skip(name, reason)
-        for item, image in zip(queue, images, strict=True):
-            if not isinstance(image, Failure):
-                writer.add(image, one_hot[item.label] if label_size else None)
-                classes.append(item.label)
-                bar.update()
-            elif options.strict:
-                raise UserError(f"{item.name}: {image.reason} (without --strict it would be skipped)")
-            else:
-                writer.skip(item.name, image.reason)
-            if writer.num_images == wanted:
-                break
-    return BuildReport(writer.path, writer.num_images, tuple(writer.skipped), np.array(classes, np.int64))
+    if options.num_validation >= num_items:
+        raise UserError(f"{options.num_validation} images to hold out, but there are only {num_items} in all")
 
 
-def _check_room(path: os.PathLike | str, needed: int, wanted: int, say: Callable[[str], None]) -> None:
-    folder = Path(os.path.realpath(path)).parent
+def _key(items: Sequence[Item], render: Callable, options: BuildOptions) -> dict[str, Any]:
+    """What the bytes of the data set depend on, but for the content of the image files."""
+    digest = hashlib.sha256()
+    for item in items:
+        label = item.label.tobytes() if isinstance(item.label, np.ndarray) else str(item.label).encode()
+        digest.update(item.name.encode("utf-8", "surrogatepass") + b"\0" + label + b"\0")
+    names = ("shape", "class_names", "label_size", "shuffle", "seed", "max_images", "num_validation", "strict")
+    return {
+        "list of images": digest.hexdigest(),
+        "rendering": hashlib.sha256(pickle.dumps(render)).hexdigest(),
+        "encoding": [options.encoding.name, options.encoding.quality],
+        "version of Pillow": PIL.__version__,
+        **{name: getattr(options, name) for name in names},
+        **{f"source {name}": value for name, value in options.source.items()},
+    }
+
+
+def _expected_bytes(
+    items: Sequence[Item], work: Callable[[Item], tuple[bytes, ...]], options: BuildOptions, count: int
+) -> tuple[int, bool]:
+    """(size on disk, whether it is an estimate, from a sample)."""
+    if options.encoding.name == "raw":
+        return expected_bytes(options.shape, count, options.label_size), False
+    sample = [items[i] for i in np.unique(np.linspace(0, len(items) - 1, _SAMPLE).astype(int)).tolist()]
+    sizes = [sum(map(len, records)) for records in ordered_map(work, sample, 1) if not isinstance(records, Failure)]
+    mean = sum(sizes) / len(sizes) if sizes else 0.0
+    return int(count * (mean + 4 * options.label_size)), True
+
+
+def _check_room(target: Path, needed: int, about: bool, wanted: int, say: Callable[[str], None]) -> None:
+    folder = target.parent
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    say(f"Writing up to {wanted} images: {format_bytes(needed)} on disk ({format_bytes(free)} free).")
+    size = f"about {format_bytes(needed)}" if about else format_bytes(needed)
+    say(f"Writing up to {wanted} images: {size} on disk ({format_bytes(free)} free).")
     if needed > free:
         raise UserError(f"{folder}: {format_bytes(needed)} needed, {format_bytes(free)} free; try --max-images")
 

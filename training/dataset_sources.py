@@ -1,184 +1,302 @@
-"""Image folders as sources of data sets: which files there are, what size they have, which class they are of."""
+"""Image files as the source of a data set: folders, archives and lists of them."""
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import tqdm
-from PIL import Image
 
 from dnnlib.util import UserError, list_nearest
 from training.dataset_build import BuildOptions, BuildReport, Failure, Item, build, ordered_map
-from training.dataset_writer import check_resolution, check_target
-from training.image_files import FILTERS, ImageHeader, ImageSpec, read_header, read_image
+from training.dataset_items import printable
+from training.dataset_writer import check_target
+from training.fits import FILTERS, FITS, result_size
+from training.image_files import WHITE, ImageHeader, ImageSpec, read_header, render_item
+from training.image_shapes import check_size
+from training.label_sources import LABEL_SOURCES, Labels, label_by_folder, label_items
+from training.source_listing import Listing, list_sources
 
-LABEL_SOURCES = ("folders",)
+__all__ = [
+    "LABEL_SOURCES",
+    "ImageOptions",
+    "create_from_images",
+    "label_by_folder",
+    "list_image_files",
+    "look_at_images",
+]
+
+_CHANNELS = (1, 3, 4)
+_FIRST_LOOK = 64  # images looked at before processes are started
+_MOST_SIZES = 10_000  # different ones that are counted
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """An image file whose header could be read."""
+class ImageOptions:
+    """What becomes of image files.
 
-    item: Item
-    header: ImageHeader
+    size: (height, width) to fit to, None: images must have one size that can be stored.
+    channels: 1, 3 or 4 (alpha is kept); None: 1 if all images are grey, else 3.
+    fit: of `FITS`. filter: of `FILTERS`.
+    background: RGB, behind transparency and of padding.
+    labels_from: of `LABEL_SOURCES`, None: no labels. labels_file: of labels, for json and csv.
+    """
+
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    fit: str = "center-crop"
+    filter: str = "lanczos"
+    background: tuple[int, int, int] = WHITE
+    labels_from: str | None = None
+    labels_file: str | None = None
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("fit", self.fit, FITS), ("resize filter", self.filter, FILTERS)):
+            if value not in known:
+                raise UserError(f"{what} {value!r}; {list_nearest(value, known)}")
+        if self.labels_from is not None and self.labels_from not in LABEL_SOURCES:
+            raise UserError(f"labels from {self.labels_from!r}; {list_nearest(self.labels_from, LABEL_SOURCES)}")
+        if self.channels not in (None, *_CHANNELS):
+            raise UserError(f"channels is {self.channels}, expected 1, 3 or 4")
+        if self.size is not None:
+            check_size(*result_size(*self.size, self.fit))
+        elif self.fit != "center-crop":
+            raise UserError(f"--fit {self.fit} without a size to fit to; expected --resolution with it")
+
+
+@dataclass
+class _Look:
+    """What the headers of many images say, in little memory."""
+
+    num_images: int = 0
+    bad: int = 0
+    first_bad: tuple[str, str] | None = None
+    grey: bool = True
+    small: int = 0
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (width, height)
+    firsts: dict[tuple[int, int], str] = field(default_factory=dict)  # name of the first image of a size
+
+    def add(self, name: str, header: ImageHeader | Failure, size: tuple[int, int] | None) -> None:
+        """Takes an image into account."""
+        if isinstance(header, Failure):
+            self.bad += 1
+            self.first_bad = self.first_bad or (name, header.reason)
+            return
+        key = (header.width, header.height)
+        if key in self.firsts or len(self.firsts) < _MOST_SIZES:
+            self.sizes[key] += 1
+            self.firsts.setdefault(key, name)
+        self.num_images += 1
+        self.grey = self.grey and header.grey
+        self.small += size is not None and (header.height < size[0] or header.width < size[1])
+
+
+def _headers(items: Sequence[Item], workers: int | None) -> Iterator[tuple[Item, ImageHeader | Failure]]:
+    """Every item with its header; the first ones without starting processes, because they may be all that is needed."""
+    head = [items[i] for i in range(min(len(items), _FIRST_LOOK))]
+    rest = _Tail(items, len(head))
+    bar = tqdm.tqdm(total=len(items), unit="img", desc="looking")
+    with bar, closing(ordered_map(read_header, rest, workers)) as others:
+        results = itertools.chain(ordered_map(read_header, head, 1), others)
+        for item, header in zip(itertools.chain(head, rest), results, strict=True):
+            bar.update()
+            yield item, header
+
+
+class _Tail(Sequence[Item]):
+    """A sequence without its first items."""
+
+    def __init__(self, items: Sequence[Item], start: int) -> None:
+        self._items, self._start = items, start
+
+    def __len__(self) -> int:
+        return len(self._items) - self._start
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._items[self._start + index]
+
+
+def _look(items: Sequence[Item], wanted: ImageOptions, options: BuildOptions) -> _Look:
+    """Headers, as far as they are needed: all to find the size, and until the first coloured one for the channels."""
+    look = _Look()
+    with closing(_headers(items, options.workers)) as headers:
+        for item, header in headers:
+            look.add(item.name, header, wanted.size)
+            if isinstance(header, Failure) and options.strict:
+                name, reason = look.first_bad
+                raise UserError(f"{printable(name)}: {reason} (without --strict it would be skipped)")
+            if wanted.size is not None and not look.grey:
+                break
+    return look
+
+
+def _common_size(look: _Look) -> tuple[int, int]:
+    """(height, width) of the images, if all have the same and it can be stored.
+
+    Raises:
+        UserError: they have not; names the first odd file.
+    """
+    (usual, count), *_ = look.sizes.most_common(1)
+    width, height = usual
+    side = max(4, 1 << (min(width, height).bit_length() - 1))
+    advice = f"--resolution {side} crops and resizes all images to {side}x{side}"
+    try:
+        check_size(height, width)
+    except UserError as err:
+        raise UserError(
+            f"{printable(look.firsts[usual])} is {width}x{height}, expected sides that are a power of two, or a few "
+            f"times one; {advice}"
+        ) from err
+    odd = next((size for size in look.firsts if size != usual), None)
+    if odd is not None:
+        raise UserError(
+            f"{printable(look.firsts[odd])} is {odd[0]}x{odd[1]}, but {count} of {look.num_images} images are "
+            f"{width}x{height}; {advice}"
+        )
+    return height, width
+
+
+def _list_labelled(
+    inputs: Sequence[os.PathLike | str], wanted: ImageOptions, scratch: Path, say: Callable[[str], None]
+) -> tuple[Listing, Labels]:
+    listing = list_sources(inputs, scratch, say)
+    labels = label_items(listing, wanted.labels_from, wanted.labels_file, say)
+    if not len(listing.items):
+        _refuse_nothing(inputs, next(iter(listing.others), None), len(listing.others))
+    return listing, labels
+
+
+def _refuse_nothing(inputs: Sequence[os.PathLike | str], first: tuple[str, str] | None, others: int) -> None:
+    hint = f" (the first of {others} other files: {printable(first[0])}: {first[1]})" if first else ""
+    raise UserError(f"no images in {', '.join(os.fspath(path) for path in inputs)}{hint}")
 
 
 def list_image_files(folder: os.PathLike | str) -> tuple[list[Item], list[tuple[str, str]]]:
     """All image files below `folder`, sorted by relative name, and (name, reason) of the other files.
 
-    Hidden files and folders are ignored.
-
     Raises:
         UserError: no such folder.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise UserError(f"{root} is {'a file' if root.exists() else 'not there'}, expected a folder of images")
-    known = Image.registered_extensions()
-    items, others = [], []
-    seen: set[str] = set()
-    for where, folders, files in os.walk(root, followlinks=True):
-        if os.path.realpath(where) in seen:  # a link to a folder further up would lead round in circles
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(where))
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        for file in files:
-            path = Path(where, file)
-            name = path.relative_to(root).as_posix()
-            if file.startswith("."):
-                continue
-            if path.suffix and path.suffix.lower() not in known:
-                others.append((name, f"no image by its ending {path.suffix}"))
-            else:
-                items.append(Item(name, str(path)))
-    return sorted(items, key=lambda item: item.name), sorted(others)
-
-
-def label_by_folder(items: Sequence[Item]) -> tuple[list[Item], tuple[str, ...]]:
-    """Items with the class of their first sub-folder, and the names of the classes, sorted.
-
-    Raises:
-        UserError: an image lies outside of any sub-folder, or there are fewer than two.
-    """
-    outside = [item.name for item in items if "/" not in item.name]
-    if outside:
+    if not os.path.isdir(folder):
         raise UserError(
-            f"{len(outside)} images lie in no sub-folder (the first: {outside[0]}); expected one folder per class"
+            f"{folder} is {'a file' if os.path.exists(folder) else 'not there'}, expected a folder of images"
         )
-    of = [item.name.split("/", 1)[0] for item in items]
-    names = tuple(sorted(set(of)))
-    if len(names) < 2:
-        raise UserError(f"found {len(names)} sub-folders with images, expected at least 2 classes; leave labels out")
-    index = {name: i for i, name in enumerate(names)}
-    return [replace(item, label=index[name]) for item, name in zip(items, of, strict=True)], names
-
-
-def _header_of(item: Item) -> ImageHeader:
-    return read_header(item.path)
-
-
-def _pixels_of(item: Item, spec: ImageSpec) -> np.ndarray:
-    return read_image(item.path, spec)
-
-
-def scan(items: Sequence[Item], workers: int | None = None) -> tuple[list[Candidate], list[tuple[str, str]]]:
-    """Headers of all files; (name, reason) of those that are no images."""
-    good, bad = [], []
-    headers = ordered_map(_header_of, items, workers)
-    for item, header in zip(items, tqdm.tqdm(headers, total=len(items), unit="img", desc="looking"), strict=True):
-        if isinstance(header, Failure):
-            bad.append((item.name, header.reason))
-        else:
-            good.append(Candidate(item, header))
-    return good, bad
-
-
-def common_resolution(candidates: Sequence[Candidate]) -> int:
-    """Side of the images, if all are squares of one power of two.
-
-    Raises:
-        UserError: they are not; names the first odd file.
-    """
-    sizes = Counter(candidate.header.size for candidate in candidates)
-    usual = sizes.most_common(1)[0][0]
-    first = next(candidate for candidate in candidates if candidate.header.size == usual)
-    width, height = first.header.width, first.header.height
-    side = max(4, 1 << (min(width, height).bit_length() - 1))
-    if width != height or width & (width - 1) or width < 4:
-        raise UserError(
-            f"{first.item.name} is {usual}, expected a square with a power of two as side; "
-            f"--resolution {side} crops and resizes all images to {side}x{side}"
-        )
-    odd = next((candidate for candidate in candidates if candidate.header.size != usual), None)
-    if odd is not None:
-        raise UserError(
-            f"{odd.item.name} is {odd.header.size}, but {sizes[usual]} of {len(candidates)} images are {usual}; "
-            f"--resolution {side} crops and resizes all images to {side}x{side}"
-        )
-    return side
+    listing = list_sources([folder], Path(folder))
+    return list(listing.items), list(listing.others)
 
 
 def create_from_images(
     path: os.PathLike | str,
-    folder: os.PathLike | str,
-    resolution: int | None = None,
-    channels: int | None = None,
-    labels_from: str | None = None,
-    filter_name: str = "lanczos",
+    inputs: Sequence[os.PathLike | str] | os.PathLike | str,
+    wanted: ImageOptions | None = None,
     options: BuildOptions | None = None,
     say: Callable[[str], None] = print,
+    drop: Callable[[Sequence[Item]], Mapping[int, str]] | None = None,
 ) -> BuildReport:
-    """A data set of all images below a folder.
+    """A data set of all images in folders (with their sub-folders), archives and lists.
 
     Args:
         path: directory to make.
-        folder: sub-folders are searched, too; the order is that of the relative names.
-        resolution: crop to the central square and resize; None: images must be equal squares of a power of two.
-        channels: 1 or 3; None: 1 if all images are grey, else 3.
-        labels_from: 'folders': the class of an image is its first sub-folder.
-        filter_name: of `FILTERS`, for resizing.
-        options: the rest; resolution, channels and class names in it are ignored.
+        inputs: one or several, see `list_sources`; the order is that of the names.
+        wanted: what becomes of the images.
+        options: the rest; shape, class names, label size and source in it are ignored.
+        drop: tells which of all candidates to leave out, by their positions, with the reason.
     Raises:
-        UserError: see `build`, `common_resolution`, `label_by_folder`.
+        UserError: see `build`, `list_sources`, `label_items`; images of several sizes without a size to fit to.
     """
-    options = options or BuildOptions(resolution=4)
-    if labels_from is not None and labels_from not in LABEL_SOURCES:
-        raise UserError(f"labels from {labels_from!r}; {list_nearest(labels_from, LABEL_SOURCES)}")
-    if filter_name not in FILTERS:
-        raise UserError(f"resize filter {filter_name!r}; {list_nearest(filter_name, FILTERS)}")
-    if channels not in (None, 1, 3):
-        raise UserError(f"channels is {channels}, expected 1 or 3")
-    if resolution is not None:
-        check_resolution(resolution)
-    check_target(Path(os.path.realpath(path)), options.overwrite)
-
-    items, others = list_image_files(folder)
-    class_names: tuple[str, ...] = ()
-    if labels_from is not None:
-        items, class_names = label_by_folder(items)
-    candidates, bad = scan(items, options.workers)
-    if not candidates:
-        first = next(iter(bad + others), None)
-        hint = f" (the first of {len(bad + others)} other files: {first[0]}: {first[1]})" if first else ""
-        raise UserError(f"no images in {folder}{hint}")
-    if bad and options.strict:
-        raise UserError(f"{bad[0][0]}: {bad[0][1]} (without --strict it would be skipped)")
-    side = common_resolution(candidates) if resolution is None else resolution
-    if channels is None:
-        channels = 1 if all(candidate.header.grey for candidate in candidates) else 3
-    small = sum(min(candidate.header.width, candidate.header.height) < side for candidate in candidates)
-    if small:
-        say(f"{small} images are smaller than {side}x{side} and are enlarged.")
-
-    source = {"kind": "images", "folder": str(folder), "filter": filter_name, "cropped": resolution is not None}
+    wanted, options = wanted or ImageOptions(), options or BuildOptions()
+    inputs = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    target = Path(os.path.realpath(path))
+    check_target(target, options.overwrite)
+    if wanted.channels == 4 and options.encoding.name == "jpeg":
+        raise UserError("--channels 4 with --encoding jpeg, which knows no transparency; expected png, webp or raw")
+    scratch = target.parent / f".{target.name}.unfinished" / "sources"
+    try:
+        listing, labels = _list_labelled(inputs, wanted, scratch, say)
+        if drop is not None:
+            _drop(listing, drop(listing.items))
+        size, channels = wanted.size, wanted.channels
+        if size is None or channels is None:
+            look = _look(listing.items, wanted, options)
+            if not look.num_images:
+                _refuse_nothing(inputs, look.first_bad, look.bad + len(listing.others))
+            size = _common_size(look) if size is None else size
+            channels = (1 if look.grey else 3) if channels is None else channels
+    except BaseException:
+        _remove_scratch(scratch)
+        raise
+    take_over = None if options.encoding.name == "raw" else options.encoding.name
+    spec = ImageSpec(wanted.size, channels, wanted.filter, wanted.fit, wanted.background, take_over)
+    source = {
+        "kind": "images",
+        "inputs": [printable(os.fspath(given)) for given in inputs],
+        "fit": None if wanted.size is None else wanted.fit,
+        "filter": wanted.filter,
+        "background": list(wanted.background),
+        "labels_from": wanted.labels_from,
+    }
     # Every file counts for the order, the unreadable ones too: a repaired file then changes one record, not all.
-    options = replace(options, resolution=side, channels=channels, class_names=class_names, source=source)
-    render = partial(_pixels_of, spec=ImageSpec(resolution, channels, filter_name))
-    return build(path, items, render, options, others, say)
+    options = replace(
+        options,
+        shape=(channels, *(spec.result_size or size)),
+        class_names=labels.class_names,
+        label_size=labels.size,
+        source=source,
+    )
+    return build(path, listing.items, partial(render_item, spec=spec), options, listing.others, say)
+
+
+def _drop(listing: Listing, dropped: Mapping[int, str]) -> None:
+    if len(dropped) == len(listing.items):
+        raise UserError(f"all {len(dropped)} images are left out (the first: {next(iter(dropped.values()))})")
+    for index in sorted(dropped):
+        listing.others.append(listing.items[index].name, dropped[index])
+    listing.items = listing.items.select([i for i in range(len(listing.items)) if i not in dropped])
+
+
+def _remove_scratch(scratch: Path) -> None:
+    """Decompressed archives, unless an interrupted conversion still needs them."""
+    if scratch.is_dir() and not (scratch.parent / "journal.json").exists():
+        shutil.rmtree(scratch.parent, ignore_errors=True)
+
+
+def look_at_images(
+    inputs: Sequence[os.PathLike | str],
+    wanted: ImageOptions,
+    options: BuildOptions,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Tells what `create_from_images` would convert and leave out, by the headers; writes nothing.
+
+    Raises:
+        UserError: an input or the labels cannot be read, or the images have several sizes and none is given.
+    """
+    with tempfile.TemporaryDirectory(prefix="dataset-sources-") as scratch:
+        listing, labels = _list_labelled(inputs, wanted, Path(scratch), say)
+        for name, reason in listing.others:
+            say(f"skip     {printable(name)}: {reason}")
+        look = _Look()
+        for item, header in _headers(listing.items, options.workers):
+            look.add(item.name, header, wanted.size)
+            what = header.reason if isinstance(header, Failure) else f"{header.size}{' grey' if header.grey else ''}"
+            say(f"{'skip    ' if isinstance(header, Failure) else 'convert '} {printable(item.name)}: {what}")
+    common = ", ".join(f"{w}x{h} ({count})" for (w, h), count in look.sizes.most_common(5))
+    more = f" and {len(look.sizes) - 5} others" if len(look.sizes) > 5 else ""
+    say(f"{look.num_images} images to convert, {look.bad + len(listing.others)} files to skip. Sizes: {common}{more}")
+    if labels.size:
+        names = f" ({', '.join(labels.class_names[:10])}, ...)" if labels.class_names else ""
+        say(f"Labels of {labels.size} numbers{names}")
+    if wanted.size is not None:
+        say(f"{look.small} images are smaller than {wanted.size[1]}x{wanted.size[0]} and would be enlarged.")
+    elif look.num_images:
+        _common_size(look)

@@ -1,106 +1,150 @@
 """Writing a data set directory: records of every level, labels, `dataset.json`, and what was left out.
 
-Everything goes to a temporary directory beside the target, which is renamed at the end: what carries the final name is
-complete.
+Everything grows in a work directory beside the target (`unfinished.py`), which is renamed at the end: what carries the
+final name is complete.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import os
 import shutil
-import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from dnnlib.util import UserError
 from training.dataset_files import INFO_NAME, SKIPPED_NAME, DatasetInfo, content_hash
+from training.encodings import Encoding
 from training.example import encode_image
-from training.pyramid import pyramid
-from training.tfrecord import RecordFile, RecordWriter, frame
+from training.image_shapes import check_size, level_number, level_sizes
+from training.tfrecord import RecordFile, frame
+from training.unfinished import Unfinished, clean_leftovers
 
+VALIDATION = "validation-"  # begins the names of the files of the held-out set
+MOST_LISTED = 1000  # of the images left out, in memory; the file lists all
 _OWN_FILES = (".tfrecords", ".labels", INFO_NAME, SKIPPED_NAME)
+_SAVE_SEC = 2.0  # between two notes of how far the work is
+_SAVE_SHARE = 0.05  # of the time may go into them
 
 
-def level_sides(resolution: int) -> tuple[int, ...]:
-    """Sides of all levels, from `resolution` down to 4 pixels."""
-    return tuple(resolution >> i for i in range(resolution.bit_length() - 2))
-
-
-def expected_bytes(resolution: int, channels: int, num_images: int, label_size: int = 0) -> int:
-    """Size on disk of the records and labels of a data set."""
-    records = sum(len(frame(encode_image(np.zeros((channels, s, s), np.uint8)))) for s in level_sides(resolution))
+def expected_bytes(shape: tuple[int, int, int], num_images: int, label_size: int = 0) -> int:
+    """Size on disk of the raw records and labels of a data set of images of shape (C, H, W)."""
+    sizes = level_sizes(*shape[1:])
+    records = sum(len(frame(encode_image(np.zeros((shape[0], *size), np.uint8)))) for size in sizes)
     return num_images * (records + 4 * label_size)
 
 
 def check_resolution(resolution: int) -> int:
-    """The resolution, if records can be written with it.
+    """The resolution, if square images of that side can be stored.
 
     Raises:
-        UserError: not a power of two, or too small.
+        UserError: not a small number times a power of two, or too small.
     """
-    if resolution < 4 or resolution & (resolution - 1):
-        raise UserError(f"resolution {resolution}: expected a power of two from 4 on (..., 32, 64, 128, 256, ...)")
+    check_size(resolution, resolution)
     return resolution
 
 
 class DatasetWriter:
-    """Writes one data set. A context manager: leaving the block normally completes it, an exception leaves nothing.
+    """Writes one data set. A context manager: leaving the block normally completes it; an exception leaves no data set,
+    and with a key what was written, so that the same work may go on.
 
     Args:
         path: directory to make; its name is the prefix of the files. Its parents are made if they are missing.
-        resolution: side of the images in pixels, a power of two >= 4.
-        channels: 1 or 3 (more are written, too).
+        shape: (C, H, W) of the images.
+        encoding: of the records.
         label_size: numbers per label, 0: no labels.
-        class_names: of one-hot labels.
+        class_names: of one-hot or multi-hot labels.
         source: goes into `dataset.json`, for people.
         overwrite: replace an existing data set.
+        key: what the content depends on; with it, an interrupted work is taken up again (see `Unfinished`).
     Attributes:
-        num_images: written so far.
-        skipped: (name, reason) of what was left out.
+        num_images, num_validation: written so far.
+        num_skipped: left out. skipped: (name, reason) of the first of them.
+        state: what the last `checkpoint` of an interrupted work said, else None.
     Raises:
-        UserError: the directory is not empty, or cannot be written; no image was written in the whole block.
+        UserError: the directory is not empty, or cannot be written; another process writes it; no image was written in
+            the whole block.
     """
 
     def __init__(
         self,
         path: os.PathLike | str,
-        resolution: int,
-        channels: int,
+        shape: tuple[int, int, int],
+        encoding: Encoding | None = None,
         label_size: int = 0,
         class_names: Sequence[str] = (),
         source: Mapping[str, Any] | None = None,
         overwrite: bool = False,
+        key: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = Path(os.path.realpath(path))
-        self.shape = (channels, check_resolution(resolution), resolution)
-        self.num_images = 0
-        self.skipped: list[tuple[str, str]] = []
+        self.shape = tuple(shape)
+        self.encoding = encoding or Encoding()
+        check_size(*self.shape[1:])
         self._label_size = label_size
         self._class_names = tuple(class_names)
         self._source = dict(source or {})
-        self._labels: list[np.ndarray] = []
+        self._resumable = key is not None
         check_target(self.path, overwrite)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._temp = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.unfinished-", dir=self.path.parent))
-        except OSError as err:
-            raise UserError(f"cannot write {self.path}: {err.strerror or err}") from err
-        self._files = [RecordWriter(self._file(f"r{side.bit_length() - 1:02d}.tfrecords")) for side in self._sides]
+        self._work = Unfinished(self.path, key, overwrite)
+        before = self._work.state or {}
+        self.state: dict[str, Any] | None = before.get("user")
+        self.num_images: int = before.get("num_images", 0)
+        self.num_validation: int = before.get("num_validation", 0)
+        self.num_skipped: int = before.get("num_skipped", 0)
+        self.skipped: list[tuple[str, str]] = [tuple(pair) for pair in before.get("skipped", ())[: self.num_skipped]]
+        self._next_save = time.monotonic() + _SAVE_SEC
 
     @property
-    def _sides(self) -> tuple[int, ...]:
-        return level_sides(self.shape[2])
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the levels that are stored, the largest first."""
+        sizes = level_sizes(*self.shape[1:])
+        return sizes if self.encoding.name == "raw" else sizes[:1]
 
-    def _file(self, ending: str) -> Path:
-        return self._temp / f"{self.path.name}-{ending}"
+    def _names(self, prefix: str = "") -> list[str]:
+        return [f"{prefix}{self.path.name}-r{level_number(*size):02d}.tfrecords" for size in self.sizes]
+
+    def _file(self, name: str) -> BinaryIO:
+        return self._work.open(f"{self.path.name}/{name}")
+
+    def append(self, records: Sequence[bytes], label: np.ndarray | None = None, validation: bool = False) -> None:
+        """Appends an image.
+
+        Args:
+            records: of the levels, as `Encoding.records` makes them.
+            label: [label_size], if the data set has labels.
+            validation: the image belongs to the held-out set.
+        Raises:
+            ValueError: another number of levels, or a label of another shape.
+        """
+        prefix = VALIDATION if validation else ""
+        number = self.num_validation if validation else self.num_images
+        vector = b""
+        if self._label_size:
+            values = np.asarray(label, "<f4")
+            if values.shape != (self._label_size,):
+                raise ValueError(f"label {number}: shape {values.shape}, expected ({self._label_size},)")
+            vector = values.tobytes()
+        try:
+            for name, record in zip(self._names(prefix), records, strict=True):
+                self._file(name).write(record)
+            if vector:
+                self._work.open(f"{prefix}labels").write(vector)
+        except OSError as err:
+            raise UserError(f"cannot write {self.path}: {err.strerror or err}") from err
+        if validation:
+            self.num_validation += 1
+        else:
+            self.num_images += 1
 
     def add(self, image: np.ndarray, label: np.ndarray | None = None) -> None:
-        """Appends an image.
+        """Encodes and appends an image.
 
         Args:
             image: uint8 or float [C, H, W] in [0, 255]; floats are rounded per level, not before.
@@ -110,59 +154,86 @@ class DatasetWriter:
         """
         if image.shape != self.shape:
             raise ValueError(f"image {self.num_images}: shape {image.shape}, expected {self.shape}")
-        if self._label_size:
-            vector = np.asarray(label, np.float32)
-            if vector.shape != (self._label_size,):
-                raise ValueError(f"label {self.num_images}: shape {vector.shape}, expected ({self._label_size},)")
-            self._labels.append(vector)
-        try:
-            for file, level in zip(self._files, pyramid(image), strict=True):
-                file.write(encode_image(level))
-        except OSError as err:
-            raise UserError(f"cannot write {file.path}: {err.strerror or err}") from err
-        self.num_images += 1
+        self.append(self.encoding.records(image), label)
 
     def skip(self, name: str, reason: str) -> None:
         """Notes that something was left out."""
-        self.skipped.append((name, " ".join(reason.split())))
+        row = (name.encode("utf-8", "backslashreplace").decode(), " ".join(reason.split()))
+        if len(self.skipped) < MOST_LISTED:
+            self.skipped.append(row)
+        self.num_skipped += 1
+        line = io.StringIO(newline="")
+        if self.num_skipped == 1:
+            csv.writer(line).writerow(("file", "reason"))
+        csv.writer(line).writerow(row)
+        self._work.open(SKIPPED_NAME).write(line.getvalue().encode("utf-8", "backslashreplace"))
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Notes that work may go on from here, on the disk from time to time.
+
+        Args:
+            state: given back as attribute when the work is taken up.
+        """
+        self.state = dict(state)
+        whole = {"user": self.state, "skipped": self.skipped}
+        whole |= {name: getattr(self, name) for name in ("num_images", "num_validation", "num_skipped")}
+        self._work.mark(whole)
+        start = time.monotonic()
+        if start > self._next_save:
+            self.save()
+            now = time.monotonic()
+            self._next_save = now + max(_SAVE_SEC, (now - start) / _SAVE_SHARE)
+
+    def save(self) -> None:
+        """Brings everything up to the last checkpoint to the disk."""
+        self._work.save()
 
     def _finish(self) -> None:
         if self.num_images == 0:
             first = f" (the first: {': '.join(self.skipped[0])})" if self.skipped else ""
-            raise UserError(f"{self.path}: no image to write, {len(self.skipped)} skipped{first}")
-        for file in self._files:
-            file.close()
-        labels = np.stack(self._labels) if self._labels else np.zeros((self.num_images, 0), np.float32)
-        if self._label_size:
-            with open(self._file("rxx.labels"), "wb") as out:
-                np.save(out, labels)
-        if self.skipped:
-            with open(self._temp / SKIPPED_NAME, "w", newline="", encoding="utf-8") as out:
-                csv.writer(out).writerows([("file", "reason"), *self.skipped])
-        largest = RecordFile(self._files[0].path)
+            raise UserError(f"{self.path}: no image to write, {self.num_skipped} skipped{first}")
+        self.checkpoint(self.state or {})
+        self.save()
+        labels = self._write_labels("", self.num_images)
+        if self.num_validation:
+            self._write_labels(VALIDATION, self.num_validation)
+        if self.num_skipped:
+            _copy(self._work.root / SKIPPED_NAME, self._work.files / SKIPPED_NAME)
+        largest = RecordFile(self._work.files / self._names()[0])
+        channels, height, width = self.shape
         info = DatasetInfo(
-            resolution=self.shape[2],
-            channels=self.shape[0],
+            resolution=max(height, width),
+            channels=channels,
             num_images=self.num_images,
             label_size=self._label_size,
             content_hash=content_hash(largest, labels, self.num_images),
+            height=height,
+            width=width,
+            num_validation=self.num_validation,
             class_names=self._class_names,
-            levels=self._sides,
-            source={**self._source, "num_skipped": len(self.skipped)},
+            encoding=self.encoding.name,
+            levels=tuple(max(size) for size in self.sizes),
+            source={**self._source, "num_skipped": self.num_skipped},
         )
         largest.close()
-        (self._temp / INFO_NAME).write_text(info.to_json(), "utf-8")
-        os.chmod(self._temp, 0o777 & ~_umask())
-        self._replace()
+        with open(self._work.files / INFO_NAME, "w", encoding="utf-8") as out:
+            out.write(info.to_json())
+            out.flush()
+            os.fsync(out.fileno())
+        self._work.publish(self.path)
 
-    def _replace(self) -> None:
-        old = None
-        if self.path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.old-", dir=self.path.parent))
-            os.replace(self.path, old / self.path.name)
-        os.replace(self._temp, self.path)
-        if old is not None:
-            shutil.rmtree(old)
+    def _write_labels(self, prefix: str, count: int) -> np.ndarray:
+        """Makes the file of labels; they stay on the disk, because there may be a great many numbers."""
+        if not self._label_size:
+            return np.zeros((count, 0), np.float32)
+        path = self._work.files / f"{prefix}{self.path.name}-rxx.labels"
+        header = {"descr": "<f4", "fortran_order": False, "shape": (count, self._label_size)}
+        with open(path, "wb") as out, open(self._work.root / f"{prefix}labels", "rb") as numbers:
+            np.lib.format.write_array_header_1_0(out, header)
+            shutil.copyfileobj(numbers, out, 1 << 20)
+            out.flush()
+            os.fsync(out.fileno())
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def __enter__(self) -> DatasetWriter:
         return self
@@ -172,9 +243,17 @@ class DatasetWriter:
             if kind is None:
                 self._finish()
         finally:
-            for file in self._files:
-                file.close()
-            shutil.rmtree(self._temp, ignore_errors=True)
+            nothing = not (self.num_images or self.num_validation)
+            if self._work.root.exists() and (nothing or not self._resumable):
+                self._work.remove()
+            self._work.close()
+
+
+def _copy(source: Path, target: Path) -> None:
+    with open(source, "rb") as data, open(target, "wb") as out:
+        shutil.copyfileobj(data, out, 1 << 20)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -183,6 +262,7 @@ def check_target(path: Path, overwrite: bool) -> None:
     Raises:
         UserError: it is a file, not empty, or (to overwrite) holds something that is not part of a data set.
     """
+    clean_leftovers(path)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file, expected the name of a directory to make")
     content = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
@@ -191,10 +271,3 @@ def check_target(path: Path, overwrite: bool) -> None:
     foreign = [name for name in content if not name.endswith(_OWN_FILES)]
     if foreign:
         raise UserError(f"{path} holds {foreign[0]}, which is not part of a data set; it is not overwritten")
-
-
-def _umask() -> int:
-    """The process's umask; it can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -15,7 +15,8 @@ from PIL import Image
 
 from dnnlib.util import UserError, list_nearest
 from training.example import encode_bytes, encode_image
-from training.pyramid import pyramid, quantize
+from training.fast_pyramid import fast_pyramid
+from training.pyramid import quantize
 from training.tfrecord import frame
 
 ENCODINGS = ("raw", "png", "jpeg", "webp")
@@ -53,7 +54,7 @@ class Encoding:
             image: uint8 or float [C, H, W] in [0, 255]; floats are rounded per level, not before.
         """
         if self.name == "raw":
-            return tuple(frame(encode_image(level)) for level in pyramid(image))
+            return tuple(frame(encode_image(level)) for level in fast_pyramid(image))
         return self.stored(encode_file(quantize(image), self.name, self.quality), image.shape)
 
     def stored(self, data: bytes, shape: tuple[int, int, int]) -> tuple[bytes, ...]:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
+import zlib
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dnnlib.util import UserError
+from training.archives import open_item, read_item
+from training.color_profiles import to_srgb
+from training.dataset_items import Item, StoredFile
+from training.fits import FILTERS, crop_and_resize, fit_image, result_size
 
-FILTERS = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
+__all__ = ["FILTERS", "ImageHeader", "ImageSpec", "crop_and_resize", "read_header", "read_image", "render_item"]
+
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # larger ones may be decompression bombs
+WHITE = (255, 255, 255)
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# Modes of files that a reader turns into the channels of the data set just as they are turned here.
+_STORED_MODES = {1: ("L",), 3: ("RGB", "L", "P"), 4: ("RGBA",)}
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {  # what turns an image of an EXIF orientation upright; those from 5 on swap width and height
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,9 +43,17 @@ _UPRIGHT = {  # what turns an image of an EXIF orientation upright; those from 5
 class ImageSpec:
     """What images are converted to."""
 
-    resolution: int | None  # side after crop and resize; None: as they are
-    channels: int  # 1 or 3
+    size: tuple[int, int] | None  # (height, width) that is fitted to; None: as they are
+    channels: int  # 1, 3 or 4
     filter: str = "lanczos"
+    fit: str = "center-crop"
+    background: tuple[int, int, int] = WHITE  # behind transparency, and of padding
+    take_over: str | None = None  # format of files (png, jpeg, webp) that are kept as they are if they fit
+
+    @property
+    def result_size(self) -> tuple[int, int] | None:
+        """(height, width) of the result, None: that of the file."""
+        return None if self.size is None else result_size(*self.size, self.fit)
 
 
 @dataclass(frozen=True)
@@ -50,16 +70,15 @@ class ImageHeader:
         return f"{self.width}x{self.height}"
 
 
-def _open(path: str) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about oddities of the file; what matters raises
-        try:
-            image = Image.open(path)
-        except UnidentifiedImageError:
-            reason = "the file is empty" if os.path.getsize(path) == 0 else "not an image, or of an unknown format"
-            raise UserError(reason) from None
-        except Image.DecompressionBombError:
-            raise UserError(f"more than {MAX_PIXELS} pixels, refused as a decompression bomb") from None
+def _open(file: BinaryIO) -> Image.Image:
+    try:
+        image = Image.open(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        reason = "not an image, or of an unknown format" if file.read(1) else "the file is empty"
+        raise UserError(reason) from None
+    except Image.DecompressionBombError:
+        raise UserError(f"more than {MAX_PIXELS} pixels, refused as a decompression bomb") from None
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise UserError(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels, refused")
@@ -74,61 +93,120 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _UPRIGHT else 1
 
 
-def read_header(path: str) -> ImageHeader:
+def read_header(source: str | os.PathLike | Item) -> ImageHeader:
     """Size and kind of an image file, without decoding it.
 
     Raises:
         UserError, OSError or what the decoder raises: the file is no readable image.
     """
-    with _open(path) as image:
-        width, height = image.size
-        if _orientation(image) >= 5:
-            width, height = height, width
-        return ImageHeader(width, height, image.mode in _GREY_MODES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about oddities of the file; what matters raises
+        with open_item(_as_item(source)) as file, _open(file) as image:
+            width, height = image.size
+            if image.format == "TIFF":  # Pillow has swapped them already
+                width, height = image.tag_v2.get(256, width), image.tag_v2.get(257, height)
+            if _orientation(image) >= 5:
+                width, height = height, width
+            return ImageHeader(width, height, image.mode in _GREY_MODES)
 
 
-def read_image(path: str, spec: ImageSpec) -> np.ndarray:
+def _as_item(source: str | os.PathLike | Item) -> Item:
+    return source if isinstance(source, Item) else Item(os.fspath(source), os.fspath(source))
+
+
+def read_image(source: str | os.PathLike | Item, spec: ImageSpec) -> np.ndarray:
     """Decodes an image file: uint8 [C, H, W].
 
-    EXIF orientation is applied, transparency is laid onto white, 16 bits become 8. With a resolution, the largest
-    central square is resized to it.
+    Of animations the first frame. EXIF orientation is applied, colours become sRGB, 16 bits become 8, transparency is
+    laid onto the background unless there are 4 channels; then the image is fitted to the size.
 
     Raises:
         UserError, OSError or what the decoder raises: the file is broken or of a kind that has no clear meaning.
     """
+    image = render_item(_as_item(source), spec)
+    return image.pixels if isinstance(image, StoredFile) else image
+
+
+def render_item(item: Item, spec: ImageSpec) -> np.ndarray | StoredFile:
+    """What `read_image` gives, or the file itself if it is of the format to take over and nothing has to change."""
+    data = read_item(item)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with _open(path) as image:
+        with _open(io.BytesIO(data)) as image:
+            wanted = spec.take_over is not None and (image.format or "").lower() == spec.take_over
+            known = wanted and image.mode in _STORED_MODES[spec.channels] and getattr(image, "n_frames", 1) == 1
+            turn = None if image.format == "TIFF" else _UPRIGHT.get(_orientation(image))  # Pillow turns TIFFs itself
+            if image.format == "PNG":
+                _check_png(data)
             image.load()
-            turn = _UPRIGHT.get(_orientation(image))
             upright = image if turn is None else image.transpose(turn)
-        plain = to_8_bit(upright).convert("L" if spec.channels == 1 else "RGB")
-    if spec.resolution is not None:
-        plain = crop_and_resize(plain, spec.resolution, spec.filter)
-    pixels = np.asarray(plain)
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        coloured = to_srgb(upright)
+        plain = to_channels(coloured, spec.channels, spec.background)
+    fitted = plain if spec.size is None else fit_image(plain, *spec.size, spec.fit, spec.filter, spec.background)
+    pixels = _planes(fitted) if spec.take_over is None else _view(fitted)
+    untouched = coloured is image and fitted is plain and "transparency" not in image.info
+    return StoredFile(data, pixels) if untouched and known else pixels
+
+
+def _planes(image: Image.Image) -> np.ndarray:
+    """uint8 [C, H, W], as raw records hold it."""
+    return np.stack([np.asarray(band) for band in image.split()])
+
+
+def _view(image: Image.Image) -> np.ndarray:
+    """uint8 [C, H, W], a view of [H, W, C], as encoders want it."""
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _check_png(data: bytes) -> None:
+    """Checksums of the chunks that matter: Pillow leaves those of the pixels unchecked.
+
+    Raises:
+        UserError: one is wrong.
+    """
+    pos = 8
+    while pos + 12 <= len(data):
+        length = int.from_bytes(data[pos : pos + 4], "big")
+        kind = data[pos + 4 : pos + 8]
+        end = pos + 8 + length
+        critical = kind[:1].isupper()
+        if critical and zlib.crc32(memoryview(data)[pos + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            if end + 4 <= len(data):  # else it is cut off, which the decoder says better
+                raise UserError(f"damaged PNG: wrong checksum of its chunk {kind.decode('latin-1')}")
+            return
+        if kind == b"IEND":
+            return
+        pos = end + 4
+
+
+def to_channels(image: Image.Image, channels: int, background: tuple[int, int, int] = WHITE) -> Image.Image:
+    """An image of any mode as L, RGB or RGBA (1, 3 or 4 channels).
+
+    Raises:
+        UserError: pixels without a defined range.
+    """
+    plain = to_8_bit(image)
+    clear = plain.mode in _ALPHA_MODES or "transparency" in plain.info
+    if clear and channels != 4:
+        canvas = Image.new("RGBA", plain.size, (*background, 255))
+        plain = Image.alpha_composite(canvas, plain.convert("RGBA")).convert("RGB")
+    mode = _MODES[channels]
+    return plain if plain.mode == mode and not (clear and mode == "RGB") else plain.convert(mode)
 
 
 def to_8_bit(image: Image.Image) -> Image.Image:
-    """Any mode as L or a colour mode of 8 bits, opaque."""
+    """Grey of 16 bits as L; all else as it is.
+
+    Raises:
+        UserError: pixels without a defined range.
+    """
     if image.mode.startswith("I"):  # 16 bits of grey, which some versions of Pillow hold in 32
         values = np.asarray(image).astype(np.int64)
         if values.size and (values.min() < 0 or values.max() > 0xFFFF):
             raise UserError("32-bit integer pixels, expected 8 or 16 bits: convert the file first")
         return Image.fromarray(np.rint(values / 257).astype(np.uint8))
     if image.mode == "F":
-        raise UserError("floating point pixels have no defined range: convert the file to 8 or 16 bits first")
-    if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+        found = " (and some are NaN)" if np.isnan(np.asarray(image)).any() else ""
+        raise UserError(f"floating point pixels have no defined range{found}: convert the file to 8 or 16 bits first")
     return image
-
-
-def crop_and_resize(image: Image.Image, side: int, filter_name: str = "lanczos") -> Image.Image:
-    """The largest central square, resized to `side` pixels."""
-    width, height = image.size
-    square = min(width, height)
-    left, top = (width - square) // 2, (height - square) // 2
-    if square != width or square != height:
-        image = image.crop((left, top, left + square, top + square))
-    return image if square == side else image.resize((side, side), FILTERS[filter_name])

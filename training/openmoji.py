@@ -132,11 +132,11 @@ def create_openmoji(
         skin_tones: with the variants in five skin tones, which are almost half of all drawings.
         labels_from: 'groups': the class is the group; classes without drawings are left out.
         filter_name: of `FILTERS`, for the reduction of the supersampled drawing.
-        options: the rest; resolution, channels and class names in it are ignored.
+        options: the rest; shape and class names in it are ignored.
     Raises:
         UserError: see `build`; unknown group; the package is missing.
     """
-    options = options or BuildOptions(resolution=resolution)
+    options = options or BuildOptions()
     check_resolution(resolution)
     if labels_from is not None and labels_from not in LABEL_SOURCES:
         raise UserError(f"labels from {labels_from!r}; {list_nearest(labels_from, LABEL_SOURCES)}")
@@ -158,5 +158,5 @@ def create_openmoji(
         "filter": filter_name,
         "license": "All emojis designed by OpenMoji, the open-source emoji and icon project. License: CC BY-SA 4.0",
     }
-    options = replace(options, resolution=resolution, channels=3, class_names=class_names, source=source)
+    options = replace(options, shape=(3, resolution, resolution), class_names=class_names, source=source)
     return build(path, items, partial(draw, resolution=resolution, filter_name=filter_name), options, say=say)

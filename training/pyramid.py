@@ -23,12 +23,12 @@ def pyramid(image: np.ndarray, smallest: int = 4) -> list[np.ndarray]:
 
     Args:
         image: uint8 or float [..., H, W] in [0, 255].
-        smallest: side of the last level.
+        smallest: no side of a level is shorter.
     Returns:
         uint8 arrays [..., H / 2^i, W / 2^i].
     """
     levels = [quantize(image)]
-    while min(image.shape[-2:]) > smallest:
+    while min(image.shape[-2:]) >= 2 * smallest and not any(side % 2 for side in image.shape[-2:]):
         image = halve(image)
         levels.append(quantize(image))
     return levels

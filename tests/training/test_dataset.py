@@ -35,7 +35,7 @@ def published(golden, tmp_path) -> Path:
 def small(tmp_path_factory) -> Path:
     """10 images of 8x8 whose pixels are 10 * index, except for the left column, with labels of 2 numbers."""
     path = tmp_path_factory.mktemp("data") / "small"
-    with DatasetWriter(path, 8, 3, label_size=2) as writer:
+    with DatasetWriter(path, (3, 8, 8), label_size=2) as writer:
         for index in range(10):
             image = np.full((3, 8, 8), 10 * index, np.uint8)
             image[:, :, 0] = 255

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import click
 from rich.console import Console
@@ -12,8 +13,10 @@ from dnnlib.util import UserError
 from training import dataset_inspect as inspect
 from training.dataset import TFRecordDataset
 from training.dataset_build import PUBLISHED_SEED, BuildOptions, BuildReport
-from training.dataset_files import SKIPPED_NAME
-from training.image_files import FILTERS
+from training.dataset_files import SKIPPED_NAME, load_labels, read_info
+from training.dataset_items import printable
+from training.encodings import ENCODINGS, Encoding
+from training.fits import FILTERS
 
 
 def build_options(command: Callable) -> Callable:
@@ -26,9 +29,15 @@ def build_options(command: Callable) -> Callable:
             click.option("--workers", type=click.IntRange(1), help="Processes. [default: one per core]"),
             click.option("--strict", is_flag=True, help="A bad image is an error instead of being skipped."),
             click.option("--overwrite", is_flag=True, help="Replace an existing data set."),
+            click.option("--validation", type=click.IntRange(0), default=0, help="So many images are held out."),
             click.option(
-                "--filter", "filter_name", type=click.Choice(list(FILTERS)), default="lanczos", show_default=True,
-                help="For resizing.",
+                "--encoding", type=click.Choice(ENCODINGS), default="raw", show_default=True,
+                help="raw: as published, all levels. Others: full size only, files that fit are taken over unchanged.",
+            ),
+            click.option("--quality", type=click.IntRange(1, 100), help="Of jpeg [default: 95], or of lossy webp."),
+            click.option(
+                "--resample", "--filter", "filter_name", type=click.Choice(list(FILTERS)), default="lanczos",
+                show_default=True, help="For resizing.",
             ),
         )
     ):  # fmt: skip
@@ -37,16 +46,25 @@ def build_options(command: Callable) -> Callable:
 
 
 def make_options(
-    shuffle: int, seed: int, max_images: int | None, workers: int | None, strict: bool, overwrite: bool
+    shuffle: int,
+    seed: int,
+    max_images: int | None,
+    workers: int | None,
+    strict: bool,
+    overwrite: bool,
+    validation: int,
+    encoding: str,
+    quality: int | None,
 ) -> BuildOptions:
     """The options that all create commands have, as the functions take them."""
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed is {seed}, expected 0 to {2**32 - 1}")
     return BuildOptions(
-        resolution=4,  # decided by the source
         shuffle=bool(shuffle),
         seed=seed,
         max_images=max_images,
+        num_validation=validation,
+        encoding=Encoding(encoding, quality),
         workers=workers,
         strict=strict,
         overwrite=overwrite,
@@ -55,17 +73,20 @@ def make_options(
 
 def print_report(report: BuildReport) -> None:
     """Says what was written, which classes there are, and what was skipped."""
-    dataset = TFRecordDataset(report.path)
-    channels, height, width = dataset.shape
-    click.echo(f"Wrote {report.num_images} images of {width}x{height}x{channels} to {report.path}")
-    print_classes(dataset)
+    info = read_info(report.path)
+    held_out = f", {report.num_validation} held out," if report.num_validation else ""
+    size = f"{info.width}x{info.height}x{info.channels}"
+    click.echo(f"Wrote {report.num_images} images of {size}{held_out} to {report.path}")
+    if info.label_size:
+        labels = load_labels(report.path, report.num_images)
+        print_classes(SimpleNamespace(labels=labels, label_size=info.label_size, class_names=info.class_names))
     for name, reason in report.skipped[:5]:
-        click.echo(f"Skipped {name}: {reason}")
-    if report.skipped:
-        click.echo(f"Skipped {len(report.skipped)} files, all listed in {report.path / SKIPPED_NAME}")
+        click.echo(f"Skipped {printable(name)}: {reason}")
+    if report.num_skipped:
+        click.echo(f"Skipped {report.num_skipped} files, all listed in {report.path / SKIPPED_NAME}")
 
 
-def print_classes(dataset: TFRecordDataset) -> None:
+def print_classes(dataset: TFRecordDataset | SimpleNamespace) -> None:
     """A table of the classes, if the labels are one-hot."""
     counts = inspect.class_counts(dataset)
     if counts is None:

@@ -5,43 +5,76 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from PIL import ImageColor
 
+from dnnlib.util import UserError
 from training.dataset_cli.common import build_options, make_options, print_report
-from training.dataset_sources import LABEL_SOURCES, create_from_images
+from training.dataset_sources import LABEL_SOURCES, ImageOptions, create_from_images, look_at_images
+from training.fits import FITS
+from training.image_shapes import parse_size
 
 
 @click.command("create_from_images")
 @click.argument("tfrecord_dir")
-@click.argument("image_dir")
-@click.option("--resolution", type=int, help="Crop to the central square and resize to this power of two.")
-@click.option("--channels", type=click.Choice(["1", "3"]), help="[default: 1 if all images are grey, else 3]")
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("--resolution", metavar="N|WxH", help="Size to bring all images to. [default: they have one size]")
+@click.option("--fit", type=click.Choice(FITS), default="center-crop", show_default=True, help="How; see above.")
+@click.option("--channels", type=click.Choice(["1", "3", "4"]), help="[default: 1 if all images are grey, else 3]")
+@click.option("--background", default="white", show_default=True, help="Behind transparency, and of padding.")
 @click.option("--labels-from", type=click.Choice(LABEL_SOURCES), help="folders: one class per sub-folder.")
+@click.option("--labels-file", help="Of labels. [default for json: dataset.json in the inputs]")
+@click.option("--dry-run", is_flag=True, help="Only list what would be converted and what skipped.")
 @build_options
 def create_from_images_command(
     tfrecord_dir: str,
-    image_dir: str,
-    resolution: int | None,
+    inputs: tuple[str, ...],
+    resolution: str | None,
+    fit: str,
     channels: str | None,
+    background: str,
     labels_from: str | None,
+    labels_file: str | None,
+    dry_run: bool,
     filter_name: str,
     **options: Any,
 ) -> None:
-    """A data set of all images below IMAGE_DIR.
+    """A data set of all images in INPUTS.
 
-    Any common format, grey, transparent (laid onto white), palette, CMYK or 16-bit. Files that cannot be read are
-    skipped and listed.
+    These are folders (with all below them), archives (zip, tar, tar.gz, tar.bz2, tar.xz), lists of paths (.txt, .lst)
+    and image files. Any common format, grey, transparent, palette, CMYK or 16-bit; turned upright, in sRGB. Files that
+    cannot be read are skipped and listed. An interrupted conversion goes on with the same command.
+
+    \b
+    --fit center-crop  largest central rectangle of that aspect, resized
+          pad          whole image, resized to fit in, the rest is background
+          stretch      whole image, resized whatever its aspect
+          crop-wide    as center-crop to WxH, then black bars make a square of it
+
+    \b
+    --labels-from folders  the first folder below the input is the class
+                  json     {"labels": [[file, number or list of numbers], ...]}
+                  csv      file,class / file,class;class / file,number,number,...
     """
-    report = create_from_images(
-        tfrecord_dir,
-        image_dir,
-        resolution,
-        None if channels is None else int(channels),
-        labels_from,
-        filter_name,
-        make_options(**options),
-        click.echo,
+    wanted = ImageOptions(
+        size=None if resolution is None else parse_size(resolution),
+        channels=None if channels is None else int(channels),
+        fit=fit,
+        filter=filter_name,
+        background=_colour(background),
+        labels_from=labels_from,
+        labels_file=labels_file,
     )
-    print_report(report)
+    if dry_run:
+        look_at_images(inputs, wanted, make_options(**options), click.echo)
+        return
+    print_report(create_from_images(tfrecord_dir, inputs, wanted, make_options(**options), click.echo))
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    try:
+        return ImageColor.getrgb(text)[:3]
+    except ValueError as err:
+        raise UserError(f"--background {text!r}: expected a colour such as white, #ff8800 or rgb(0,0,0)") from err
 
 
 COMMANDS = (create_from_images_command,)

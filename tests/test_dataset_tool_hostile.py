@@ -1,0 +1,80 @@
+"""Files that nobody would expect to be converted together, converted together with good ones."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from tests.dataset_tools import images_of, tool
+from tests.hostile_images import Hostile, make_corpus
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> tuple[str, list[Hostile]]:
+    folder = tmp_path_factory.mktemp("hostile") / "images"
+    return folder, make_corpus(folder)
+
+
+def _listed(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+@pytest.mark.parametrize("encoding", ["raw", "png"])
+def test_all_together(corpus, tmp_path, encoding):
+    folder, made = corpus
+    assert len(made) >= 100 and sum(entry.pixels is None for entry in made) >= 35
+    out = tmp_path / "out"
+    arguments = ("--resolution", 16, "--channels", 3, "--shuffle", 0, "--workers", 2, "--encoding", encoding)
+    tool("create_from_images", out, folder, *arguments)
+
+    bad = {_listed(entry.name): entry.reason for entry in made if entry.pixels is None}
+    with open(out / "skipped.csv", newline="", encoding="utf-8") as file:
+        (header, *rows) = csv.reader(file)
+    assert header == ["file", "reason"]
+    assert sorted(name for name, _ in rows) == sorted(bad)
+    for name, reason in rows:
+        assert reason and bad[name] in reason, name
+
+    good = sorted((entry for entry in made if entry.pixels is not None), key=lambda entry: entry.name)
+    images = images_of(out)
+    assert len(images) == len(good)
+    for entry, image in zip(good, images, strict=True):
+        off = np.abs(image.transpose(1, 2, 0).astype(int) - entry.pixels).max()
+        assert off <= entry.tolerance, (entry.name, off)
+
+
+def test_alpha_is_kept_on_request(corpus, tmp_path):
+    """Opaque images get alpha 255, and what is transparent stays so."""
+    folder, made = corpus
+    tool("create_from_images", tmp_path / "a", folder, "--resolution", 16, "--channels", 4, "--shuffle", 0)
+    good = sorted((entry for entry in made if entry.pixels is not None), key=lambda entry: entry.name)
+    images = dict(zip((entry.name for entry in good), images_of(tmp_path / "a"), strict=True))
+    assert {name: int(images[name][3, 0, 0]) for name in ("a.bmp", "clear.png", "fifth.webp", "palette.gif")} == {
+        "a.bmp": 255, "clear.png": 0, "fifth.webp": 51, "palette.gif": 255,
+    }  # fmt: skip
+    np.testing.assert_array_equal(
+        images["palette_clear.png"][3] == 0, (made_pixels(made, "palette_clear.png") == 255).all(2)
+    )
+
+
+def made_pixels(made: list[Hostile], name: str) -> np.ndarray:
+    return next(entry.pixels for entry in made if entry.name == name)
+
+
+def test_strict_names_the_first(corpus, tmp_path):
+    folder, _ = corpus
+    result = tool("create_from_images", tmp_path / "a", folder, "--resolution", 16, "--channels", 3, "--strict", code=2)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "(without --strict it would be skipped)" in lines[0]
+    assert not (tmp_path / "a").exists()
+
+
+def test_dry_run_reads_headers_and_writes_nothing(corpus, tmp_path):
+    folder, _ = corpus
+    output = tool("create_from_images", tmp_path / "a", folder, "--resolution", 16, "--dry-run").output
+    assert "convert  grey.png: 16x16 grey\n" in output and "skip     pipe.png: not a regular file" in output
+    assert "convert  turned6.tif: 16x16\n" in output and "convert  new\\nline.png: 16x16\n" in output
+    assert "skip     text.jpg: not an image" in output
+    assert list(tmp_path.iterdir()) == []

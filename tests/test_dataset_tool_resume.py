@@ -1,0 +1,235 @@
+"""Conversions that are killed go on with the same command, and end with the bytes of one that was not disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+from PIL import Image
+
+import dataset_tool
+from tests.dataset_tools import bytes_of, fails, images_of, tool
+from training import dataset_writer
+from training.dataset_build import BuildOptions, Item, build
+from training.dataset_writer import DatasetWriter
+from training.unfinished import Unfinished
+
+ROOT = Path(dataset_tool.__file__).parent
+COUNT = 400
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """Images of two classes, with a bad one now and then."""
+    folder = tmp_path_factory.mktemp("source") / "images"
+    rng = np.random.default_rng(0)
+    for index in range(COUNT):
+        path = folder / "ab"[index % 2] / f"{index:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if index % 37 == 5:
+            path.write_bytes(b"broken")
+        else:
+            Image.fromarray(rng.integers(0, 256, (72, 64, 3), np.uint8)).save(path, compress_level=0)
+    return folder
+
+
+def _arguments(target: Path, images: Path) -> list[str]:
+    return [
+        "create_from_images", str(target), str(images), "--resolution", "64", "--labels-from", "folders",
+        "--validation", "20", "--channels", "3",
+    ]  # fmt: skip
+
+
+# The tool, noting its progress often: otherwise all would be over before the first note.
+_CODE = """
+import sys
+from training import dataset_writer
+dataset_writer._SAVE_SEC = 0.01
+import dataset_tool
+dataset_tool.cli(sys.argv[1:])
+"""
+
+
+def test_sigkill_at_ten_moments_changes_nothing(images, tmp_path):
+    tool(*_arguments(tmp_path / "a" / "set", images), "--workers", "1")
+    expected = bytes_of(tmp_path / "a" / "set")
+    assert {"validation-set-r06.tfrecords", "validation-set-rxx.labels", "skipped.csv"} <= expected.keys()
+
+    rng = random.Random(7)
+    kills = round_number = 0
+    seen: list[int] = []  # images that were safe at the moment of each kill
+    while kills < 10:  # a fast machine may finish several times
+        round_number += 1
+        target = tmp_path / str(round_number) / "set"
+        while not target.exists():
+            moment = rng.uniform(0, 0.25) if kills < 10 else None
+            killed = _run([*_arguments(target, images), "--workers", str(1 + kills % 2)], moment)
+            kills += killed
+            if killed:
+                seen.append(_progress(target))
+        assert bytes_of(target) == expected
+        assert os.listdir(target.parent) == ["set"]
+    assert kills == 10 and any(0 < progress < COUNT for progress in seen), seen
+
+
+def _run(arguments: list[str], moment: float | None) -> bool:
+    """Runs the tool and kills it so many seconds after its work has begun; whether it was killed before its end."""
+    command = [sys.executable, "-c", _CODE, *arguments]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        shown = b""
+        while moment is not None and b"img/s" not in shown and (chunk := process.stderr.read(1)):
+            shown += chunk
+        if moment is not None:
+            time.sleep(moment)
+            process.send_signal(signal.SIGKILL)
+        error = process.stderr.read()  # ends when its workers have gone, too
+    assert process.returncode in (0, -signal.SIGKILL), error
+    return process.returncode != 0
+
+
+def _progress(target: Path) -> int:
+    journal = target.parent / ".set.unfinished" / "journal.json"
+    if not journal.exists():
+        return 0
+    state = json.loads(journal.read_text())["state"]
+    return state["num_images"] + state["num_validation"]
+
+
+def test_ctrl_c_keeps_what_was_done(images, tmp_path, monkeypatch):
+    class Interrupted:
+        """Stands for the bar of progress: the person gives up at the 30th image."""
+
+        def __init__(self, *args, **options):
+            self.count = 0
+
+        def update(self):
+            self.count += 1
+            if self.count == 30:
+                raise KeyboardInterrupt
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *args: None  # noqa: E731
+
+    tool(*_arguments(tmp_path / "a" / "set", images), "--workers", "1")
+    arguments = (*_arguments(tmp_path / "b" / "set", images), "--workers", "1")
+    with monkeypatch.context() as patched:
+        patched.setattr("training.dataset_build.tqdm.tqdm", Interrupted)
+        output = tool(*arguments, code=130).output
+    assert "the same command goes on from there" in output
+    assert os.listdir(tmp_path / "b") == [".set.unfinished"]
+    other = [*arguments[:4], "32", *arguments[5:]]
+    fails("holds a conversion with other options that was interrupted (different: rendering, shape)", *other)
+    assert "Going on after 29 images of an interrupted conversion" in tool(*arguments).output
+    assert bytes_of(tmp_path / "b" / "set") == bytes_of(tmp_path / "a" / "set")
+
+
+def test_other_options_begin_anew_on_request(images, tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(tmp_path / "set", {"a": 1})
+    with pytest.raises(Exception, match=r"different: a\); repeat that command to finish it, or give --overwrite"):
+        DatasetWriter(tmp_path / "set", (3, 8, 8), key={"a": 2})
+    with DatasetWriter(tmp_path / "set", (3, 8, 8), key={"a": 2}, overwrite=True) as writer:
+        assert writer.state is None and writer.num_images == 0
+        writer.add(np.ones((3, 8, 8), np.uint8))
+    assert os.listdir(tmp_path) == ["set"]
+
+
+def _interrupted(path: Path, key: dict) -> None:
+    with DatasetWriter(path, (3, 8, 8), key=key) as writer:
+        for index in range(5):
+            writer.add(np.full((3, 8, 8), index, np.uint8))
+            writer.checkpoint({"index": index})
+        writer.save()
+        writer.add(np.zeros((3, 8, 8), np.uint8))  # after the last note
+        raise KeyboardInterrupt
+
+
+def test_what_was_written_since_the_last_note_is_cut_off(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(tmp_path / "b" / "set", {})
+    with DatasetWriter(tmp_path / "b" / "set", (3, 8, 8), key={}) as writer:
+        assert (writer.state, writer.num_images) == ({"index": 4}, 5)
+        writer.add(np.full((3, 8, 8), 9, np.uint8))
+    with DatasetWriter(tmp_path / "a" / "set", (3, 8, 8)) as writer:
+        for value in (0, 1, 2, 3, 4, 9):
+            writer.add(np.full((3, 8, 8), value, np.uint8))
+    assert bytes_of(tmp_path / "a" / "set") == bytes_of(tmp_path / "b" / "set")
+
+
+def test_files_that_are_not_those_of_the_journal(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(tmp_path / "set", {})
+    records = tmp_path / ".set.unfinished" / "set" / "set-r03.tfrecords"
+    os.truncate(records, 100)
+    with DatasetWriter(tmp_path / "set", (3, 8, 8), key={}) as writer:
+        assert writer.state is None
+        writer.add(np.ones((3, 8, 8), np.uint8))
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(tmp_path / "other", {})
+    (tmp_path / ".other.unfinished" / "journal.json").write_text("{")
+    with pytest.raises(Exception, match="cannot read .*journal.json: .*; delete .*.other.unfinished to begin anew"):
+        DatasetWriter(tmp_path / "other", (3, 8, 8), key={})
+
+
+def test_two_processes_do_not_write_one_target(images, tmp_path):
+    (tmp_path / ".set.unfinished").mkdir()
+    with filelock.FileLock(tmp_path / ".set.unfinished" / "lock"):
+        fails("another process is writing", *_arguments(tmp_path / "set", images))
+    tool(*_arguments(tmp_path / "set", images), "--workers", "1", "--max-images", "10")
+
+
+def test_killed_between_the_two_steps_of_the_end(tmp_path):
+    """Complete, but not tidied up; and an old data set moved away, but the new one not yet in its place."""
+    for path, overwrite in ((tmp_path / "new", False), (tmp_path / "old", True)):
+        if overwrite:
+            with DatasetWriter(path, (3, 8, 8)) as writer:
+                writer.add(np.zeros((3, 8, 8), np.uint8))
+        with pytest.raises(KeyboardInterrupt):  # noqa: SIM117
+            with DatasetWriter(path, (3, 8, 8), key={}, overwrite=overwrite) as writer:
+                writer.add(np.full((3, 8, 8), 7, np.uint8))
+                writer.checkpoint({})
+                writer.save()
+                raise KeyboardInterrupt
+    work = tmp_path / ".old.unfinished"
+    (work / "replaced").mkdir()
+    (tmp_path / "old").rename(work / "replaced" / "old")
+    with DatasetWriter(tmp_path / "old", (3, 8, 8), key={}, overwrite=True):
+        pass
+    (tmp_path / ".new.unfinished" / "new").rename(tmp_path / "new")
+    fails("is not empty", "create_openmoji", tmp_path / "new")
+    assert sorted(os.listdir(tmp_path)) == ["new", "old"]
+
+
+def _flat(item: Item) -> np.ndarray:
+    return np.full((3, 4, 4), int(item.name), np.uint8)
+
+
+def test_the_work_directory_is_locked_while_in_use(tmp_path):
+    with pytest.raises(Exception, match="another process is writing .*set; wait for it, or give another name"):  # noqa: SIM117
+        with DatasetWriter(tmp_path / "set", (3, 4, 4), key={}):
+            Unfinished(tmp_path / "set", {})
+
+
+def test_held_out_images_are_others(tmp_path):
+    items = [Item(str(index), "") for index in range(100)]
+    for shuffle in (False, True):
+        path = tmp_path / str(shuffle)
+        options = BuildOptions((3, 4, 4), num_validation=10, shuffle=shuffle, workers=1)
+        report = build(path, items, _flat, options, say=lambda text: None)
+        assert (report.num_images, report.num_validation) == (90, 10)
+
+        kept, held = images_of(path)[:, 0, 0, 0].tolist(), images_of(path, "validation-")[:, 0, 0, 0].tolist()
+        assert sorted(kept + held) == list(range(100)) and max(np.diff(sorted(held))) < 60
+        assert (kept == sorted(kept)) == (not shuffle)
+        assert json.loads((path / "dataset.json").read_text())["num_validation"] == 10
+    assert dataset_writer.VALIDATION == "validation-"

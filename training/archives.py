@@ -1,0 +1,197 @@
+"""Reading files and members of archives. Members are read where they are, nothing is unpacked, no name is trusted."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from dnnlib.util import UserError
+from training.dataset_items import Item, Part
+
+MAX_FILE_BYTES = 1 << 30  # larger files are not images, or archive members that are made to fill the memory
+ZIP_ENDINGS = (".zip", ".cbz")
+TAR_ENDINGS = (".tar",)
+PACKED_TAR_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_DECOMPRESSORS = {8: lambda: zlib.decompressobj(-15), 12: bz2.BZ2Decompressor}
+
+
+def open_regular(path: str) -> BinaryIO:
+    """A regular file, opened for reading; a pipe or device would make us wait for ever.
+
+    Raises:
+        UserError: something else, or too large. OSError: it cannot be opened.
+    """
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"not a regular file but a {kind_of_file(status.st_mode)}")
+        return os.fdopen(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def kind_of_file(mode: int) -> str:
+    """What `st_mode` says a thing is, in a word."""
+    for name, test in (("folder", stat.S_ISDIR), ("pipe", stat.S_ISFIFO), ("socket", stat.S_ISSOCK)):
+        if test(mode):
+            return name
+    return "device"
+
+
+def read_item(item: Item) -> bytes:
+    """The whole image file of an item.
+
+    Raises:
+        UserError: too large, not a regular file, or a broken member. OSError: it cannot be read.
+    """
+    with open_regular(item.path) as file:
+        if item.part is not None:
+            return _read_part(file, item.part)
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            raise UserError(f"{size} bytes, expected at most {MAX_FILE_BYTES} in an image file")
+        return file.read()
+
+
+def open_item(item: Item) -> BinaryIO:
+    """The image file of an item, to look at its beginning."""
+    if item.part is not None:
+        return io.BytesIO(read_item(item))
+    return open_regular(item.path)
+
+
+def _read_part(file: BinaryIO, part: Part) -> bytes:
+    full = part.size if part.full_size < 0 else part.full_size
+    if max(part.size, full) > MAX_FILE_BYTES:
+        raise UserError(f"{max(part.size, full)} bytes, expected at most {MAX_FILE_BYTES} in an image file")
+    file.seek(part.start)
+    if part.crc is not None:  # a member of a zip archive: behind a header of its own
+        head = file.read(_LOCAL_HEADER.size)
+        if len(head) < _LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
+            raise UserError("the archive is damaged: no member where its directory says")
+        _, name_size, extra_size = _LOCAL_HEADER.unpack(head)
+        file.seek(name_size + extra_size, os.SEEK_CUR)
+    data = file.read(part.size)
+    if len(data) < part.size:
+        raise UserError(f"the archive is cut off: {part.size - len(data)} bytes of the member are missing")
+    if part.method == 14:
+        data = _read_lzma(data, full)
+    elif part.method != 0:
+        if part.method not in _DECOMPRESSORS:
+            raise UserError(f"compressed with method {part.method}, which is not known here")
+        data = _decompress(_DECOMPRESSORS[part.method](), data, full)
+    if len(data) != full or (part.crc is not None and zlib.crc32(data) != part.crc):
+        raise UserError("the member of the archive is damaged (wrong length or checksum)")
+    return data
+
+
+def _decompress(decompressor, data: bytes, full: int) -> bytes:
+    try:
+        return decompressor.decompress(data, full + 1)
+    except (zlib.error, OSError, lzma.LZMAError, EOFError) as err:
+        raise UserError(f"the member of the archive is damaged ({err})") from err
+
+
+def _read_lzma(data: bytes, full: int) -> bytes:
+    """Method 14: version, size and properties of LZMA, then a stream without a header."""
+    (size,) = struct.unpack_from("<H", data, 2)
+    properties = data[4 : 4 + size]
+    if len(properties) < 5:
+        raise UserError("the member of the archive is damaged (no LZMA properties)")
+    lc, rest = properties[0] % 9, properties[0] // 9
+    (dict_size,) = struct.unpack_from("<I", properties, 1)
+    chain = [{"id": lzma.FILTER_LZMA1, "lc": lc, "lp": rest % 5, "pb": rest // 5, "dict_size": dict_size}]
+    return _decompress(lzma.LZMADecompressor(lzma.FORMAT_RAW, None, chain), data[4 + size :], full)
+
+
+def zip_members(path: Path) -> Iterator[tuple[str, Part | str]]:
+    """(name, where it is, or why it cannot be read) of every file in a zip archive.
+
+    Raises:
+        UserError: no readable zip archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if info.is_dir():
+                    continue
+                if info.flag_bits & 1:
+                    yield info.filename, "encrypted"
+                else:
+                    part = Part(info.header_offset, info.compress_size, info.compress_type, info.file_size, info.CRC)
+                    yield info.filename, part
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as err:
+        raise UserError(f"cannot read the archive {path}: {err}") from err
+
+
+def tar_members(path: Path) -> Iterator[tuple[str, Part | str]]:
+    """(name, where it is, or why it cannot be read) of every file in an uncompressed tar archive.
+
+    Raises:
+        UserError: no readable tar archive. One that is cut off gives what it has, and then the reason.
+    """
+    count = 0
+    try:
+        with tarfile.open(path, "r:") as archive:
+            while (member := archive.next()) is not None:
+                archive.members.clear()  # it would hold an object for every member
+                count += 1
+                if member.isreg() and not member.issparse():
+                    yield member.name, Part(member.offset_data, member.size)
+                elif not member.isdir():
+                    yield member.name, "not a regular file inside the archive (a link, a pipe or the like)"
+    except (tarfile.TarError, OSError, ValueError) as err:
+        if not count:
+            raise UserError(f"cannot read the archive {path}: {err}") from err
+        yield f"(after member {count})", f"the archive is cut off or damaged ({err})"
+
+
+def unpack_tar(path: Path, folder: Path) -> Path:
+    """Decompresses a tar.gz, tar.bz2 or tar.xz into one tar file in `folder`, because its members cannot be reached in
+    another order than that of the file. Its members stay inside. What is there from a run before is used again.
+
+    Raises:
+        UserError: damaged, or no room on the disk.
+    """
+    status = path.stat()
+    result = folder / f"{zlib.crc32(os.fsencode(path.resolve())):08x}-{status.st_size}-{status.st_mtime_ns}.tar"
+    if result.exists():
+        return result
+    folder.mkdir(parents=True, exist_ok=True)
+    temp = result.with_suffix(f".{os.getpid()}")
+    opener = {"gz": gzip.open, "bz": bz2.open, "xz": lzma.open}[_compression(path)]
+    try:
+        with opener(path, "rb") as packed, open(temp, "wb") as out:
+            while chunk := packed.read(1 << 20):
+                out.write(chunk)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as err:
+        temp.unlink(missing_ok=True)
+        raise UserError(f"cannot decompress {path}: {getattr(err, 'strerror', None) or err}") from err
+    os.replace(temp, result)
+    return result
+
+
+def _compression(path: Path) -> str:
+    with open_regular(str(path)) as file:
+        start = file.read(6)
+    if start.startswith(b"\x1f\x8b"):
+        return "gz"
+    if start.startswith(b"BZh"):
+        return "bz"
+    if start == b"\xfd7zXZ\0":
+        return "xz"
+    raise UserError(f"cannot decompress {path}: neither gzip, bzip2 nor xz")

@@ -1,0 +1,132 @@
+"""Lists of a million names in little memory: text end to end in one buffer, numbers in arrays, objects on demand."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from training.dataset_items import Item, Part
+
+
+class NameTable(Sequence[str]):
+    """A sequence of names (any that a file may have) that can only grow."""
+
+    def __init__(self) -> None:
+        self._text = bytearray()
+        self._ends = array("q")
+
+    def append_name(self, name: str) -> None:
+        """Adds a name at the end."""
+        self._text += os.fsencode(name)
+        self._ends.append(len(self._text))
+
+    def name(self, index: int) -> str:
+        """One of the names; index >= 0."""
+        start = self._ends[index - 1] if index else 0
+        return os.fsdecode(bytes(self._text[start : self._ends[index]]))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> str:
+        return self.name(index)
+
+
+class Reasons(NameTable):
+    """(name, reason) of files that are left out; there are few different reasons."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._texts: dict[str, int] = {}
+        self._which = array("i")
+
+    def append(self, name: str, reason: str) -> None:
+        """Adds one at the end."""
+        self.append_name(name)
+        self._which.append(self._texts.setdefault(reason, len(self._texts)))
+
+    def __getitem__(self, index: int) -> tuple[str, str]:
+        return self.name(index), list(self._texts)[self._which[index]]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        texts = list(self._texts)
+        for index in range(len(self)):
+            yield self.name(index), texts[self._which[index]]
+
+
+class ItemTable(Sequence[Item]):
+    """A sequence of items. Each belongs to a place: a folder or an archive.
+
+    Attributes:
+        labels: int [N] or float32 [N, label_size], None: no labels. To be set when the table is complete.
+    """
+
+    def __init__(self) -> None:
+        self._names = NameTable()  # below their places
+        self._places: list[tuple[str, str, bool]] = []  # (prefix of names, path, whether it is an archive)
+        self._place_of = array("i")
+        self._parts = {key: array("q") for key in ("start", "size", "method", "full_size", "crc")}
+        self._part_of = array("i")
+        self.labels: np.ndarray | None = None
+
+    def add_place(self, prefix: str, path: str, archive: bool) -> None:
+        """Items added from now on have names that begin with `prefix`, and are in this folder or archive."""
+        self._places.append((prefix, path, archive))
+
+    def append(self, name: str, part: Part | None = None) -> None:
+        """Adds an item at the end; `name` is a path relative to the folder, or any name in an archive."""
+        self._names.append_name(name)
+        self._place_of.append(len(self._places) - 1)
+        if part is None and not self._part_of:
+            return
+        while len(self._part_of) < len(self._names) - 1:  # the items before had none
+            self._part_of.append(-1)
+        self._part_of.append(-1 if part is None else len(self._parts["start"]))
+        if part is not None:
+            for key, values in self._parts.items():
+                value = getattr(part, key)
+                values.append(-1 if value is None else value)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def inner_name(self, index: int) -> str:
+        """The name of an item below its place."""
+        return self._names.name(index)
+
+    @property
+    def inner_names(self) -> NameTable:
+        """The names of all items below their places."""
+        return self._names
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        prefix, path, archive = self._places[self._place_of[index]]
+        inner = self._names.name(index)
+        label = -1
+        if self.labels is not None:
+            label = self.labels[index] if self.labels.ndim == 2 else int(self.labels[index])
+        part = None
+        if archive:
+            row = self._part_of[index]
+            values = {key: column[row] for key, column in self._parts.items()}
+            part = Part(**{**values, "crc": None if values["crc"] < 0 else values["crc"]})
+        return Item(prefix + inner, path if archive else os.path.join(path, inner), label, part)
+
+    def select(self, indices: Sequence[int]) -> ItemTable:
+        """A table of some of the items, in the order of the indices."""
+        result = ItemTable()
+        result._places = self._places
+        result._parts = self._parts
+        for index in indices:
+            result._names.append_name(self._names.name(index))
+            result._place_of.append(self._place_of[index])
+            if self._part_of:
+                result._part_of.append(self._part_of[index] if index < len(self._part_of) else -1)
+        if self.labels is not None:
+            result.labels = self.labels[np.asarray(indices, np.int64)]
+        return result

@@ -1,0 +1,279 @@
+"""Where the labels of images come from: names of folders, `dataset.json`, or a table.
+
+Names in label files are those of the images below the input (`cats/1.png`). An image that has no label is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dnnlib.util import UserError, list_nearest
+from training.archives import read_item
+from training.dataset_items import Item, printable
+from training.item_table import ItemTable
+from training.source_listing import LABEL_FILE, Listing
+
+LABEL_SOURCES = ("folders", "json", "csv")
+MOST_CLASSES = 1 << 16  # a label has a number for each
+_NONE = -1
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What `label_items` found out.
+
+    size: numbers per label. class_names: of one-hot or multi-hot labels, () if they have no names.
+    """
+
+    size: int = 0
+    class_names: tuple[str, ...] = ()
+
+
+def label_items(
+    listing: Listing, source: str | None, file: str | None = None, say: Callable[[str], None] = print
+) -> Labels:
+    """Sets the labels of the items of a listing; those without one move to the others.
+
+    Args:
+        source: of `LABEL_SOURCES`, None: no labels.
+        file: of labels, for json and csv. For json None means `dataset.json` at the root of the inputs.
+    Raises:
+        UserError: unknown source, no or unreadable file, labels that make no sense.
+    """
+    if source is None:
+        if file is not None:
+            raise UserError(f"a file of labels ({file}) without --labels-from json or csv")
+        return Labels()
+    if source not in LABEL_SOURCES:
+        raise UserError(f"labels from {source!r}; {list_nearest(source, LABEL_SOURCES)}")
+    if source == "folders":
+        if file is not None:
+            raise UserError(f"labels from folders need no file, found {file}; expected --labels-from json or csv")
+        return _label_by_folder(listing.items)
+    finder = _Finder(listing.items)
+    labels = _from_json(listing, finder, file) if source == "json" else _from_csv(finder, file)
+    if finder.unknown:
+        say(f"{finder.unknown} labels belong to no image (the first: {printable(finder.first_unknown)}).")
+    _drop_unlabelled(listing, finder.found, file or LABEL_FILE)
+    return labels
+
+
+# ---------------------------------------------------------------- folders
+
+
+def _label_by_folder(items: ItemTable) -> Labels:
+    """The class is the first folder below the input."""
+    items.labels, names = _first_folders(items.inner_names)
+    return Labels(len(names), tuple(map(printable, names)))
+
+
+def _first_folders(paths: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """int32 [N], classes, and their names, sorted."""
+    ids: dict[str, int] = {}
+    of = np.empty(len(paths), np.int32)
+    outside = 0
+    first = ""
+    for index, path in enumerate(paths):
+        folder, slash, _ = path.partition("/")
+        if not slash:
+            first = first or path
+            outside += 1
+        else:
+            of[index] = ids.setdefault(folder, len(ids))
+    if outside:
+        raise UserError(
+            f"{outside} images lie in no sub-folder (the first: {printable(first)}); expected one folder per class"
+        )
+    names = tuple(sorted(ids))
+    if len(names) < 2:
+        raise UserError(f"found {len(names)} sub-folders with images, expected at least 2 classes; leave labels out")
+    position = {name: index for index, name in enumerate(names)}
+    return np.array([position[name] for name in ids], np.int32)[of], names
+
+
+def label_by_folder(items: Sequence[Item]) -> tuple[list[Item], tuple[str, ...]]:
+    """Items with the class of their first sub-folder, and the names of the classes, sorted.
+
+    Raises:
+        UserError: an image lies outside of any sub-folder, or there are fewer than two.
+    """
+    classes, names = _first_folders([item.name for item in items])
+    return [replace(item, label=int(label)) for item, label in zip(items, classes, strict=True)], names
+
+
+# ---------------------------------------------------------------- files
+
+
+class _Finder:
+    """Finds items by name, in 16 bytes for each; remembers which were found."""
+
+    def __init__(self, items: ItemTable) -> None:
+        self.items = items
+        keys = np.fromiter((_hash(items.inner_name(i)) for i in range(len(items))), np.uint64, len(items))
+        self._order = np.argsort(keys, kind="stable")
+        self._keys = keys[self._order]
+        self.found = np.zeros(len(items), bool)
+        self.unknown = 0
+        self.first_unknown = ""
+
+    def find(self, name: str) -> np.ndarray:
+        """Indices of the items of that name (one for each input that has it), perhaps none."""
+        key = np.uint64(_hash(name))
+        low, high = np.searchsorted(self._keys, key, "left"), np.searchsorted(self._keys, key, "right")
+        return self._order[low:high]
+
+    def use(self, name: str) -> np.ndarray:
+        """As `find`, and keeps count."""
+        indices = self.find(name)
+        if not len(indices):
+            self.unknown += 1
+            self.first_unknown = self.first_unknown or name
+        self.found[indices] = True
+        return indices
+
+
+def _hash(name: str) -> int:
+    normal = name.replace("\\", "/").removeprefix("./").encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(normal, digest_size=8).digest(), "little")
+
+
+def _drop_unlabelled(listing: Listing, found: np.ndarray, file: str) -> None:
+    if not found.any():
+        example = f" such as {printable(listing.items.inner_name(0))}" if len(listing.items) else ""
+        raise UserError(f"{file} has no label for any of the {len(listing.items)} images; expected names{example}")
+    for index in np.flatnonzero(~found).tolist():
+        listing.others.append(listing.items[index].name, f"no label in {file}")
+    if not found.all():
+        listing.items = listing.items.select(np.flatnonzero(found).tolist())
+
+
+def _from_json(listing: Listing, finder: _Finder, file: str | None) -> Labels:
+    if file is not None:
+        contents = [(file, _read(Item(file, file)))]
+    else:
+        contents = [(item.name, _read(item)) for item in listing.label_files.values()]
+    if not contents:
+        raise UserError(f"labels from json, but no {LABEL_FILE} at the root of the input; give it with --labels-file")
+    entries: list[tuple[str, Any]] = []
+    for name, data in contents:
+        try:
+            labels = json.loads(data)["labels"]
+        except (ValueError, KeyError, TypeError) as err:
+            raise UserError(f'{name}: expected {{"labels": [[file, label], ...]}}, found {_reason(err)}') from err
+        if not isinstance(labels, list) or not labels:
+            raise UserError(f'{name}: "labels" is {"null" if labels is None else "empty or no list"}, it has no labels')
+        for entry in labels:
+            if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
+                raise UserError(f"{name}: found {str(entry)[:60]}, expected [file, label]")
+        entries += labels
+    where = contents[0][0]
+    if all(isinstance(label, int) and not isinstance(label, bool) for _, label in entries):
+        classes = [label for _, label in entries]
+        if min(classes) < 0:
+            raise UserError(f"{where}: class {min(classes)}, expected numbers from 0 on")
+        if max(classes) >= MOST_CLASSES:
+            raise UserError(f"{where}: class {max(classes)}, expected numbers below {MOST_CLASSES}")
+        finder.items.labels = np.full(len(finder.items), _NONE, np.int32)
+        for name, label in entries:
+            finder.items.labels[finder.use(name)] = label
+        return Labels(max(classes) + 1)
+    return _set_vectors(finder, ((name, label) for name, label in entries), where)
+
+
+def _set_vectors(finder: _Finder, rows: Iterable[tuple[str, Any]], where: str) -> Labels:
+    size = 0
+    for name, values in rows:
+        try:
+            vector = np.array([float(value) for value in values], np.float32)
+        except (ValueError, TypeError) as err:
+            raise UserError(f"{where}: label {str(values)[:60]!r} of {printable(name)}, expected numbers") from err
+        if not size:
+            size = len(vector)
+            finder.items.labels = np.zeros((len(finder.items), size), np.float32)
+        if len(vector) != size or not size or not np.isfinite(vector).all():
+            raise UserError(f"{where}: label {str(values)[:60]} of {printable(name)}, expected {size} finite numbers")
+        finder.items.labels[finder.use(name)] = vector
+    return Labels(size)
+
+
+def _from_csv(finder: _Finder, file: str | None) -> Labels:
+    """`file,class`; `file,class;class` for several at once; `file,number,number,...` for vectors."""
+    if file is None:
+        raise UserError("labels from csv need a table: --labels-file TABLE.csv, with rows such as cats/1.png,cat")
+    text = _decoded(_read(Item(file, file)), file)
+    header = next(_rows(text, file, False), None)
+    skip = header is not None and not len(finder.find(header[0]))
+    columns = 0
+    names: set[str] = set()
+    several = False
+    for row in _rows(text, file, skip):
+        columns = columns or len(row)
+        if len(row) != columns or columns < 2:
+            raise UserError(f"{file}: found {','.join(row)[:80]!r}, expected {max(columns, 2)} columns: file,label")
+        if columns == 2:
+            several = several or ";" in row[1]
+            names.update(part.strip() for part in row[1].split(";"))
+    if not columns:
+        raise UserError(f"{file}: no rows with labels")
+    if columns > 2:
+        return _set_vectors(finder, ((row[0], row[1:]) for row in _rows(text, file, skip)), file)
+    names.discard("")
+    ordered = tuple(sorted(names, key=_natural))
+    ids = {name: index for index, name in enumerate(ordered)}
+    if several:
+        labels = np.zeros((len(finder.items), len(ordered)), np.float32)
+    else:
+        labels = np.full(len(finder.items), _NONE, np.int32)
+    for row in _rows(text, file, skip):
+        classes = [ids[part.strip()] for part in row[1].split(";") if part.strip()]
+        if not several and not classes:
+            raise UserError(f"{file}: {printable(row[0])} has an empty label")
+        indices = finder.use(row[0])
+        if several:
+            labels[np.ix_(indices, classes)] = 1
+        else:
+            labels[indices] = classes[0]
+    finder.items.labels = labels
+    return Labels(len(ordered), ordered)
+
+
+def _natural(name: str) -> tuple[float, str]:
+    """Whole numbers in their order, before all that is not one."""
+    return (int(name) if re.fullmatch(r"-?\d{1,15}", name) else math.inf), name
+
+
+def _rows(text: str, file: str, skip_first: bool) -> Iterator[Sequence[str]]:
+    try:
+        for index, row in enumerate(csv.reader(io.StringIO(text, newline=""))):
+            if row and not (index == 0 and skip_first):
+                yield row
+    except csv.Error as err:
+        raise UserError(f"{file}: {err}; expected a table with commas") from err
+
+
+def _decoded(data: bytes, file: str) -> str:
+    try:
+        return data.decode("utf-8-sig", "surrogateescape")
+    except UnicodeError as err:
+        raise UserError(f"{file}: not text in UTF-8 ({err})") from err
+
+
+def _read(item: Item) -> bytes:
+    try:
+        return read_item(item)
+    except OSError as err:
+        raise UserError(f"cannot read {item.name}: {err.strerror or err}") from err
+
+
+def _reason(err: Exception) -> str:
+    return "no such key" if isinstance(err, KeyError) else str(err)

@@ -1,0 +1,216 @@
+"""What there is to convert: files in folders, in archives and on lists, in an order that depends on their names alone.
+
+A single input gives the names of its images as they are below it; of several inputs each puts its own name in front.
+Folders and archives are sorted by name, lists keep their order. Hidden files and `__MACOSX` are passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from PIL import Image
+
+from dnnlib.util import UserError
+from training.archives import (
+    PACKED_TAR_ENDINGS,
+    TAR_ENDINGS,
+    ZIP_ENDINGS,
+    kind_of_file,
+    open_regular,
+    tar_members,
+    unpack_tar,
+    zip_members,
+)
+from training.dataset_items import Item, Part
+from training.item_table import ItemTable, Reasons
+
+LIST_ENDINGS = (".txt", ".lst")
+LABEL_FILE = "dataset.json"
+
+
+@dataclass
+class Listing:
+    """What was found."""
+
+    items: ItemTable = field(default_factory=ItemTable)
+    others: Reasons = field(default_factory=Reasons)  # left out, with the reason
+    label_files: dict[str, Item] = field(default_factory=dict)  # dataset.json at the root, by prefix of the input
+
+
+def list_sources(inputs: Sequence[os.PathLike | str], scratch: Path, say: Callable[[str], None] = print) -> Listing:
+    """All candidates in the inputs: folders, archives (zip, tar, tar.gz, tar.bz2, tar.xz), lists of paths, images.
+
+    Args:
+        scratch: folder for decompressed archives, made when it is needed.
+    Raises:
+        UserError: an input is missing, unreadable or of no known kind.
+    """
+    if not inputs:
+        raise UserError("no input, expected folders, archives, lists or images")
+    listing = Listing()
+    for given in inputs:
+        path = Path(given)
+        prefix = "" if len(inputs) == 1 else f"{os.fspath(given).rstrip(os.sep)}/"
+        kind = _kind(path)
+        if kind == "packed tar":
+            say(f"Decompressing {path}, because its members can only be reached in their own order.")
+            path, kind = unpack_tar(path, scratch), "tar"
+        _LISTERS[kind](listing, path, prefix)
+    return listing
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "folder"
+    if not path.exists():
+        raise UserError(f"{path} is not there, expected a folder of images, an archive, a list of paths, or an image")
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise UserError(
+            f"{path} is a {kind_of_file(mode)}, expected a folder of images, an archive, a list, or an image"
+        )
+    name = path.name.lower()
+    for kind, endings in (
+        ("packed tar", PACKED_TAR_ENDINGS),
+        ("tar", TAR_ENDINGS),
+        ("zip", ZIP_ENDINGS),
+        ("list", LIST_ENDINGS),
+        ("image", tuple(Image.registered_extensions())),
+    ):
+        if name.endswith(endings):
+            return kind
+    if zipfile.is_zipfile(path):
+        return "zip"
+    if tarfile.is_tarfile(path):
+        with open_regular(str(path)) as file:
+            return "tar" if file.read(262).endswith(b"ustar") else "packed tar"
+    raise UserError(
+        f"{path} is of no known kind, expected a folder, zip, tar(.gz, .bz2, .xz), list (.txt), or an image"
+    )
+
+
+def _no_image(name: str) -> str | None:
+    """Why a file is no image, by its ending; None if it may be one."""
+    ending = os.path.splitext(name)[1].lower()
+    known = Image.registered_extensions()
+    return f"no image by its ending {os.path.splitext(name)[1]}" if ending and ending not in known else None
+
+
+def _take(listing: Listing, name: str, prefix: str, part: Part | None = None) -> None:
+    reason = _no_image(name)
+    if reason:
+        listing.others.append(prefix + name, reason)
+    else:
+        listing.items.append(name, part)
+
+
+def _list_folder(listing: Listing, root: Path, prefix: str) -> None:
+    listing.items.add_place(prefix, str(root), archive=False)
+    for name, reason in _walk(str(root), "", set()):
+        if name == LABEL_FILE and reason is None:
+            listing.label_files[prefix] = Item(prefix + name, os.path.join(root, name))
+        elif reason is None:
+            _take(listing, name, prefix)
+        else:
+            listing.others.append(prefix + name, reason)
+
+
+def _walk(folder: str, below: str, seen: set[str]) -> Iterator[tuple[str, str | None]]:
+    """(relative name, None or the reason to leave it out) of all files, in the order of the whole names."""
+    real = os.path.realpath(folder)
+    if real in seen:  # a link to a folder further up would lead round in circles
+        return
+    seen.add(real)
+    try:
+        with os.scandir(folder) as entries:
+            # A folder is sorted as what its files begin with: `a.png` comes before `a/b.png`.
+            found = sorted(
+                entry.name + "/" if _is_folder(entry) else entry.name
+                for entry in entries
+                if not entry.name.startswith(".") and entry.name != "__MACOSX"
+            )
+    except OSError as err:
+        yield below.rstrip("/") or ".", f"the folder cannot be read ({err.strerror or err})"
+        return
+    for name in found:
+        path = os.path.join(folder, name)
+        if name.endswith("/"):
+            yield from _walk(path.rstrip("/"), below + name, seen)
+            continue
+        try:
+            mode = os.stat(path).st_mode
+        except OSError as err:
+            broken = "a link to nothing" if os.path.islink(path) else f"cannot be read ({err.strerror or err})"
+            yield below + name, broken
+            continue
+        yield below + name, None if stat.S_ISREG(mode) else f"not a regular file but a {kind_of_file(mode)}"
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Links are followed; one that leads to itself is no folder, and no error."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -> Callable[[Listing, Path, str], None]:
+    def add(listing: Listing, path: Path, prefix: str) -> None:
+        listing.items.add_place(prefix, str(path), archive=True)
+        first = len(listing.items)
+        ordered, before = True, ""
+        for name, part in members(path):
+            # The name is only shown and compared; it is never used to open or write anything.
+            steps = [step for step in PurePosixPath(name.replace("\0", "")).parts if step not in ("/", "..", ".")]
+            if not steps or any(step.startswith(".") or step == "__MACOSX" for step in steps):
+                continue
+            name = "/".join(steps)
+            if isinstance(part, str):
+                listing.others.append(prefix + name, part)
+            elif name == LABEL_FILE:
+                listing.label_files[prefix] = Item(prefix + name, str(path), part=part)
+            else:
+                _take(listing, name, prefix, part)
+                ordered, before = ordered and before <= name, name
+        if not ordered:
+            tail = sorted(range(first, len(listing.items)), key=listing.items.inner_name)
+            listing.items = listing.items.select([*range(first), *tail])
+
+    return add
+
+
+def _list_list(listing: Listing, path: Path, prefix: str) -> None:
+    listing.items.add_place(prefix, str(path.parent), archive=False)
+    with open_regular(str(path)) as file:
+        separator = b"\0" if b"\0" in file.read(1 << 16) else b"\n"
+        file.seek(0)
+        for line in _lines(file, separator):
+            name = os.fsdecode(line.removesuffix(b"\r") if separator == b"\n" else line)
+            if name.strip():
+                listing.items.append(name)
+
+
+def _lines(file: BinaryIO, separator: bytes) -> Iterator[bytes]:
+    rest = b""
+    while chunk := file.read(1 << 20):
+        *lines, rest = (rest + chunk).split(separator)
+        yield from lines
+    yield rest
+
+
+def _list_image(listing: Listing, path: Path, prefix: str) -> None:
+    listing.items.add_place(prefix.rstrip("/").removesuffix(path.name), str(path.parent), archive=False)
+    listing.items.append(path.name)
+
+
+_LISTERS: dict[str, Callable[[Listing, Path, str], None]] = {
+    "folder": _list_folder,
+    "zip": _list_archive(zip_members),
+    "tar": _list_archive(tar_members),
+    "list": _list_list,
+    "image": _list_image,
+}
