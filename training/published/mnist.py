@@ -11,7 +11,7 @@ import numpy as np
 from dnnlib.util import UserError
 from training.dataset_build import BuildReport
 from training.published.idx import read_idx
-from training.published.writing import ImageSource, WriteOptions, tell_count, write_source, write_stream
+from training.published.writing import ImageSource, Stream, WriteOptions, tell_count, write_source, write_stream
 
 NUM_IMAGES = 60_000
 SIDE = 32
@@ -108,5 +108,6 @@ def create_mnistrgb(
     tell_count(len(images), NUM_IMAGES, say)
     facts = {"kind": "mnistrgb", "folder": str(folder), "num_images": num_images, "random_seed": random_seed}
     empty = np.zeros(0, np.float32)
-    stream = ((image, empty) for image in random_triples(images, num_images, random_seed))
-    return write_stream(path, (3, SIDE, SIDE), stream, num_images, facts=facts, overwrite=overwrite)
+    pairs = ((image, empty) for image in random_triples(images, num_images, random_seed))
+    stream = Stream(pairs, num_images, (3, SIDE, SIDE))
+    return write_stream(path, stream, facts=facts, overwrite=overwrite)

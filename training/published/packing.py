@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from dnnlib.util import UserError
 from training.dataset_build import BuildReport, published_order
-from training.dataset_files import INFO_NAME, read_info
 from training.dataset_writer import check_target
 from training.published.png_layout import PngTable, read_labels
-from training.published.writing import write_stream
-
-VALIDATION_PREFIX = "validation-"
+from training.published.writing import Stream, write_stream
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class PackOptions:
     """How a folder is packed."""
 
@@ -59,8 +55,7 @@ def pack(folder: os.PathLike | str, path: os.PathLike | str, options: PackOption
         UserError: see `PngTable`, `read_labels`, `choose`, `write_stream`.
     """
     options = options or PackOptions()
-    target = Path(os.path.realpath(path))
-    check_target(target, options.overwrite)
+    check_target(Path(os.path.realpath(path)), options.overwrite)
     table = PngTable(folder)
     labels, class_names = read_labels(table)
     train, held_out = choose(len(table.names), options)
@@ -73,29 +68,11 @@ def pack(folder: os.PathLike | str, path: os.PathLike | str, options: PackOption
         "seed": options.seed,
     }
 
-    def write(where: Path, indices: np.ndarray, mirror: bool, overwrite: bool = False) -> BuildReport:
-        return write_stream(
-            where,
-            table.shape[1:],
-            _pairs(table, labels, indices, mirror),
-            len(indices) * (1 + mirror),
-            labels.shape[1],
-            class_names,
-            facts,
-            overwrite,
-        )
-
-    if not len(held_out):
-        return write(target, train, options.mirror, options.overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.unfinished-", dir=target.parent) as temp:
-        report = write(Path(temp, "new", target.name), train, options.mirror)
-        validation = write(Path(temp, VALIDATION_PREFIX + target.name), held_out, False)
-        _join(report.path, validation.path, len(held_out))
-        if target.exists():
-            os.replace(target, Path(temp, "old"))
-        os.replace(report.path, target)
-    return dataclasses.replace(report, path=target)
+    shape, label_size = table.shape[1:], labels.shape[1]
+    pairs = _pairs(table, labels, train, options.mirror)
+    images = Stream(pairs, len(train) * (1 + options.mirror), shape, label_size)
+    rest = Stream(_pairs(table, labels, held_out, False), len(held_out), shape, label_size)
+    return write_stream(path, images, rest if len(held_out) else None, class_names, facts, options.overwrite)
 
 
 def _pairs(
@@ -106,12 +83,3 @@ def _pairs(
         yield image, labels[index]
         if mirror:
             yield np.ascontiguousarray(image[:, :, ::-1]), labels[index]
-
-
-def _join(train: Path, validation: Path, num_validation: int) -> None:
-    """Moves the files of the held-out set beside those for training, and says so in `dataset.json`."""
-    for file in validation.iterdir():
-        if file.suffix in (".tfrecords", ".labels"):
-            os.replace(file, train / file.name)
-    info = dataclasses.replace(read_info(train), num_validation=num_validation)
-    (train / INFO_NAME).write_text(info.to_json(), "utf-8")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,8 +15,11 @@ import tqdm
 from dnnlib.util import UserError
 from training.dataset import TFRecordDataset
 from training.dataset_build import PUBLISHED_SEED, BuildOptions, BuildReport, Item, build, published_order
-from training.dataset_writer import DatasetWriter
+from training.dataset_files import INFO_NAME, read_info
+from training.dataset_writer import DatasetWriter, check_target
 from training.image_shapes import check_size
+
+VALIDATION_PREFIX = "validation-"
 
 
 class ImageTable(Protocol):
@@ -47,6 +52,16 @@ class ImageSource:
     labels: np.ndarray | None = None  # int64 [N]: classes; float32 [N, label_size]: as they are
     class_names: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)  # for `dataset.json`
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Images to write, one after the other."""
+
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]]  # uint8 [C, H, W], float32 [label_size]
+    count: int  # of the pairs
+    shape: tuple[int, ...]  # (C, H, W)
+    label_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,46 +100,63 @@ def write_source(path: os.PathLike | str, source: ImageSource, options: WriteOpt
     order = order[: options.max_images]
     labels = label_vectors(source.labels, count, len(source.class_names))
     facts = {**source.facts, "shuffle": options.shuffle, "seed": options.seed, "max_images": options.max_images}
-    return write_stream(
-        path,
-        source.images.shape[1:],
-        ((source.images[i], labels[i]) for i in order.tolist()),
-        len(order),
-        labels.shape[1],
-        source.class_names,
-        facts,
-        options.overwrite,
-    )
+    pairs = ((source.images[i], labels[i]) for i in order.tolist())
+    stream = Stream(pairs, len(order), source.images.shape[1:], labels.shape[1])
+    return write_stream(path, stream, None, source.class_names, facts, options.overwrite)
 
 
 def write_stream(
     path: os.PathLike | str,
-    shape: tuple[int, ...],
-    images: Iterable[tuple[np.ndarray, np.ndarray]],
-    count: int,
-    label_size: int = 0,
+    images: Stream,
+    held_out: Stream | None = None,
     class_names: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> BuildReport:
-    """Writes a data set of (image, label) pairs as they come.
+    """Writes a data set of images as they come.
 
     Args:
-        shape: (C, H, W).
-        images: uint8 [C, H, W] with float32 [label_size].
-        count: of the images, for the display of progress.
+        images: of the training set.
+        held_out: of the held-out set, in the files `validation-*`.
     Raises:
         UserError: a size that cannot be, or see `DatasetWriter`.
     """
-    channels, height, width = shape
+    target = Path(os.path.realpath(path))
+    check_target(target, overwrite)
+    if held_out is None:
+        return _write_part(target, images, class_names, facts, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.unfinished-", dir=target.parent) as temp:
+        report = _write_part(Path(temp, "new", target.name), images, class_names, facts)
+        validation = _write_part(Path(temp, VALIDATION_PREFIX + target.name), held_out, class_names, facts)
+        _join(report.path, validation)
+        if target.exists():
+            os.replace(target, Path(temp, "old"))
+        os.replace(report.path, target)
+    return replace(report, path=target)
+
+
+def _write_part(
+    path: Path, stream: Stream, class_names: Sequence[str], facts: Mapping[str, Any] | None, overwrite: bool = False
+) -> BuildReport:
+    channels, height, width = stream.shape
     check_size(height, width, "images of")
     if height != width:
         raise UserError(f"images of {width}x{height}: expected squares")
-    writer = DatasetWriter(path, height, channels, label_size, class_names, facts, overwrite)
+    writer = DatasetWriter(path, height, channels, stream.label_size, class_names, facts, overwrite)
     with writer:
-        for image, label in tqdm.tqdm(images, total=count, unit="img", desc=writer.path.name):
-            writer.add(image, label if label_size else None)
+        for image, label in tqdm.tqdm(stream.pairs, total=stream.count, unit="img", desc=path.name):
+            writer.add(image, label if stream.label_size else None)
     return BuildReport(writer.path, writer.num_images, (), np.zeros(0, np.int64))
+
+
+def _join(train: Path, validation: BuildReport) -> None:
+    """Moves the files of the held-out set beside those for training, and says so in `dataset.json`."""
+    for file in validation.path.iterdir():
+        if file.suffix in (".tfrecords", ".labels"):
+            os.replace(file, train / file.name)
+    info = replace(read_info(train), num_validation=validation.num_images)
+    (train / INFO_NAME).write_text(info.to_json(), "utf-8")
 
 
 def build_items(
