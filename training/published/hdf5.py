@@ -19,6 +19,7 @@ import tqdm
 
 from dnnlib.util import UserError, atomic_write
 from training.dataset_build import BuildReport
+from training.image_shapes import check_size
 from training.published.writing import ImageSource, WriteOptions, label_vectors, write_source
 from training.pyramid import pyramid
 
@@ -126,13 +127,14 @@ def export_hdf5(path: os.PathLike | str, source: ImageSource, compress: bool = F
 
     Args:
         path: file to make; it must not be there.
-        source: images [C, H, W], squares of a power of two.
+        source: images [C, H, W] of a size that data sets can have (`check_size`).
         compress: with gzip.
     Raises:
-        UserError: the file is there, or cannot be written.
+        UserError: the file is there, or cannot be written; or the images have another size.
     """
     path = Path(path)
     h5py = _h5py()
+    check_size(*source.images.shape[2:], "images of")
     for target in (path, labels_path(path)):
         if target.exists():
             raise UserError(f"{target} is there already; give another name or delete it")
@@ -157,7 +159,8 @@ def _write_levels(file: Any, source: ImageSource, compress: bool) -> None:
     count, channels = source.images.shape[:2]
     packing = {"compression": "gzip", "compression_opts": _GZIP_LEVEL} if compress else {}
     levels: list[Any] = []
-    for start in tqdm.trange(0, count, _CHUNK_IMAGES, desc="writing", unit_scale=_CHUNK_IMAGES, unit="img"):
+    bar = tqdm.tqdm(total=count, unit="img", desc="writing")
+    for start in range(0, count, _CHUNK_IMAGES):
         images = np.stack([source.images[i] for i in range(start, min(start + _CHUNK_IMAGES, count))])
         for number, level in enumerate(pyramid(images)):
             height, width = level.shape[2:]
@@ -168,3 +171,5 @@ def _write_levels(file: Any, source: ImageSource, compress: bool) -> None:
                     file.create_dataset(name, (count, channels, height, width), np.uint8, chunks=chunk, **packing)
                 )
             levels[number][start : start + len(level)] = level
+        bar.update(len(images))
+    bar.close()
