@@ -59,7 +59,7 @@ def encoded(pixels: np.ndarray, kind: str, **options: Any) -> bytes:
 
 
 def python2_pickle(content: Mapping[str, Any]) -> bytes:
-    """Protocol 2 as Python 2 writes it: text as byte strings. Values: text, ints, lists of them, uint8 arrays [N, M]."""
+    """Protocol 2 as Python 2 writes it: text as byte strings. Values: text, ints, lists of those, uint8 [N, M]."""
     return b"\x80\x02" + _python2(content) + b"."
 
 

@@ -159,17 +159,16 @@ def _write_levels(file: Any, source: ImageSource, compress: bool) -> None:
     count, channels = source.images.shape[:2]
     packing = {"compression": "gzip", "compression_opts": _GZIP_LEVEL} if compress else {}
     levels: list[Any] = []
-    bar = tqdm.tqdm(total=count, unit="img", desc="writing")
-    for start in range(0, count, _CHUNK_IMAGES):
-        images = np.stack([source.images[i] for i in range(start, min(start + _CHUNK_IMAGES, count))])
-        for number, level in enumerate(pyramid(images)):
-            height, width = level.shape[2:]
-            if number == len(levels):
-                chunk = (1, channels, height, width) if compress else None
-                name = f"data{width}x{height}"
-                levels.append(
-                    file.create_dataset(name, (count, channels, height, width), np.uint8, chunks=chunk, **packing)
-                )
-            levels[number][start : start + len(level)] = level
-        bar.update(len(images))
-    bar.close()
+    with tqdm.tqdm(total=count, unit="img", desc="writing") as bar:
+        for start in range(0, count, _CHUNK_IMAGES):
+            images = np.stack([source.images[i] for i in range(start, min(start + _CHUNK_IMAGES, count))])
+            for number, level in enumerate(pyramid(images)):
+                height, width = level.shape[2:]
+                if number == len(levels):
+                    shape = (count, channels, height, width)
+                    chunks = (1, *shape[1:]) if compress else None
+                    levels.append(
+                        file.create_dataset(f"data{width}x{height}", shape, np.uint8, chunks=chunks, **packing)
+                    )
+                levels[number][start : start + len(level)] = level
+            bar.update(len(images))

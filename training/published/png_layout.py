@@ -63,8 +63,9 @@ def describe_labels(labels: np.ndarray, class_names: tuple[str, ...] = ()) -> st
 def _write_all(dataset: TFRecordDataset, write: Callable[[str, bytes], None], what: str) -> None:
     if dataset.num_channels not in _PNG_CHANNELS:
         raise UserError(f"{dataset.path}: images of {dataset.num_channels} channels; PNG files hold 1, 3 or 4")
-    for index in tqdm.trange(dataset.num_images, unit="img", desc=what):
-        write(image_name(index), png_bytes(dataset.read(np.array([index]))[0]))
+    with tqdm.trange(dataset.num_images, unit="img", desc=what) as bar:
+        for index in bar:
+            write(image_name(index), png_bytes(dataset.read(np.array([index]))[0]))
     write(JSON_NAME, describe_labels(dataset.labels, dataset.class_names).encode())
 
 

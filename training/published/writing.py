@@ -144,8 +144,8 @@ def _write_part(
     if height != width:
         raise UserError(f"images of {width}x{height}: expected squares")
     writer = DatasetWriter(path, height, channels, stream.label_size, class_names, facts, overwrite)
-    with writer:
-        for image, label in tqdm.tqdm(stream.pairs, total=stream.count, unit="img", desc=path.name):
+    with writer, tqdm.tqdm(stream.pairs, total=stream.count, unit="img", desc=path.name) as bar:
+        for image, label in bar:
             writer.add(image, label if stream.label_size else None)
     return BuildReport(writer.path, writer.num_images, (), np.zeros(0, np.int64))
 
