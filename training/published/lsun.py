@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,31 @@ def _close(path: str) -> None:
         _open.pop(path).close()
 
 
-def list_keys(path: os.PathLike | str) -> list[Item]:
+class KeyTable(Sequence[Item]):
+    """The keys of an LMDB as items, made when asked for: a million keys take little more memory than their bytes.
+
+    Keys are bytes; as Latin-1 they are text from which the bytes come back.
+    """
+
+    def __init__(self, path: str, keys: Iterable[bytes]) -> None:
+        self._path = path
+        self._bytes = bytearray()
+        self._ends = array("q")
+        for key in keys:
+            self._bytes += key
+            self._ends.append(len(self._bytes))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        start = self._ends[index - 1] if index else 0
+        return Item(self._bytes[start : self._ends[index]].decode("latin1"), self._path)
+
+
+def list_keys(path: os.PathLike | str) -> KeyTable:
     """All keys in the order of the file, which is that of their bytes.
 
     Raises:
@@ -65,8 +90,7 @@ def list_keys(path: os.PathLike | str) -> list[Item]:
 
     try:
         with environment.begin() as transaction, transaction.cursor() as cursor:
-            # Keys are bytes; as Latin-1 they are text from which the bytes come back.
-            return [Item(key.decode("latin1"), path) for key in cursor.iternext(keys=True, values=False)]
+            return KeyTable(path, cursor.iternext(keys=True, values=False))
     except lmdb.Error as err:
         raise UserError(f"{path}: damaged ({err}); fetch the file again") from err
 
