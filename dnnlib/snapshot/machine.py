@@ -47,15 +47,16 @@ _PUSH_NEW: dict[str, Callable[[], Any]] = {
 _TUPLE_SIZE = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def interpret(data: bytes) -> Any:
+def interpret(data: bytes, kind_of_file: str = "network file") -> Any:
     """What a pickle of any protocol builds, with arrays and networks as the records of this package.
 
     Args:
         data: the whole file, uncompressed.
+        kind_of_file: what it should be, for error texts.
     Raises:
         PickleError: damaged data, or anything that network files do not use. Memory stays in proportion to `len(data)`.
     """
-    machine = _Machine(ArrayBudget(2 * len(data) + (1 << 20)))
+    machine = _Machine(ArrayBudget(2 * len(data) + (1 << 20)), kind_of_file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in damaged text
@@ -70,14 +71,15 @@ def interpret(data: bytes) -> Any:
     except (ValueError, OverflowError, struct.error, IndexError, KeyError, MemoryError) as err:
         # IndexError: an empty stack, KeyError: an unset memo entry; the others come from decoding an argument.
         reason = " ".join(str(err).split())[:120]
-        raise PickleError(f"damaged or not a network file ({type(err).__name__}: {reason})") from err
+        raise PickleError(f"damaged or not a {kind_of_file} ({type(err).__name__}: {reason})") from err
     return machine.result
 
 
 class _Machine:
     """Stack and memo of the interpreter."""
 
-    def __init__(self, budget: ArrayBudget) -> None:
+    def __init__(self, budget: ArrayBudget, kind_of_file: str) -> None:
+        self.kind_of_file = kind_of_file
         self.stack: list[Any] = []
         self.below_marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -97,7 +99,7 @@ class _Machine:
         else:
             handler = getattr(self, f"_op_{name.lower()}", None)
             if handler is None:
-                raise PickleError(f"refused: the file uses {name}, which network files do not")
+                raise PickleError(f"refused: the file uses {name}, which {self.kind_of_file}s do not")
             handler(arg)
 
     def _pop_many(self, count: int) -> list[Any]:
@@ -194,7 +196,10 @@ class _Machine:
             raise ValueError(f"items set on {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Keys are hashed here, and the hash of nested tuples can be made to take for ever.
-            if not isinstance(key, (str, int, float, type(None))):
+            if isinstance(key, memoryview):  # a copy, of what the file may name many times
+                self.budget.spend(len(key))
+                key = bytes(key)
+            if not isinstance(key, (str, bytes, int, float, type(None))):
                 raise PickleError(f"refused: a dictionary key of type {type(key).__name__}")
             target[key] = value
 
@@ -202,17 +207,17 @@ class _Machine:
 
     def _op_global(self, arg: str) -> None:
         module, _, name = arg.partition(" ")
-        self.stack.append(look_up(module, name))
+        self.stack.append(look_up(module, name, self.kind_of_file))
 
     def _op_stack_global(self, arg: None) -> None:
         module, name = self._pop_many(2)
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("a name that is not text")
-        self.stack.append(look_up(module, name))
+        self.stack.append(look_up(module, name, self.kind_of_file))
 
     def _op_inst(self, arg: str) -> None:
         module, _, name = arg.partition(" ")
-        look_up(module, name)
+        look_up(module, name, self.kind_of_file)
         raise PickleError(f"refused: old-style instance of {module}.{name}")
 
     def _op_newobj(self, arg: None) -> None:

@@ -32,7 +32,7 @@ _GLOBALS = {
 }
 
 
-def look_up(module: str, name: str) -> Global:
+def look_up(module: str, name: str, kind_of_file: str = "network file") -> Global:
     """What `module.name` of a file stands for. Raises PickleError, with the name asked for, if it is none of these."""
     full = f"{module}.{name}"
     kind = _GLOBALS.get(full)
@@ -44,7 +44,9 @@ def look_up(module: str, name: str) -> Global:
             f"this is a PyTorch file (it asks for {shown}); stylegan2-ada-pytorch files are not read here, expected a "
             "network pickle of StyleGAN2 or StyleGAN2-ADA for TensorFlow; nothing was executed"
         )
-    raise PickleError(f"refused: the file asks for {shown}, which network files have no use for; nothing was executed")
+    raise PickleError(
+        f"refused: the file asks for {shown}, which {kind_of_file}s have no use for; nothing was executed"
+    )
 
 
 def describe(value: Any) -> str:

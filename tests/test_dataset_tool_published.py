@@ -1,0 +1,276 @@
+"""unpack, pack and export_zip: round trips to the byte, labels, held-out sets, the layout of other tools."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.published_files import fails, save, tool
+from training.dataset import TFRecordDataset
+from training.dataset_build import published_order
+from training.dataset_files import read_info
+from training.dataset_writer import DatasetWriter
+from training.published.png_layout import image_name
+from training.tfrecord import RecordFile
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def unpack(source: Path, folder: Path, *options: object) -> Path:
+    tool("unpack", "--tfrecord_dir", source, "--output_dir", folder, *options)
+    return folder
+
+
+def pack(folder: Path, target: Path, *options: object) -> TFRecordDataset:
+    tool("pack", "--unpacked_dir", folder, "--tfrecord_dir", target, *options)
+    return TFRecordDataset(target)
+
+
+def everything(dataset: TFRecordDataset) -> np.ndarray:
+    return dataset.read(np.arange(dataset.num_images))
+
+
+@pytest.fixture
+def unpacked(golden, tmp_path) -> Path:
+    return unpack(golden.path("tfrecords_official"), tmp_path / "unpacked")
+
+
+@pytest.fixture
+def original(golden) -> TFRecordDataset:
+    return TFRecordDataset(golden.path("tfrecords_official"))
+
+
+def make(path: Path, labels: np.ndarray, class_names: tuple[str, ...] = ()) -> np.ndarray:
+    """A small data set with these labels; returns its images."""
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 3, 8, 8), np.uint8)
+    with DatasetWriter(path, 8, 3, labels.shape[1], class_names) as writer:
+        for image, label in zip(images, labels, strict=True):
+            writer.add(image, label)
+    return images
+
+
+# ---------------------------------------------------------------- there
+
+
+def test_layout(unpacked, original):
+    names = [f"00000/img{i:08d}.png" for i in range(20)]
+    files = sorted(path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file())
+    assert files == [*names, "dataset.json", "pack_extras.npz"]
+    assert [image_name(i) for i in (999, 1000, 1234567)] == [
+        "00000/img00000999.png", "00001/img00001000.png", "01234/img01234567.png",
+    ]  # fmt: skip
+    for index, name in enumerate(names):
+        with Image.open(unpacked / name) as image:
+            np.testing.assert_array_equal(np.asarray(image).transpose(2, 0, 1), everything(original)[index])
+    with np.load(unpacked / "pack_extras.npz", allow_pickle=False) as extras:
+        assert sorted(extras.files) == ["labels", "num_images"] and extras["num_images"] == 20
+        assert extras["labels"].dtype == np.uint8
+        np.testing.assert_array_equal(extras["labels"], original.labels)
+    described = json.loads((unpacked / "dataset.json").read_text())
+    assert described["labels"] == [[n, int(c)] for n, c in zip(names, original.labels.argmax(axis=1), strict=True)]
+
+
+def test_lower_resolution(golden, original, tmp_path):
+    folder = unpack(golden.path("tfrecords_official"), tmp_path / "small", "--resolution", 8)
+    with Image.open(folder / "00000/img00000003.png") as image:
+        np.testing.assert_array_equal(np.asarray(image).transpose(2, 0, 1), original.read(np.array([3]), lod=2)[0])
+    assert "resolution 7" in fails(
+        "unpack", "--tfrecord_dir", golden.path("tfrecords_official"), "--output_dir", tmp_path / "b", "--resolution", 7
+    )
+
+
+def test_full_folders_are_left_alone(golden, unpacked):
+    line = fails("unpack", "--tfrecord-dir", golden.path("tfrecords_official"), "--output-dir", unpacked)
+    assert f"{unpacked} is not an empty folder" in line
+
+
+def test_interrupted_unpacking_leaves_nothing(golden, tmp_path, monkeypatch):
+    read = TFRecordDataset.read
+    monkeypatch.setattr(TFRecordDataset, "read", lambda self, i, lod=0: read(self, i, lod) if i[0] < 9 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tool("unpack", "--tfrecord_dir", golden.path("tfrecords_official"), "--output_dir", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- and back
+
+
+def test_round_trip_is_byte_identical(golden, unpacked, tmp_path):
+    published = golden.path("tfrecords_official")
+    pack(unpacked, tmp_path / "tfrecords_official")
+    names = sorted(path.name for path in (tmp_path / "tfrecords_official").iterdir())
+    assert names == ["dataset.json", *sorted(path.name for path in published.iterdir())]
+    for path in published.iterdir():
+        assert (tmp_path / "tfrecords_official" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_round_trip_of_grey_images_without_labels(golden, tmp_path):
+    published = golden.path("tfrecords_official_gray")
+    folder = unpack(published, tmp_path / "unpacked")
+    assert json.loads((folder / "dataset.json").read_text()) == {"labels": None}
+    pack(folder, tmp_path / "tfrecords_official_gray")
+    for path in published.iterdir():
+        assert (tmp_path / "tfrecords_official_gray" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_order_is_mixed_by_a_seed(unpacked, original, tmp_path):
+    dataset = pack(unpacked, tmp_path / "out", "--seed", 5)
+    order = published_order(20, 5)
+    np.testing.assert_array_equal(everything(dataset), everything(original)[order])
+    np.testing.assert_array_equal(dataset.labels, original.labels[order])
+
+
+def test_held_out_images(unpacked, original, tmp_path):
+    options = ("--num_train", 12, "--num_validation", 5, "--seed", 5, "--mirror", 1)
+    output = tool("pack", "--unpacked_dir", unpacked, "--tfrecord_dir", tmp_path / "out", *options).output
+    assert "Wrote 24 images" in output and "Held out 5 images" in output
+    order = published_order(20, 5)
+    dataset = TFRecordDataset(tmp_path / "out")
+    np.testing.assert_array_equal(everything(dataset)[0::2], everything(original)[order[:12]])
+    np.testing.assert_array_equal(everything(dataset)[1::2], everything(original)[order[:12]][..., ::-1])
+    np.testing.assert_array_equal(dataset.labels, np.repeat(original.labels[order[:12]], 2, axis=0))
+    for level in range(2, 6):
+        records = RecordFile(tmp_path / "out" / f"validation-out-r{level:02d}.tfrecords")
+        found = np.stack([records.read_image(i) for i in range(len(records))])
+        np.testing.assert_array_equal(found, original.read(order[12:17], lod=5 - level))
+    held_out = np.load(tmp_path / "out" / "validation-out-rxx.labels")
+    np.testing.assert_array_equal(held_out, original.labels[order[12:17]])
+    assert read_info(tmp_path / "out").num_validation == 5
+    tool("verify", tmp_path / "out")
+    # All that are not held out, in place of the old ones.
+    dataset = pack(unpacked, tmp_path / "out", "--num_validation", 3, "--overwrite")
+    np.testing.assert_array_equal(everything(dataset), everything(original)[:17])
+    assert len(RecordFile(tmp_path / "out" / "validation-out-r05.tfrecords")) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "unpacked"]
+
+
+def test_labels_that_are_no_classes(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+    images = make(tmp_path / "in", vectors)
+    folder = unpack(tmp_path / "in", tmp_path / "unpacked")
+    assert json.loads((folder / "dataset.json").read_text())["labels"][2] == [image_name(2), vectors[2].tolist()]
+    dataset = pack(folder, tmp_path / "out")
+    np.testing.assert_array_equal(dataset.labels, vectors)
+    np.testing.assert_array_equal(everything(dataset), images)
+    (folder / "pack_extras.npz").unlink()
+    np.testing.assert_array_equal(pack(folder, tmp_path / "b").labels, vectors)
+
+
+def test_classes_without_images_and_names_survive(tmp_path):
+    labels = np.eye(4, dtype=np.float32)[[0, 2, 0, 1]]  # none of the last class
+    make(tmp_path / "in", labels, ("a", "b", "c", "ü"))
+    folder = unpack(tmp_path / "in", tmp_path / "unpacked")
+    for name in ("pack_extras.npz", "dataset.json"):
+        dataset = pack(folder, tmp_path / f"without {name}")
+        np.testing.assert_array_equal(dataset.labels, labels)
+        if name == "pack_extras.npz":
+            assert dataset.class_names == ("a", "b", "c", "ü")
+        (folder / name).unlink()
+    assert pack(folder, tmp_path / "without labels").label_size == 0
+
+
+def test_folders_of_other_tools(tmp_path):
+    """Any PNG names, and labels only in dataset.json."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    for name, image in zip(("b.png", "c/x.png", "a.png"), pixels, strict=True):
+        save(tmp_path / "in" / name, image)
+    (tmp_path / "in" / ".hidden.png").write_bytes(b"")
+    (tmp_path / "in" / "dataset.json").write_text('{"labels": [["c/x.png", 1], ["a.png", 2], ["b.png", 0]]}')
+    dataset = pack(tmp_path / "in", tmp_path / "out")
+    np.testing.assert_array_equal(everything(dataset), pixels.transpose(0, 3, 1, 2)[[2, 0, 1]])
+    np.testing.assert_array_equal(dataset.labels.argmax(axis=1), [2, 0, 1])
+
+
+# ---------------------------------------------------------------- what may be wrong
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--num_train", 18, "--num_validation", 3), "18 images for training and 3 for validation, but there are 20"),
+        (("--num_validation", 20), "0 images for training and 20 for validation, but there are 20"),
+        (("--seed", -1), "--seed is -1"),
+    ],
+)
+def test_numbers_that_cannot_be(unpacked, tmp_path, options, message):
+    assert message in fails("pack", "--unpacked_dir", unpacked, "--tfrecord_dir", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_cannot_be_packed(unpacked, tmp_path):
+    def line() -> str:
+        text = fails("pack", "--unpacked_dir", unpacked, "--tfrecord_dir", tmp_path / "out")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["unpacked"]
+        return text
+
+    def changed(name: str, data: bytes, message: str) -> None:
+        before = (unpacked / name).read_bytes()
+        (unpacked / name).write_bytes(data)
+        assert message in line() and name in line()
+        (unpacked / name).write_bytes(before)
+
+    image = "00000/img00000007.png"
+    changed(image, (unpacked / image).read_bytes()[:900], "cannot read")
+    changed(image, b"", "cannot read")
+    for pixels, message in (
+        (np.zeros((16, 16, 3), np.uint8), "shape [3, 16, 16], expected [3, 32, 32] like 00000/img00000000.png"),
+        (np.zeros((32, 32), np.uint16), "mode I;16"),
+    ):
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, "png")
+        changed(image, out.getvalue(), message)
+    changed("pack_extras.npz", b"text", "cannot read")
+    out = io.BytesIO()
+    np.savez(out, num_images=19, labels=np.zeros((19, 0), np.uint8))
+    changed("pack_extras.npz", out.getvalue(), "num_images is 19, but there are 20 PNG files")
+    out = io.BytesIO()
+    np.savez(out, num_images=20, labels=np.array([{}] * 20))
+    changed("pack_extras.npz", out.getvalue(), "cannot read")
+    (unpacked / "pack_extras.npz").unlink()
+    for text, message in (
+        ("[]", "expected {'labels'"),
+        ("{", "expected {'labels'"),
+        ('{"labels": [["a.png", 1]]}', "no label for 00000/img00000000.png (20 are missing)"),
+    ):
+        changed("dataset.json", text.encode(), message)
+    described = json.loads((unpacked / "dataset.json").read_text())
+    described["labels"][3][1] = [1, 2]
+    changed("dataset.json", json.dumps(described).encode(), "neither classes from 0 nor vectors of one length")
+    shutil.rmtree(unpacked / "00000")
+    assert "holds no *.png" in line()
+
+
+# ---------------------------------------------------------------- zip
+
+
+def test_zip_is_the_unpacked_folder(golden, unpacked, tmp_path):
+    path = tmp_path / "out.zip"
+    tool("export_zip", golden.path("tfrecords_official"), path)
+    with zipfile.ZipFile(path) as archive:
+        files = sorted(p.relative_to(unpacked).as_posix() for p in unpacked.rglob("*") if p.is_file())
+        assert sorted([*archive.namelist(), "pack_extras.npz"]) == files
+        for info in archive.infolist():
+            assert info.compress_type == zipfile.ZIP_STORED
+            assert archive.read(info) == (unpacked / info.filename).read_bytes()
+    again = tmp_path / "again.zip"
+    tool("export_zip", golden.path("tfrecords_official"), again)
+    assert again.read_bytes() == path.read_bytes()
+    assert "out.zip is there already" in fails("export_zip", golden.path("tfrecords_official"), path)
+
+
+def test_commands_start_without_the_optional_packages():
+    code = (
+        "import sys; sys.modules['lmdb'] = sys.modules['h5py'] = None; import dataset_tool; "
+        "dataset_tool.cli(['create_lsun', '--help'], standalone_mode=False)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "--resolution" in done.stdout, done.stderr

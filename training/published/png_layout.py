@@ -1,0 +1,225 @@
+"""Data sets as PNG files: NNNNN/imgNNNNNNNN.png with `dataset.json`, the layout of stylegan2-ada-pytorch.
+
+In a folder there is `pack_extras.npz` besides, from which `pack` takes the labels: `num_images`, and `labels` [N,
+label_size] as uint8 (float32 if that cannot hold them).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tqdm
+from PIL import Image
+
+from dnnlib.util import UserError, atomic_write
+from training.dataset import TFRecordDataset
+from training.dataset_inspect import to_pil
+
+EXTRAS_NAME = "pack_extras.npz"
+JSON_NAME = "dataset.json"
+_PNG_CHANNELS = (1, 3, 4)
+
+
+def image_name(index: int) -> str:
+    """Name of an image in the layout: a thousand of them share a folder."""
+    name = f"{index:08d}"
+    return f"{name[:5]}/img{name}.png"
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """A PNG file, not compressed, as the layout has them: they are read faster so. uint8 [C, H, W], C 1, 3 or 4."""
+    out = io.BytesIO()
+    to_pil(image).save(out, "png", compress_level=0, optimize=False)
+    return out.getvalue()
+
+
+def describe_labels(labels: np.ndarray, class_names: tuple[str, ...] = ()) -> str:
+    """The text of `dataset.json`: {"labels": [[file name, class or vector], ...] or null}.
+
+    Args:
+        labels: float32 [N, label_size].
+        class_names: go along under a key of their own.
+    """
+    content: dict[str, object] = {"labels": None}
+    if labels.shape[1]:
+        names = [image_name(i) for i in range(len(labels))]
+        one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()
+        # Readers take the largest class for the number of classes, so the last one has to occur.
+        values = labels.argmax(axis=1).tolist() if one_hot and labels[:, -1].any() else labels.tolist()
+        content["labels"] = [list(pair) for pair in zip(names, values, strict=True)]
+    if class_names:
+        content["class_names"] = list(class_names)
+    return json.dumps(content, ensure_ascii=False)
+
+
+def _write_all(dataset: TFRecordDataset, write: Callable[[str, bytes], None], what: str) -> None:
+    if dataset.num_channels not in _PNG_CHANNELS:
+        raise UserError(f"{dataset.path}: images of {dataset.num_channels} channels; PNG files hold 1, 3 or 4")
+    with tqdm.trange(dataset.num_images, unit="img", desc=what) as bar:
+        for index in bar:
+            write(image_name(index), png_bytes(dataset.read(np.array([index]))[0]))
+    write(JSON_NAME, describe_labels(dataset.labels, dataset.class_names).encode())
+
+
+def extras(labels: np.ndarray) -> bytes:
+    """The content of `pack_extras.npz`. Labels float32 [N, label_size]."""
+    small = labels.astype(np.uint8) if np.isin(labels, np.arange(256)).all() else labels
+    out = io.BytesIO()
+    np.savez(out, num_images=np.int64(len(labels)), labels=small)
+    return out.getvalue()
+
+
+def unpack(dataset: TFRecordDataset, folder: os.PathLike | str) -> int:
+    """Writes a folder of PNG files in the order of the records; returns how many. It appears complete or not at all.
+
+    Raises:
+        UserError: the folder is not empty, or cannot be written.
+    """
+    target = Path(os.path.realpath(folder))
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} is not an empty folder; give the name of a new one")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temp = Path(tempfile.mkdtemp(prefix=f".{target.name}.unfinished-", dir=target.parent))
+    except OSError as err:
+        raise UserError(f"cannot write {target}: {err.strerror or err}") from err
+    content = temp / target.name  # mkdtemp's own folder is for this user alone
+
+    def write(name: str, data: bytes) -> None:
+        path = content / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    try:
+        _write_all(dataset, write, "unpacking")
+        write(EXTRAS_NAME, extras(dataset.labels))
+        os.replace(content, target)
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+    return dataset.num_images
+
+
+def export_zip(dataset: TFRecordDataset, path: os.PathLike | str) -> int:
+    """Writes an uncompressed zip file in the layout, in the order of the records; returns how many images.
+
+    Raises:
+        UserError: the file is there already, or cannot be written.
+    """
+    if os.path.exists(path):
+        raise UserError(f"{path} is there already; give another name or delete it")
+    # Fixed times: equal data sets make equal files.
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        _write_all(dataset, lambda name, data: archive.writestr(zipfile.ZipInfo(name), data), "exporting")
+    return dataset.num_images
+
+
+# ---------------------------------------------------------------- reading
+
+
+class PngTable:
+    """The PNG files below a folder, sorted by relative name, as images by index.
+
+    Attributes:
+        names: relative to the folder.
+        shape: (N, C, H, W), of the first file.
+    Raises:
+        UserError: no folder, no PNG files, or the first is of a kind that is not stored.
+    """
+
+    def __init__(self, folder: os.PathLike | str) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise UserError(f"{self.folder} is not a folder; expected one of PNG files, such as unpack makes")
+        paths = [path.relative_to(self.folder) for path in self.folder.rglob("*.png")]
+        self.names = sorted(p.as_posix() for p in paths if not any(part.startswith(".") for part in p.parts))
+        if not self.names:
+            raise UserError(f"{self.folder} holds no *.png; expected a folder such as unpack makes")
+        self.shape: tuple[int, ...] = ()
+        self.shape = (len(self.names), *self[0].shape)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """uint8 [C, H, W]. Raises UserError, naming the file, if it is broken or of another shape."""
+        path = self.folder / self.names[index]
+        try:
+            with Image.open(path, formats=["png"]) as image:
+                if image.mode not in ("L", "RGB", "RGBA"):
+                    raise UserError(
+                        f"{path}: pixels of mode {image.mode}, expected grey, RGB or RGBA of 8 bits; "
+                        f"create_from_images reads all kinds"
+                    )
+                pixels = np.asarray(image)
+        except UserError:
+            raise
+        except Exception as err:  # decoders raise anything on broken files
+            raise UserError(f"cannot read {path}: {type(err).__name__}: {err}") from err
+        pixels = pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        if self.shape and pixels.shape != self.shape[1:]:
+            found, expected = list(pixels.shape), list(self.shape[1:])
+            raise UserError(f"{path}: shape {found}, expected {expected} like {self.names[0]}; see create_from_images")
+        return pixels
+
+
+def read_labels(table: PngTable) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels float32 [N, label_size] of the files, and names of classes: `pack_extras.npz`, else `dataset.json`.
+
+    Raises:
+        UserError: unreadable, or not of these files.
+    """
+    described, class_names = _read_json(table)
+    extras_path = table.folder / EXTRAS_NAME
+    labels = _read_extras(extras_path, len(table.names)) if extras_path.is_file() else described
+    if labels is None:
+        labels = np.zeros((len(table.names), 0), np.float32)
+    return labels, class_names if len(class_names) == labels.shape[1] else ()
+
+
+def _read_extras(path: Path, count: int) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            num_images, labels = int(content["num_images"]), content["labels"]
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as err:
+        raise UserError(f"cannot read {path}: {err}; delete it to pack without it") from err
+    if num_images != count:
+        raise UserError(f"{path}: num_images is {num_images}, but there are {count} PNG files; unpack again")
+    if labels.ndim != 2 or labels.dtype.kind not in "fiub" or len(labels) != count:
+        raise UserError(
+            f"{path}: labels are {labels.dtype} {list(labels.shape)}, expected numbers [{count}, label_size]"
+        )
+    return labels.astype(np.float32)
+
+
+def _read_json(table: PngTable) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    path = table.folder / JSON_NAME
+    if not path.is_file():
+        return None, ()
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        names = tuple(str(name) for name in content.get("class_names") or ())
+        by_name = dict(content["labels"] or ())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        raise UserError(
+            f"{path}: {err!r}; expected {{'labels': [[file, class or vector], ...]}}, or delete it"
+        ) from err
+    if not by_name:
+        return None, names
+    missing = [name for name in table.names if name not in by_name]
+    if missing:
+        raise UserError(f"{path}: no label for {missing[0]} ({len(missing)} are missing); complete or delete it")
+    values = [by_name[name] for name in table.names]
+    try:
+        labels = np.array(values)
+    except ValueError:
+        labels = np.array(None)
+    if labels.dtype.kind in "iu" and labels.ndim == 1 and labels.min() >= 0:
+        return np.eye(max(int(labels.max()) + 1, len(names)), dtype=np.float32)[labels], names
+    if labels.dtype.kind in "fiu" and labels.ndim == 2:
+        return labels.astype(np.float32), names
+    raise UserError(f"{path}: labels are neither classes from 0 nor vectors of one length; correct or delete it")

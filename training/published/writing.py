@@ -1,0 +1,179 @@
+"""Where published data sets meet the writer: images come from here in the published order, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tqdm
+
+from dnnlib.util import UserError
+from training.dataset import TFRecordDataset
+from training.dataset_build import PUBLISHED_SEED, BuildOptions, BuildReport, Item, build, published_order
+from training.dataset_files import INFO_NAME, read_info
+from training.dataset_writer import DatasetWriter, check_target
+from training.image_shapes import check_size
+
+VALIDATION_PREFIX = "validation-"
+
+
+class ImageTable(Protocol):
+    """Images by index, all of one shape: an array, or what reads them from a file when asked."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        """uint8 [C, H, W]."""
+
+
+class DatasetTable:
+    """The images of a data set, in the order of its records, by index. `shape`: (N, C, H, W)."""
+
+    def __init__(self, dataset: TFRecordDataset) -> None:
+        self._dataset = dataset
+        self.shape: tuple[int, ...] = (dataset.num_images, *dataset.shape)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._dataset.read(np.array([index]))[0]
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images with what belongs to them."""
+
+    images: ImageTable
+    labels: np.ndarray | None = None  # int64 [N]: classes; float32 [N, label_size]: as they are
+    class_names: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)  # for `dataset.json`
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Images to write, one after the other."""
+
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]]  # uint8 [C, H, W], float32 [label_size]
+    count: int  # of the pairs
+    shape: tuple[int, ...]  # (C, H, W)
+    label_size: int = 0
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """What a person may choose about writing an `ImageSource`."""
+
+    shuffle: bool = True
+    seed: int = PUBLISHED_SEED
+    max_images: int | None = None
+    overwrite: bool = False
+
+
+def label_vectors(labels: np.ndarray | None, count: int, num_classes: int = 0) -> np.ndarray:
+    """Labels as a data set holds them: float32 [count, label_size], one-hot for classes, width 0 for none.
+
+    Args:
+        num_classes: for classes; at least the largest + 1.
+    """
+    if labels is None:
+        return np.zeros((count, 0), np.float32)
+    if labels.ndim == 1:
+        return np.eye(max(num_classes, int(labels.max(initial=-1)) + 1), dtype=np.float32)[labels]
+    return labels.astype(np.float32)
+
+
+def write_source(path: os.PathLike | str, source: ImageSource, options: WriteOptions) -> BuildReport:
+    """Writes a data set: record i is image `published_order(N, seed)[i]`, or image i if not shuffled.
+
+    Raises:
+        UserError: no images, a size that cannot be, or see `DatasetWriter`.
+    """
+    count = source.images.shape[0]
+    if not 0 <= options.seed < 2**32:
+        raise UserError(f"--seed is {options.seed}, expected 0 to {2**32 - 1}")
+    order = published_order(count, options.seed) if options.shuffle else np.arange(count)
+    order = order[: options.max_images]
+    labels = label_vectors(source.labels, count, len(source.class_names))
+    facts = {**source.facts, "shuffle": options.shuffle, "seed": options.seed, "max_images": options.max_images}
+    pairs = ((source.images[i], labels[i]) for i in order.tolist())
+    stream = Stream(pairs, len(order), source.images.shape[1:], labels.shape[1])
+    return write_stream(path, stream, None, source.class_names, facts, options.overwrite)
+
+
+def write_stream(
+    path: os.PathLike | str,
+    images: Stream,
+    held_out: Stream | None = None,
+    class_names: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> BuildReport:
+    """Writes a data set of images as they come.
+
+    Args:
+        images: of the training set.
+        held_out: of the held-out set, in the files `validation-*`.
+    Raises:
+        UserError: a size that cannot be, or see `DatasetWriter`.
+    """
+    target = Path(os.path.realpath(path))
+    check_target(target, overwrite)
+    if held_out is None:
+        return _write_part(target, images, class_names, facts, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.unfinished-", dir=target.parent) as temp:
+        report = _write_part(Path(temp, "new", target.name), images, class_names, facts)
+        validation = _write_part(Path(temp, VALIDATION_PREFIX + target.name), held_out, class_names, facts)
+        _join(report.path, validation)
+        if target.exists():
+            os.replace(target, Path(temp, "old"))
+        os.replace(report.path, target)
+    return replace(report, path=target)
+
+
+def _write_part(
+    path: Path, stream: Stream, class_names: Sequence[str], facts: Mapping[str, Any] | None, overwrite: bool = False
+) -> BuildReport:
+    channels, height, width = stream.shape
+    check_size(height, width, "images of")
+    if height != width:
+        raise UserError(f"images of {width}x{height}: expected squares")
+    writer = DatasetWriter(path, height, channels, stream.label_size, class_names, facts, overwrite)
+    with writer, tqdm.tqdm(stream.pairs, total=stream.count, unit="img", desc=path.name) as bar:
+        for image, label in bar:
+            writer.add(image, label if stream.label_size else None)
+    return BuildReport(writer.path, writer.num_images, (), np.zeros(0, np.int64))
+
+
+def _join(train: Path, validation: BuildReport) -> None:
+    """Moves the files of the held-out set beside those for training, and says so in `dataset.json`."""
+    for file in validation.path.iterdir():
+        if file.suffix in (".tfrecords", ".labels"):
+            os.replace(file, train / file.name)
+    info = replace(read_info(train), num_validation=validation.num_images)
+    (train / INFO_NAME).write_text(info.to_json(), "utf-8")
+
+
+def build_items(
+    path: os.PathLike | str,
+    items: Sequence[Item],
+    render: Callable[[Item], np.ndarray],
+    resolution: int,
+    facts: Mapping[str, Any],
+    options: BuildOptions,
+    say: Callable[[str], None],
+) -> BuildReport:
+    """Converts files that have to be decoded, by several processes: `dataset_build.build` for RGB squares."""
+    options = replace(options, resolution=resolution, channels=3, class_names=(), source=facts)
+    return build(path, items, render, options, (), say)
+
+
+def tell_count(found: int, published: int, say: Callable[[str], None]) -> None:
+    """Says so if there are not as many images as were published."""
+    if found != published:
+        say(f"Found {found} images; the published data set has {published}.")
