@@ -23,12 +23,23 @@ def pyramid(image: np.ndarray, smallest: int = 4) -> list[np.ndarray]:
 
     Args:
         image: uint8 or float [..., H, W] in [0, 255].
-        smallest: side of the last level.
+        smallest: no side of a level is shorter.
     Returns:
         uint8 arrays [..., H / 2^i, W / 2^i].
     """
     levels = [quantize(image)]
-    while min(image.shape[-2:]) > smallest:
+    while min(image.shape[-2:]) >= 2 * smallest and not any(side % 2 for side in image.shape[-2:]):
         image = halve(image)
         levels.append(quantize(image))
     return levels
+
+
+def reduced(image: np.ndarray, halvings: int) -> np.ndarray:
+    """One level of the pyramid, uint8 [..., H / 2^halvings, W / 2^halvings]: what `pyramid` gives, without the others.
+
+    Args:
+        image: uint8 or float [..., H, W] in [0, 255], both sides divisible by 2^halvings.
+    """
+    for _ in range(halvings):
+        image = halve(image)
+    return quantize(image)
