@@ -202,7 +202,11 @@ def salvage(read: Read, size: int) -> RecordIndex:
 
 def _next_header(read: Read, size: int, begin: int, stride: int | None) -> int:
     """Offset of the next record behind a broken one that begins at `begin`; `size` if there is none."""
-    if stride is not None and begin + stride + HEADER_BYTES <= size and header_holds(read(HEADER_BYTES, begin + stride)):
+    if (
+        stride is not None
+        and begin + stride + HEADER_BYTES <= size
+        and header_holds(read(HEADER_BYTES, begin + stride))
+    ):
         return begin + stride
     base = begin + 1
     while base + OVERHEAD_BYTES <= size:

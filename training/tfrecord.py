@@ -10,6 +10,7 @@ import os
 import struct
 import threading
 import weakref
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 
@@ -112,6 +113,11 @@ class RecordFile:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def gaps(self) -> Collection[int]:
+        """Records of a damaged file that cannot be found."""
+        return self._index.gaps.keys()
 
     def close(self) -> None:
         """Closing is optional: the file is closed when the object goes away."""
