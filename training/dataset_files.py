@@ -1,8 +1,8 @@
 """What lies in a data set directory: one record file per resolution, `*.labels`, and `dataset.json`.
 
 Published directories (no `dataset.json`) and those of dataset_tool.py are read alike. File names do not matter but for
-their endings; the resolution of a file is that of its first record. Files `validation-*` hold another set, kept out, which
-is read on request instead of the rest.
+their endings; the resolution of a file is that of its first record. Files `validation-*` hold another set, which was
+kept out of training and is read on request.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def _walk(read: Read, size: int, first: int) -> _Walk:
 def salvage(read: Read, size: int) -> RecordIndex:
     """Finds what can be found in a damaged file: behind a gap, the next whole header.
 
-    A gap counts as one record, or where all records before it are equally long, as the multiple that fits.
+    A gap counts as one record, or where all records before it are equally long and that many fit, as so many.
     """
     parts: list[_Walk] = []
     gaps: dict[int, str] = {}
@@ -185,7 +185,8 @@ def salvage(read: Read, size: int) -> RecordIndex:
         known = lengths[lengths > 0]
         stride = int(known[0]) + OVERHEAD_BYTES if len(known) and (known == known[0]).all() else None
         pos = _next_header(read, size, walk.end, stride)
-        missing = max(1, round((pos - walk.end) / stride)) if stride else 1
+        lost = pos - walk.end
+        missing = lost // stride if stride and lost % stride == 0 else 1
         gaps.update({count + i: walk.reason for i in range(missing)})
         zeros = np.zeros(missing, np.int64)
         parts.append(_Walk(zeros + walk.end, zeros, zeros.astype(np.uint32), pos, ""))
