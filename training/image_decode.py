@@ -49,6 +49,8 @@ def decode_file(
             # WebP knows no grey, JPEG no alpha: what was written grey comes back as equal channels.
             image = image if image.mode == mode else image.convert(mode)
             pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, -1)
+    except MemoryError:
+        raise
     except Exception as err:  # decoders raise anything on broken data
         text = str(err) if type(err) is ValueError else f"{type(err).__name__}: {err}"
         raise ValueError(f"broken {kind} file: {text}") from err

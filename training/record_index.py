@@ -10,6 +10,7 @@ import hashlib
 import os
 import struct
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,13 +120,11 @@ def _equal_lengths(read: Read, size: int) -> RecordIndex | None:
 
 def _walk(read: Read, size: int, first: int) -> _Walk:
     """Hops from record to record, from offset `first` on, until something is wrong or the file ends."""
-    starts: list[int] = []
-    seams: list[bytes] = [bytes(FOOTER_BYTES)]
+    starts, seams = array("q"), bytearray(FOOTER_BYTES)  # compact: there may be many millions
     pos, window, base, reason, length = first, b"", 0, "", 0
     while pos < size:
         at = pos - base
         if at < 0 or at + HEADER_BYTES > len(window):
-            # A seam begins with the checksum of the record before.
             base = pos
             window = read(_WINDOW_BYTES if length <= _SHORT_BYTES else HEADER_BYTES, base)
             at = 0
@@ -134,8 +133,8 @@ def _walk(read: Read, size: int, first: int) -> _Walk:
             break
         (length,) = _LENGTH.unpack_from(window, at)
         end = pos + length + OVERHEAD_BYTES
-        seams.append(window[at : at + HEADER_BYTES])
-        if length < _TINY_BYTES and not header_holds(seams[-1]):
+        seams += window[at : at + HEADER_BYTES]
+        if length < _TINY_BYTES and not header_holds(window[at : at + HEADER_BYTES]):
             reason = "wrong checksum of its length"
             break
         if end > size:
@@ -144,14 +143,13 @@ def _walk(read: Read, size: int, first: int) -> _Walk:
         starts.append(pos)
         at = end - FOOTER_BYTES - base
         if at + OVERHEAD_BYTES > len(window):
-            base = end - FOOTER_BYTES
+            base = end - FOOTER_BYTES  # a seam begins with the checksum of the record before
             window = read(_WINDOW_BYTES if length <= _SHORT_BYTES else OVERHEAD_BYTES, base)
             at = 0
-        seams.append(window[at : at + FOOTER_BYTES])
+        seams += window[at : at + FOOTER_BYTES]
         pos = end
-    if len(seams) % 2:
-        seams.append(bytes(HEADER_BYTES))
-    table = np.frombuffer(b"".join(seams), _SEAM)
+    seams += bytes(-len(seams) % _SEAM.itemsize)
+    table = np.frombuffer(seams, _SEAM)
     count = len(starts)
     headers = table[: count + reason.startswith("the file is cut off")]
     wrong = np.flatnonzero(_masked_crcs(headers["length"]) != headers["length_crc"])
