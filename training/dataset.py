@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -16,11 +17,13 @@ from dnnlib.util import UserError, list_nearest
 from training.dataset_files import content_hash, dataset_directory, find_levels, load_labels, read_info
 from training.image_shapes import base_shape
 from training.levels import Levels
-from training.prefetcher import Prefetcher
+from training.prefetcher import Prefetcher, default_threads
 from training.pyramid import reduced
 from training.sampling import coin_flips, epoch_permutation
 
 __all__ = ["Prefetcher", "TFRecordDataset", "load_dataset"]
+
+_PARALLEL_BYTES = 8 << 20  # pixels of compact images that are worth the start of threads in `read`
 
 
 class TFRecordDataset:
@@ -164,7 +167,13 @@ class TFRecordDataset:
         """
         indices = np.asarray(indices, np.int64)
         images = np.empty((len(indices), *self.lod_shape(lod)), np.uint8)
-        self.read_into(indices, images)
+        size = int(np.prod(self.shape))
+        threads = default_threads(self.encoding, size)
+        if self.encoding == "raw" or threads == 1 or len(indices) * size < _PARALLEL_BYTES:
+            self.read_into(indices, images)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(self.read_into, np.array_split(indices, threads), np.array_split(images, threads)))
         return images
 
     def lod_shape(self, lod: int) -> tuple[int, int, int]:

@@ -423,3 +423,16 @@ def test_large_images_of_one_minibatch_are_decoded_by_several_threads(tmp_path, 
         found, _ = prefetcher.next()
     assert sorted(calls)[:2] == [[0, 1], [2, 3]]
     np.testing.assert_array_equal(found, dataset.read(np.arange(4)))
+
+
+def test_many_compact_images_are_read_by_several_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.dataset._PARALLEL_BYTES", 1)
+    monkeypatch.setattr("training.dataset.default_threads", lambda encoding, size: 3)
+    path = write_set(tmp_path / "a", pictures(12, (3, 16, 16)), "png")
+    dataset = TFRecordDataset(path)
+    expected = [pyramid(image)[1] for image in pictures(12, (3, 16, 16))]
+    for count in (0, 1, 2, 7, 12):
+        np.testing.assert_array_equal(dataset.read(np.arange(count), 1), np.reshape(expected[:count], (count, 3, 8, 8)))
+    damage(path, "bytes", "png")
+    with pytest.raises(UserError, match="record 5 is broken"):
+        TFRecordDataset(path).read(np.arange(12))
