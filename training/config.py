@@ -49,7 +49,7 @@ class DataConfig(Section):
     max_images: int | None = None  # use only the first n images
     max_label_size: int | str = "full"  # 0: no labels; n: the first n components; full: all
     prefetch_mb: int = 64
-    threads: int = 2
+    threads: int | None = None  # reading and decoding; None: chosen by the encoding of the data set
 
     def _check(self) -> None:
         if self.resolution is not None:

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from dnnlib.util import UserError, list_nearest
 from training.dataset_files import content_hash, dataset_directory, find_levels, load_labels, read_info
-from training.prefetcher import Prefetcher
-from training.pyramid import halve, quantize
+from training.image_shapes import base_shape
+from training.levels import Levels
+from training.prefetcher import Prefetcher, default_threads
+from training.pyramid import reduced
 from training.sampling import coin_flips, epoch_permutation
-from training.tfrecord import RecordFile
 
 __all__ = ["Prefetcher", "TFRecordDataset", "load_dataset"]
+
+_PARALLEL_BYTES = 8 << 20  # pixels of compact images that are worth the start of threads in `read`
 
 
 class TFRecordDataset:
@@ -27,17 +31,20 @@ class TFRecordDataset:
 
     Args:
         path: directory with `*.tfrecords`, and perhaps `*.labels` and `dataset.json`.
-        resolution: side in pixels; None: the largest there is. Larger files are ignored.
+        resolution: larger side in pixels; None: the largest there is. A level without a file is computed from the
+            largest file.
         max_label_size: 'full': whole labels; n: their first n components; 0: none.
         max_images: use only the first n records; None: all.
         mirror_augment: flip each image left-right with probability 1/2 (in `get`, not in `read`).
         seed: >= 0, decides order and mirroring.
         shuffle: False: every epoch in the order of the file.
         label_file: labels to use instead of those in the directory.
+        validation: the held-out images (files `validation-*`) instead of the others.
 
     Attributes:
         name: of the directory.            path: absolute.
-        shape: (C, H, W).                  resolution: H = W.
+        shape: (C, H, W).                  resolution: the larger of H and W.
+        encoding: of the first record: raw, png, jpeg or webp.
         num_images, num_channels, label_size.
         labels: float32 [num_images, label_size].
         class_names: of one-hot labels, () if unknown.
@@ -57,6 +64,7 @@ class TFRecordDataset:
         seed: int = 0,
         shuffle: bool = True,
         label_file: str | None = None,
+        validation: bool = False,
     ) -> None:
         directory = dataset_directory(path)
         self.path = str(directory)
@@ -65,25 +73,21 @@ class TFRecordDataset:
         self.shuffle = bool(shuffle)
         self.seed = _checked_count("seed", seed, 0)
 
-        self._levels = find_levels(directory)
-        if resolution is None:
-            resolution = next(iter(self._levels))
-        if resolution not in self._levels:
-            there = ", ".join(str(r) for r in self._levels)
-            raise UserError(f"{directory} has no images of resolution {resolution}; there are: {there}")
-        self._records = self._levels[resolution]
-        self.shape: tuple[int, int, int] = self._records.read_image(0).shape
-        self.resolution = resolution
+        self.validation = bool(validation)
+        self._levels = Levels(find_levels(directory, self.validation))
+        self.shape = self._levels.shape(resolution, str(directory))
+        self._records, self._halvings = self._levels.source(self.shape[1:])
+        self.resolution = max(self.shape[1:])
+        self.encoding = self._records.encoding()
         self.num_channels = self.shape[0]
         self.dtype = "uint8"
         self.image_range = [0, 255]
 
         total = len(self._records)
         info = read_info(directory)
-        if info is not None and info.num_images != total:
-            raise UserError(
-                f"{self._records.path}: {total} images, dataset.json says {info.num_images}; copy or build it again"
-            )
+        said = total if info is None else info.num_validation if self.validation else info.num_images
+        if said != total:
+            raise UserError(f"{self._records.path}: {total} images, dataset.json says {said}; copy or build it again")
         self.num_images = total if max_images is None else min(total, _checked_count("max_images", max_images, 1))
         self.labels = self._load_labels(directory, total, max_label_size, label_file)
         self.label_size = self.labels.shape[1]
@@ -101,7 +105,7 @@ class TFRecordDataset:
         self, directory: os.PathLike, total: int, max_label_size: int | str, label_file: str | None
     ) -> np.ndarray:
         limit = None if max_label_size == "full" else _checked_count("max_label_size", max_label_size, 0, "'full' or ")
-        labels = None if limit == 0 else load_labels(directory, total, label_file)
+        labels = None if limit == 0 else load_labels(directory, total, label_file, self.validation)
         if labels is None:
             labels = np.zeros((total, 0), np.float32)
         if limit is not None and limit > labels.shape[1]:
@@ -114,7 +118,7 @@ class TFRecordDataset:
     def content_hash(self) -> str:
         """Identifies the images and labels in use; equal for equal files under any name (see `content_hash`)."""
         if self._content_hash is None:
-            self._content_hash = content_hash(self._records, self.labels, self.num_images)
+            self._content_hash = content_hash(self._records, self.labels, self.num_images, self._halvings)
         return self._content_hash
 
     # ------------------------------------------------------------ reading
@@ -161,37 +165,52 @@ class TFRecordDataset:
         Raises:
             UserError: a record is broken; names file and record.
         """
-        side = self.resolution >> lod
-        if lod < 0 or side < 1:
-            raise ValueError(f"lod must be in [0, {self.resolution.bit_length() - 1}], found {lod}")
         indices = np.asarray(indices, np.int64)
-        if indices.size and not (indices.min() >= 0 and indices.max() < self.num_images):
-            raise IndexError(f"image indices must be in [0, {self.num_images}), found {indices.min()}..{indices.max()}")
-        records = self._level(side)
-        if records is None:
-            images: np.ndarray = self.read(indices).astype(np.float32)
-            for _ in range(lod):
-                images = halve(images)
-            return quantize(images)
-        images = np.empty((len(indices), self.num_channels, side, side), np.uint8)
-        for slot, index in zip(images, indices.tolist(), strict=True):
-            image = records.read_image(index)
-            if image.shape != slot.shape:
-                raise UserError(
-                    f"{records.path}: record {index} has shape {list(image.shape)}, expected {list(slot.shape)} like "
-                    f"the first one; rebuild the data set"
-                )
-            slot[...] = image
+        images = np.empty((len(indices), *self.lod_shape(lod)), np.uint8)
+        size = int(np.prod(self.shape))
+        threads = default_threads(self.encoding, size)
+        if self.encoding == "raw" or threads == 1 or len(indices) * size < _PARALLEL_BYTES:
+            self.read_into(indices, images)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(self.read_into, np.array_split(indices, threads), np.array_split(images, threads)))
         return images
 
-    def _level(self, side: int) -> RecordFile | None:
-        records = self._levels.get(side)
-        if records is not None and len(records) != len(self._records):
+    def lod_shape(self, lod: int) -> tuple[int, int, int]:
+        """(C, H, W) at a level of detail.
+
+        Raises:
+            ValueError: there is no such level.
+        """
+        channels, height, width = self.shape
+        last = base_shape(height, width)[2]
+        if not 0 <= lod <= last:
+            raise ValueError(f"lod must be in [0, {last}], found {lod}")
+        return channels, height >> lod, width >> lod
+
+    def read_into(self, indices: np.ndarray, images: np.ndarray) -> None:
+        """Images by index into an array; its size says the level of detail.
+
+        Args:
+            indices: integers [n] in [0, num_images).
+            images: uint8 [n, C, H / 2^lod, W / 2^lod], to be filled.
+        Raises:
+            UserError: a record is broken; names file and record.
+        """
+        if indices.size and not (indices.min() >= 0 and indices.max() < self.num_images):
+            raise IndexError(f"image indices must be in [0, {self.num_images}), found {indices.min()}..{indices.max()}")
+        records, halvings = self._levels.source(images.shape[2:])
+        if len(records) != len(self._records):
             raise UserError(
                 f"{records.path}: {len(records)} images, but {self._records.path.name} has {len(self._records)}; "
                 f"delete that file or rebuild the data set"
             )
-        return records
+        full = np.empty((images.shape[1], *(side << halvings for side in images.shape[2:])), np.uint8)
+        for slot, index in zip(images, indices.tolist(), strict=True):
+            if halvings == 0:
+                records.read_image(index, slot)
+            else:
+                slot[...] = reduced(records.read_image(index, full), halvings)
 
     def get(self, positions: np.ndarray, lod: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels at global positions, in training order, mirrored where it falls so.
@@ -202,12 +221,24 @@ class TFRecordDataset:
         Returns:
             images uint8 [n, C, H / 2^lod, W / 2^lod], labels float32 [n, label_size].
         """
+        positions = np.asarray(positions, np.int64)
+        images = np.empty((len(positions), *self.lod_shape(lod)), np.uint8)
+        labels = np.empty((len(positions), self.label_size), np.float32)
+        self.get_into(positions, images, labels)
+        return images, labels
+
+    def get_into(self, positions: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
+        """`get` into arrays; the size of `images` says the level of detail.
+
+        Args:
+            positions: integers [n] >= 0.
+            images: uint8 [n, C, H / 2^lod, W / 2^lod], labels: float32 [n, label_size], both to be filled.
+        """
         indices = self.order(positions)
-        images = self.read(indices, lod)
-        flip = self.mirrored(positions)
-        if flip.any():
-            images[flip] = images[flip][..., ::-1]
-        return images, self.labels[indices]
+        self.read_into(indices, images)
+        for index in np.flatnonzero(self.mirrored(positions)).tolist():
+            images[index] = images[index][..., ::-1].copy()
+        labels[...] = self.labels[indices]
 
     # ------------------------------------------------------------ labels
 
@@ -241,8 +272,7 @@ class TFRecordDataset:
 
     def close(self) -> None:
         """Closes the files; happens by itself when the object goes away."""
-        for records in self._levels.values():
-            records.close()
+        self._levels.close()
 
 
 def _checked_count(name: str, value: int, least: int, other: str = "") -> int:
@@ -252,7 +282,7 @@ def _checked_count(name: str, value: int, least: int, other: str = "") -> int:
 
 
 _OPTIONS = (
-    "resolution", "max_label_size", "max_images", "mirror_augment", "seed", "shuffle", "label_file",
+    "resolution", "max_label_size", "max_images", "mirror_augment", "seed", "shuffle", "label_file", "validation",
 )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """What lies in a data set directory: one record file per resolution, `*.labels`, and `dataset.json`.
 
 Published directories (no `dataset.json`) and those of dataset_tool.py are read alike. File names do not matter but for
-their endings; the resolution of a file is that of its first record. Files `validation-*` belong to a held-out set and
-are left aside.
+their endings; the resolution of a file is that of its first record. Files `validation-*` hold another set, which was
+kept out of training and is read on request.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from training.tfrecord import RecordFile
 FORMAT_VERSION = 1
 INFO_NAME = "dataset.json"
 SKIPPED_NAME = "skipped.csv"
+VALIDATION_PREFIX = "validation-"
 
 
 @dataclass(frozen=True)
@@ -95,22 +96,34 @@ def dataset_directory(path: os.PathLike | str) -> Path:
     raise UserError(f"no data set {directory}; in {directory.parent}: {list_nearest(directory.name, siblings)}")
 
 
-def find_levels(directory: Path) -> dict[int, RecordFile]:
+def find_files(directory: Path, ending: str, validation: bool = False) -> list[Path]:
+    """Files with that ending, sorted by name: those of the held-out set, or those of the rest."""
+    paths = sorted(path for path in directory.glob(f"*{ending}") if not path.name.startswith("."))
+    return [path for path in paths if path.name.startswith(VALIDATION_PREFIX) == validation]
+
+
+def find_levels(directory: Path, validation: bool = False, damaged: bool = False) -> dict[int, RecordFile]:
     """Record files by resolution (the larger side, pixels), largest first.
 
+    Args:
+        validation: those of the held-out set.
+        damaged: open files that are cut off or have gaps, see `RecordFile`.
     Raises:
         UserError: no records, images of a size that cannot be (`check_shape`), or two files of one resolution.
     """
-    paths = [p for p in sorted(directory.glob("*.tfrecords")) if not p.name.startswith("validation-")]
+    paths = find_files(directory, ".tfrecords", validation)
+    if not paths and validation:
+        raise UserError(
+            f"{directory} has no held-out images (validation-*.tfrecords); "
+            "build it with dataset_tool.py create_from_images --validation N"
+        )
     if not paths:
         found = sorted(p.name for p in directory.iterdir())[:5]
         raise UserError(f"no *.tfrecords files in {directory} (found: {', '.join(found) or 'nothing'})")
     levels: dict[int, RecordFile] = {}
     for path in paths:
-        records = RecordFile(path)
-        if len(records) == 0:
-            raise UserError(f"{path} holds no images; rebuild the data set")
-        shape = records.read_image(0).shape
+        records = RecordFile(path, damaged)
+        shape = first_shape(records, damaged)
         check_shape(shape, str(path))
         side = max(shape[1:])
         if side in levels:
@@ -122,6 +135,23 @@ def find_levels(directory: Path) -> dict[int, RecordFile]:
     return dict(sorted(levels.items(), reverse=True))
 
 
+def first_shape(records: RecordFile, damaged: bool = False) -> tuple[int, int, int]:
+    """Shape of the first image, of the first that can be read if `damaged`.
+
+    Raises:
+        UserError: no images, or it cannot be read.
+    """
+    first: UserError | None = None
+    for index in range(len(records)):
+        try:
+            return records.read_image(index).shape
+        except UserError as err:
+            if not damaged:
+                raise
+            first = first or err
+    raise first or UserError(f"{records.path} holds no images; rebuild the data set")
+
+
 def check_shape(shape: tuple[int, int, int], where: str) -> None:
     """The shapes that can be stored: see `image_shapes.check_size`.
 
@@ -131,17 +161,20 @@ def check_shape(shape: tuple[int, int, int], where: str) -> None:
     check_size(shape[1], shape[2], f"{where}: images of shape {list(shape)} (C, H, W), size")
 
 
-def load_labels(directory: Path, num_images: int, label_file: str | None = None) -> np.ndarray | None:
+def load_labels(
+    directory: Path, num_images: int, label_file: str | None = None, validation: bool = False
+) -> np.ndarray | None:
     """Labels float32 [num_images, label_size], or None if there are none.
 
     Args:
         num_images: records of the data set; there must be as many labels.
         label_file: path, or name inside the directory; None: the first `*.labels` in sorted order.
+        validation: of the held-out set.
     Raises:
         UserError: unreadable, or shape or values are not those of labels.
     """
     if label_file is None:
-        found = sorted(p for p in directory.glob("*.labels") if not p.name.startswith("validation-"))
+        found = find_files(directory, ".labels", validation)
         if not found:
             return None
         path = found[0]
@@ -165,18 +198,19 @@ def load_labels(directory: Path, num_images: int, label_file: str | None = None)
     return labels
 
 
-def content_hash(records: RecordFile, labels: np.ndarray, num_images: int) -> str:
+def content_hash(records: RecordFile, labels: np.ndarray, num_images: int, halvings: int = 0) -> str:
     """SHA-256 that identifies images and labels, in hexadecimal.
 
     Made from the length and checksum that the file holds for each record, so that a data set of any size takes no
     more than a moment, and the hash is that of the files as they are now.
 
     Args:
-        records: the level used.
+        records: the file used.
         labels: float32 [N, label_size].
         num_images: records used, from the first.
+        halvings: how often the images are halved when they are read.
     """
-    digest = hashlib.sha256(f"{num_images} {labels.shape[1]} ".encode())
+    digest = hashlib.sha256(f"{num_images} {labels.shape[1]} ".encode() + b"halved " * halvings)
     digest.update(records.fingerprint(num_images))
     for start in range(0, num_images, 1 << 16):  # labels may be on the disk, and more than fits into memory
         digest.update(np.ascontiguousarray(labels[start : min(start + (1 << 16), num_images)], "<f4").tobytes())

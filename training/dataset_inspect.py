@@ -1,9 +1,8 @@
-"""Looking at data sets: contact sheets, checks of every record, comparison, extraction."""
+"""Looking at data sets: contact sheets, what is in them, extraction, comparison."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,12 @@ from PIL import Image
 
 from dnnlib.util import UserError, atomic_write
 from training.dataset import TFRecordDataset
-from training.dataset_files import content_hash, dataset_directory, find_levels, load_labels, read_info
-from training.pyramid import halve
-from training.tfrecord import RecordFile
+from training.dataset_files import dataset_directory
+from training.example import encode_image
+from training.image_shapes import level_sizes
+from training.tfrecord import frame
+
+_CHUNK_BYTES = 16 << 20  # pixels read at once
 
 
 def to_pil(image: np.ndarray) -> Image.Image:
@@ -31,33 +33,81 @@ def save_png(image: Image.Image, path: os.PathLike | str) -> None:
         image.save(file, "png")
 
 
-def contact_sheet(dataset: TFRecordDataset, columns: int, rows: int) -> Image.Image:
-    """The first columns x rows images in the order of the file, row by row; free cells are white."""
+def contact_sheet(dataset: TFRecordDataset, columns: int, rows: int, max_side: int | None = None) -> Image.Image:
+    """The first columns x rows images in the order of the file, row by row; free cells are white.
+
+    Args:
+        max_side: images are halved until their larger side is not above it; None: shown as they are.
+    """
     count = min(columns * rows, dataset.num_images)
     columns = min(columns, count)
     rows = -(-count // columns)
-    cells = np.full((rows * columns, *dataset.shape), 255, np.uint8)
-    cells[:count] = dataset.read(np.arange(count))
-    channels, height, width = dataset.shape
+    lod = 0
+    sizes = level_sizes(*dataset.shape[1:])
+    while max_side is not None and lod + 1 < len(sizes) and max(sizes[lod]) > max_side:
+        lod += 1
+    channels, height, width = dataset.lod_shape(lod)
+    cells = np.full((rows * columns, channels, height, width), 255, np.uint8)
+    dataset.read_into(np.arange(count), cells[:count])
     grid = cells.reshape(rows, columns, channels, height, width).transpose(2, 0, 3, 1, 4)
     return to_pil(grid.reshape(channels, rows * height, columns * width))
 
 
+# ---------------------------------------------------------------- what is in it
+
+
 def class_counts(dataset: TFRecordDataset) -> list[tuple[str, int]] | None:
     """(class, number of images) if the labels are one-hot, else None."""
-    labels = dataset.labels
-    if dataset.label_size == 0 or not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
-        return None
+    return label_counts(dataset) if label_kind(dataset.labels) == "one-hot" else None
+
+
+def label_kind(labels: np.ndarray) -> str:
+    """none, one-hot, multi-hot (zeros and ones) or continuous: what kind of labels float32 [N, label_size] are."""
+    if labels.shape[1] == 0:
+        return "none"
+    if not ((labels == 0) | (labels == 1)).all():
+        return "continuous"
+    return "one-hot" if (labels.sum(axis=1) == 1).all() else "multi-hot"
+
+
+def label_counts(dataset: TFRecordDataset) -> list[tuple[str, int]]:
+    """(name, number of images that have it) of each component of labels of zeros and ones."""
     names = dataset.class_names or tuple(str(i) for i in range(dataset.label_size))
-    return list(zip(names, labels.sum(axis=0).astype(int).tolist(), strict=True))
+    return list(zip(names, dataset.labels.sum(axis=0, dtype=np.float64).astype(int).tolist(), strict=True))
+
+
+def mean_image(dataset: TFRecordDataset) -> np.ndarray:
+    """The mean of all images, uint8 [C, H, W]."""
+    step = max(1, _CHUNK_BYTES // int(np.prod(dataset.shape)))
+    total = np.zeros(dataset.shape, np.float64)
+    for begin in tqdm.trange(0, dataset.num_images, step, unit_scale=step, unit="img", desc="averaging"):
+        images = dataset.read(np.arange(begin, min(begin + step, dataset.num_images)))
+        total += images.sum(axis=0, dtype=np.float64)
+    return np.rint(total / dataset.num_images).astype(np.uint8)
+
+
+def raw_bytes(shape: tuple[int, int, int]) -> int:
+    """Bytes of one image of shape (C, H, W) in the published format: records of all levels."""
+    sizes = level_sizes(*shape[1:])
+    return sum(len(frame(encode_image(np.zeros((shape[0], *size), np.uint8)))) for size in sizes)
+
+
+def disk_bytes(path: os.PathLike | str) -> int:
+    """Size of all files of a data set directory, those of a held-out set included."""
+    return sum(file.stat().st_size for file in dataset_directory(path).iterdir() if file.is_file())
+
+
+# ---------------------------------------------------------------- extraction, comparison
 
 
 def extract(dataset: TFRecordDataset, out_dir: os.PathLike | str, max_images: int | None = None) -> int:
     """Writes the images as img00000000.png, ... in the order of the file; returns how many.
 
     Raises:
-        UserError: the directory cannot be made or is not empty.
+        UserError: the directory cannot be made or is not empty, or PNG has no such number of channels.
     """
+    if dataset.num_channels not in (1, 3, 4):
+        raise UserError(f"{dataset.path}: images of {dataset.num_channels} channels, PNG files have 1, 3 or 4")
     out = Path(out_dir)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -86,7 +136,7 @@ class Comparison:
 
 
 def compare(a: TFRecordDataset, b: TFRecordDataset, ignore_labels: bool = False) -> Comparison:
-    """Compares record by record, at full resolution.
+    """Compares the pixels of record by record, at full resolution, whatever their encodings are.
 
     Raises:
         UserError: shape, number of images or label size differ, so that nothing can be compared.
@@ -105,90 +155,3 @@ def compare(a: TFRecordDataset, b: TFRecordDataset, ignore_labels: bool = False)
             images.append(index)
     labels = [] if ignore_labels else np.flatnonzero((a.labels != b.labels).any(axis=1)).tolist()
     return Comparison(a.num_images, tuple(images), tuple(labels))
-
-
-def verify(path: os.PathLike | str, say: Callable[[str], None] = print, max_problems: int = 20) -> list[str]:
-    """Reads everything in a data set directory and checks that it fits together.
-
-    Checked: checksums, shapes and number of the records of every level, that each level is the 2x2 mean of the one
-    above (within the rounding of both), labels, `dataset.json`.
-
-    Args:
-        say: gets a line per level.
-        max_problems: stop looking for broken records in a level after so many.
-    Returns:
-        One line per problem; empty if all is well.
-    """
-    problems: list[str] = []
-    directory = dataset_directory(path)
-    levels = find_levels(directory)
-    largest = next(iter(levels.values()))
-    total, channels = len(largest), largest.read_image(0).shape[0]
-    for side, records in levels.items():
-        broken = 0
-        above = levels.get(2 * side)
-        if len(records) != total:
-            problems.append(f"{records.path.name}: {len(records)} images, {largest.path.name} has {total}")
-        for index in tqdm.trange(len(records), unit="img", desc=f"{side}x{side}"):
-            try:
-                image = records.read_image(index)
-            except UserError as err:
-                problem = str(err)
-            else:
-                problem = _image_problem(image, (channels, side, side))
-                if not problem and above is not None and index < len(above):
-                    problem = _level_problem(image, above, index)
-                problem = problem and f"{records.path}: record {index}: {problem}"
-            if problem:
-                problems.append(problem)
-                broken += 1
-                if broken == max_problems:
-                    problems.append(f"{records.path}: {broken} broken records, the rest is not checked")
-                    break
-        say(f"{records.path.name}: {len(records)} images of {side}x{side}, {broken} broken")
-    problems += _info_problems(directory, levels, total, channels)
-    return problems
-
-
-def _image_problem(image: np.ndarray, expected: tuple[int, int, int]) -> str:
-    return "" if image.shape == expected else f"shape {list(image.shape)}, expected {list(expected)}"
-
-
-def _level_problem(image: np.ndarray, above: RecordFile, index: int) -> str:
-    try:
-        larger = above.read_image(index)
-    except UserError:
-        return ""  # reported with its own level
-    if larger.shape != (image.shape[0], 2 * image.shape[1], 2 * image.shape[2]):
-        return ""
-    # Both levels are rounded from unrounded ones, so they may be apart by half a value each.
-    off = float(np.abs(halve(larger) - image).max())
-    return "" if off <= 1 else f"differs by {off:g} from the 2x2 mean of the level above, expected at most 1"
-
-
-def _info_problems(directory: Path, levels: dict[int, RecordFile], total: int, channels: int) -> list[str]:
-    problems: list[str] = []
-    labels = None
-    try:
-        labels = load_labels(directory, total)
-        info = read_info(directory)
-    except UserError as err:
-        return [str(err)]
-    if info is None:
-        return problems
-    label_size = 0 if labels is None else labels.shape[1]
-    table = np.zeros((total, 0), np.float32) if labels is None else labels
-    found_hash = content_hash(next(iter(levels.values())), table, total)
-    for what, said, found in (
-        ("resolution", info.resolution, next(iter(levels))),
-        ("channels", info.channels, channels),
-        ("num_images", info.num_images, total),
-        ("label_size", info.label_size, label_size),
-        ("levels", info.levels, tuple(levels)),
-        ("content_hash", info.content_hash, found_hash),
-    ):
-        if said != found:
-            problems.append(f"dataset.json: {what} is {said}, the files have {found}")
-    if info.class_names and len(info.class_names) != label_size:
-        problems.append(f"dataset.json: {len(info.class_names)} class names for labels of {label_size} numbers")
-    return problems

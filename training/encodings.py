@@ -16,13 +16,15 @@ from PIL import Image
 from dnnlib.util import UserError, list_nearest
 from training.example import encode_bytes, encode_image
 from training.fast_pyramid import fast_pyramid
+from training.image_decode import decode_file, signature
 from training.pyramid import quantize
 from training.tfrecord import frame
+
+__all__ = ["ENCODINGS", "LOSSY", "Encoding", "decode_file", "encode_file", "signature"]
 
 ENCODINGS = ("raw", "png", "jpeg", "webp")
 LOSSY = ("jpeg", "webp")
 _DEFAULT_QUALITY = {"jpeg": 95, "webp": 101}  # webp beyond 100: lossless
-_SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
 
 
 @dataclass(frozen=True)
@@ -84,30 +86,3 @@ def encode_file(image: np.ndarray, name: str, quality: int | None = None) -> byt
         options = {"lossless": True, "quality": 50, "exact": True} if quality is None else {"quality": quality}
         Image.fromarray(pixels).save(out, "webp", **options)
     return out.getvalue()
-
-
-def signature(data: bytes) -> str | None:
-    """png, jpeg or webp by the first bytes of a file; None for anything else."""
-    for name, start in _SIGNATURES.items():
-        if data.startswith(start) and (name != "webp" or data[8:12] == b"WEBP"):
-            return name
-    return None
-
-
-def decode_file(data: bytes, channels: int) -> np.ndarray:
-    """The image of a png, jpeg or webp file in memory: uint8 [channels, H, W].
-
-    Raises:
-        ValueError: not such a file, broken, or of another number of channels.
-    """
-    kind = signature(data)
-    if kind is None:
-        raise ValueError("neither pixels nor a png, jpeg or webp file")
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels)
-    try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            # WebP knows no grey, JPEG no alpha: what was written grey comes back as equal channels.
-            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    except Exception as err:  # decoders raise anything on broken data
-        raise ValueError(f"broken {kind} file: {type(err).__name__}: {err}") from err
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))

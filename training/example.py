@@ -1,14 +1,17 @@
 """The protocol buffer inside an image record, `tf.train.Example`, written and parsed without TensorFlow.
 
-An image has two features: `shape` (int64 list C, H, W) and `data` (one bytes value, uint8 in C, H, W order). The
-order of features in a record means nothing.
+An image has two features: `shape` (int64 list C, H, W) and `data` (one bytes value: uint8 in C, H, W order, or a png,
+jpeg or webp file). The order of features in a record means nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+
+from training.image_decode import decode_file, signature
 
 
 def _varint(value: int) -> bytes:
@@ -110,28 +113,93 @@ def parse_example(payload: bytes) -> dict[str, list[int] | list[memoryview]]:
         for _, features in (f for f in _fields(memoryview(payload)) if f[0] == 1):
             for _, entry in (f for f in _fields(features) if f[0] == 1):
                 parts = dict(_fields(entry))
+                if not isinstance(parts[1], memoryview):
+                    raise ValueError("the name of a feature is a number")
+                name = bytes(parts[1]).decode()
                 for kind, content in _fields(parts.get(2, memoryview(b""))):
                     if kind == 1:
-                        result[bytes(parts[1]).decode()] = [value for n, value in _fields(content) if n == 1]
+                        result[name] = [value for n, value in _fields(content) if n == 1]
                     elif kind == 3:
-                        result[bytes(parts[1]).decode()] = _int_list(content)
+                        result[name] = _int_list(content)
     except (IndexError, KeyError, TypeError, ValueError) as err:
         raise ValueError(f"not a tf.train.Example ({err})") from err
     return result
 
 
-def decode_image(payload: bytes) -> np.ndarray:
-    """The image of a serialised Example: uint8 [C, H, W], a read-only view of `payload`.
+@dataclass(frozen=True)
+class ImageRecord:
+    """What an image record holds.
+
+    shape: (C, H, W), None where the record does not say. data: pixels, or the bytes of an image file.
+    encoding: raw, or what kind of file `data` is.
+    """
+
+    shape: tuple[int, int, int] | None
+    data: memoryview
+    encoding: str
+
+    def decode(self, out: np.ndarray | None = None) -> np.ndarray:
+        """The image, uint8 [C, H, W]; for raw pixels a read-only view.
+
+        Args:
+            out: uint8 [C, H, W] array to write to; its shape must be that of the record.
+        Raises:
+            ValueError: a broken file, or another shape than the record or `out` says.
+        """
+        if out is not None and self.shape is not None and self.shape != out.shape:
+            raise ValueError(f"shape {list(self.shape)}, expected {list(out.shape)} like the first record")
+        if self.encoding != "raw":
+            channels, size = (self.shape[0], self.shape[1:]) if self.shape else (None, (0, 0))
+            return decode_file(self.data, channels, out, size)
+        image = np.frombuffer(self.data, np.uint8).reshape(self.shape)
+        if out is None:
+            return image
+        out[...] = image
+        return out
+
+
+def parse_image(payload: bytes) -> ImageRecord:
+    """Finds shape and data in a serialised Example, and tells pixels from image files.
+
+    Besides the published feature `data`, `img` is read: a widespread variant keeps files under that name, and what it
+    says of their shape is passed over.
 
     Raises:
         ValueError: features missing, or shape and number of bytes do not fit together.
     """
     features = parse_example(payload)
-    missing = [key for key in ("shape", "data") if not features.get(key)]
-    if missing:
-        raise ValueError(f"feature {missing[0]!r} is missing, found {sorted(features) or 'none'}")
-    shape, data = features["shape"], features["data"][0]
-    if len(shape) != 3 or not isinstance(data, memoryview) or len(data) != shape[0] * shape[1] * shape[2]:
-        size = len(data) if isinstance(data, memoryview) else "no"
-        raise ValueError(f"shape {shape} does not fit {size} bytes of data")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    foreign = not features.get("data") and bool(features.get("img"))
+    data, shape = (features.get(key) or [None] for key in ("img" if foreign else "data", "shape"))
+    if not isinstance(data[0], memoryview):
+        raise ValueError(f"feature 'data' is missing, found {sorted(features) or 'none'}")
+    content, kind = data[0], signature(data[0])
+    if kind is not None and (foreign or shape[0] is None):
+        return ImageRecord(None, content, kind)
+    if shape[0] is None:
+        raise ValueError(f"feature 'shape' is missing, found {sorted(features) or 'none'}")
+    if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(f"shape {shape} is not (C, H, W)")
+    size = shape[0] * shape[1] * shape[2]
+    # Three pixels may look like the start of a JPEG file; the other signatures are too long for that.
+    if len(content) == size and (kind is None or (kind == "jpeg" and not _is_file(content, shape))):
+        return ImageRecord(tuple(shape), content, "raw")
+    if kind is None:
+        raise ValueError(f"shape {shape} does not fit {len(content)} bytes of data")
+    return ImageRecord(tuple(shape), content, kind)
+
+
+def _is_file(data: memoryview, shape: list[int]) -> bool:
+    try:
+        decode_file(data, shape[0], size=(shape[1], shape[2]))
+    except ValueError:
+        return False
+    return True
+
+
+def decode_image(payload: bytes) -> np.ndarray:
+    """The image of a serialised Example: uint8 [C, H, W], for raw pixels a read-only view of `payload`.
+
+    Raises:
+        ValueError: see `parse_image` and `ImageRecord.decode`.
+    """
+    return parse_image(payload).decode()

@@ -32,3 +32,14 @@ def pyramid(image: np.ndarray, smallest: int = 4) -> list[np.ndarray]:
         image = halve(image)
         levels.append(quantize(image))
     return levels
+
+
+def reduced(image: np.ndarray, halvings: int) -> np.ndarray:
+    """One level of the pyramid, uint8 [..., H / 2^halvings, W / 2^halvings]: what `pyramid` gives, without the others.
+
+    Args:
+        image: uint8 or float [..., H, W] in [0, 255], both sides divisible by 2^halvings.
+    """
+    for _ in range(halvings):
+        image = halve(image)
+    return quantize(image)

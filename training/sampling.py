@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+Shard = tuple[int, int]  # (index, count)
 _COIN_STREAM = 0x636F696E  # sets the numbers for coin flips apart from those for permutations
 
 
@@ -30,3 +31,19 @@ def _mix64(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def shard_slice(n: int, index: int, count: int) -> slice:
+    """The share of a minibatch of n images that falls to one of several readers.
+
+    Shares are contiguous, disjoint, in order of `index`, and cover the minibatch; their sizes differ by one at most.
+    A share can be divided again: towers within workers. What is read in all does not depend on the division.
+
+    Args:
+        n: images >= 0. index: in [0, count), of tower or worker. count: of them.
+    Raises:
+        ValueError: such a shard does not exist.
+    """
+    if n < 0 or not 0 <= index < count:
+        raise ValueError(f"need n >= 0 and 0 <= index < count; found n={n}, index={index}, count={count}")
+    return slice(n * index // count, n * (index + 1) // count)

@@ -18,11 +18,11 @@ from training.state import read_newest_state, read_state
 
 
 def open_dataset(config: TrainConfig) -> TFRecordDataset:
-    """The data set of a configuration. Raises `UserError` if it is missing, empty or does not fit."""
+    """The data set of a configuration. Raises `UserError` if it is missing, empty, does not fit or is not square."""
     data = config.data
     if not data.dataset:
         raise UserError("no data set given: use --dataset NAME (and --data-dir), or --set data.dataset=NAME")
-    return TFRecordDataset(
+    dataset = TFRecordDataset(
         Path(data.data_dir) / data.dataset,
         resolution=data.resolution,
         max_label_size=data.max_label_size,
@@ -30,6 +30,14 @@ def open_dataset(config: TrainConfig) -> TFRecordDataset:
         mirror_augment=data.mirror_augment,
         seed=config.seed,
     )
+    _, height, width = dataset.shape
+    if height != width or height & (height - 1):
+        side = 1 << (max(height, width).bit_length() - 1)
+        raise UserError(
+            f"{dataset.path}: images of {width}x{height}, the networks draw squares whose side is a power of two; "
+            f"make such a data set with dataset_tool.py create_from_images ... --resolution {side}"
+        )
+    return dataset
 
 
 def open_session(config: TrainConfig) -> tf.Session:

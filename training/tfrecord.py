@@ -10,26 +10,31 @@ import os
 import struct
 import threading
 import weakref
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 
-import google_crc32c
 import numpy as np
 
 from dnnlib.util import UserError
-from training.example import decode_image
+from training.example import parse_image
+from training.record_index import (
+    FOOTER_BYTES,
+    HEADER_BYTES,
+    OVERHEAD_BYTES,
+    RecordIndex,
+    broken,
+    find_records,
+    header_holds,
+    masked_crc,
+    salvage,
+)
 
-HEADER_BYTES = 12  # length and its CRC
-FOOTER_BYTES = 4  # CRC of the data
-OVERHEAD_BYTES = HEADER_BYTES + FOOTER_BYTES
+__all__ = ["OVERHEAD_BYTES", "RecordFile", "RecordWriter", "frame", "masked_crc"]
+
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
-
-
-def masked_crc(data: bytes) -> int:
-    """CRC32C, rotated right by 15 bits plus a constant: a CRC of data that holds CRCs is weak without the mask."""
-    crc = google_crc32c.value(data)
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+_FILES_BEGIN = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 
 
 def frame(payload: bytes) -> bytes:
@@ -68,19 +73,19 @@ class RecordWriter:
 class RecordFile:
     """Random access to the records of a file. Safe to use from several threads.
 
-    Opening a file of equally long records, as raw ones are, takes no longer for a million of them than for one. Every
-    record is checked completely when it is read.
+    Opening finds the records without reading their data. Every record is checked completely when it is read.
 
     Args:
         path: a file of uncompressed records.
+        damaged: accept a file that is cut off or has gaps; records that cannot be found raise when they are read.
     Attributes:
         lengths: int64 [N], bytes of data of each record.
         starts: int64 [N], where in the file each record begins.
     Raises:
-        UserError: the file cannot be opened, is cut off, or holds no records of this kind.
+        UserError: the file cannot be opened, or (unless `damaged`) is cut off or holds no records of this kind.
     """
 
-    def __init__(self, path: os.PathLike | str) -> None:
+    def __init__(self, path: os.PathLike | str, damaged: bool = False) -> None:
         self.path = Path(path)
         try:
             self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -91,114 +96,119 @@ class RecordFile:
         self._layout: tuple[bytes, int, tuple[int, ...]] | None = None
         self._lock = None if hasattr(os, "pread") else threading.Lock()
         try:
-            size = os.fstat(self._fd).st_size
-            lengths = self._equal_lengths(size)
-            self.lengths = self._walk(size) if lengths is None else lengths
+            self._index = self._find(damaged)
         except BaseException:
             self.close()
             raise
-        self.starts = np.cumsum(self.lengths + OVERHEAD_BYTES) - self.lengths - OVERHEAD_BYTES
+        self.lengths, self.starts = self._index.lengths, self._index.starts
+
+    def _find(self, damaged: bool) -> RecordIndex:
+        status = os.fstat(self._fd)
+        try:
+            return find_records(self.path, self._pread, status.st_size, status.st_mtime_ns)
+        except UserError:
+            if not damaged:
+                raise
+            return salvage(self._pread, status.st_size)
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def gaps(self) -> Collection[int]:
+        """Records of a damaged file that cannot be found."""
+        return self._index.gaps.keys()
 
     def close(self) -> None:
         """Closing is optional: the file is closed when the object goes away."""
         self._close()
 
-    def _equal_lengths(self, size: int) -> np.ndarray | None:
-        """Lengths [N] if the size of the file and a sample of records say that all are equally long, else None."""
-        header = self._pread(HEADER_BYTES, 0)
-        if len(header) < HEADER_BYTES:
-            return None
-        (length,) = _LENGTH.unpack_from(header)
-        stride = length + OVERHEAD_BYTES
-        if stride > size or size % stride:
-            return None
-        count = size // stride
-        sample = np.unique(np.linspace(0, count - 1, 64).astype(np.int64))
-        if any(self._pread(HEADER_BYTES, index * stride) != header for index in sample.tolist()):
-            return None
-        return np.full(count, length, np.int64) if _header_holds(header) else None
-
-    def _walk(self, size: int) -> np.ndarray:
-        """Lengths of all records, one after the other."""
-        lengths: list[int] = []
-        pos = 0
-        while pos < size:
-            header = self._pread(HEADER_BYTES, pos)
-            if len(header) < HEADER_BYTES:
-                raise self.broken(len(lengths), f"the file ends after {len(header)} bytes of it")
-            if not _header_holds(header):
-                if not lengths:
-                    raise UserError(
-                        f"{self.path}: not an uncompressed TFRecord file (wrong checksum of the first length)"
-                    )
-                raise self.broken(len(lengths), "wrong checksum of its length")
-            (length,) = _LENGTH.unpack_from(header)
-            pos += length + OVERHEAD_BYTES
-            if pos > size:
-                raise self.broken(len(lengths), f"the file is cut off, {pos - size} bytes are missing")
-            lengths.append(length)
-        return np.array(lengths, np.int64)
-
     def broken(self, index: int, reason: str) -> UserError:
-        """The error about a record."""
-        return UserError(
-            f"{self.path}: record {index} is broken: {reason}; copy the file again or rebuild the data set "
-            f"(python dataset_tool.py verify {self.path.parent} checks all of it)"
-        )
+        """The error about a record: names file, record, reason, and the command that checks the data set."""
+        return broken(self.path, index, reason)
 
     def _pread(self, size: int, offset: int) -> bytes:
-        if self._lock is None:
-            return os.pread(self._fd, size, offset)
-        with self._lock:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.read(self._fd, size)
+        try:
+            if self._lock is None:
+                return os.pread(self._fd, size, offset)
+            with self._lock:
+                os.lseek(self._fd, offset, os.SEEK_SET)
+                return os.read(self._fd, size)
+        except OSError as err:
+            raise UserError(f"cannot read {self.path}: {err.strerror or err}") from err
 
-    def read(self, index: int) -> bytes:
-        """Data of record `index`, its length and checksums verified.
+    def read_record(self, index: int) -> bytes:
+        """Record `index` as it stands in the file, its length and checksums verified.
 
         Raises:
             UserError: the record is broken; names file, record and remedy.
         """
+        if index in self._index.gaps:
+            raise self.broken(index, self._index.gaps[index])
         length = int(self.lengths[index])
         record = self._pread(length + OVERHEAD_BYTES, int(self.starts[index]))
         if len(record) != length + OVERHEAD_BYTES:
             raise self.broken(index, f"{length + OVERHEAD_BYTES - len(record)} bytes are missing")
-        if _LENGTH.unpack_from(record)[0] != length or not _header_holds(record[:HEADER_BYTES]):
+        if _LENGTH.unpack_from(record)[0] != length or not header_holds(record[:HEADER_BYTES]):
             raise self.broken(index, "wrong length or checksum of its length")
-        data = record[HEADER_BYTES:-FOOTER_BYTES]
-        if masked_crc(data) != _CRC.unpack_from(record, length + HEADER_BYTES)[0]:
+        if masked_crc(record[HEADER_BYTES:-FOOTER_BYTES]) != _CRC.unpack_from(record, length + HEADER_BYTES)[0]:
             raise self.broken(index, "wrong checksum of its data")
-        return data
+        return record
 
-    def read_image(self, index: int) -> np.ndarray:
-        """Image of record `index`, uint8 [C, H, W], read-only.
+    def read(self, index: int) -> bytes:
+        """Data of record `index`, see `read_record`."""
+        return self.read_record(index)[HEADER_BYTES:-FOOTER_BYTES]
 
+    def read_image(self, index: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Image of record `index`, uint8 [C, H, W]: decoded, or a read-only view of raw pixels.
+
+        Args:
+            out: uint8 [C, H, W] array to write to; the record must have its shape.
         Raises:
-            UserError: the record is broken or holds something else.
+            UserError: the record is broken, holds something else, or has another shape than `out`.
         """
         data = self.read(index)
         if self._layout is not None:
             prefix, size, shape = self._layout
-            if len(data) == size and data.startswith(prefix):
-                return np.frombuffer(data, np.uint8, offset=len(prefix)).reshape(shape)
+            start = len(prefix)
+            # Pixels that begin like an image file are looked at more closely, see `parse_image`.
+            if len(data) == size and data.startswith(prefix) and not data.startswith(_FILES_BEGIN, start):
+                image = np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+                if out is None:
+                    return image
+                if shape == out.shape:
+                    out[...] = image
+                    return out
         try:
-            image = decode_image(data)
+            record = parse_image(data)
+            image = record.decode(out)
         except ValueError as err:
             raise self.broken(index, str(err)) from err
-        start = image.ctypes.data - np.frombuffer(data, np.uint8).ctypes.data
-        if start + image.size == len(data):
-            self._layout = (data[:start], len(data), image.shape)
+        if record.encoding == "raw" and len(data) - len(record.data) == _offset(record.data, data):
+            self._layout = (data[: -len(record.data)], len(data), record.shape)
         return image
+
+    def encoding(self, index: int = 0) -> str:
+        """raw, png, jpeg or webp: what record `index` holds.
+
+        Raises:
+            UserError: the record is broken or holds something else.
+        """
+        try:
+            return parse_image(self.read(index)).encoding
+        except ValueError as err:
+            raise self.broken(index, str(err)) from err
 
     def fingerprint(self, count: int) -> bytes:
         """Lengths and data checksums of the first `count` records: they stand for the content, which is not read."""
-        ends = (self.starts + self.lengths + HEADER_BYTES)[:count]
-        crcs = b"".join(self._pread(FOOTER_BYTES, end) for end in ends.tolist())
+        if self._index.data_crcs is None:
+            ends = (self.starts + self.lengths + HEADER_BYTES)[:count]
+            crcs = b"".join(self._pread(FOOTER_BYTES, end) for end in ends.tolist())
+        else:
+            crcs = self._index.data_crcs[:count].astype("<u4").tobytes()
         return self.lengths[:count].astype("<i8").tobytes() + crcs
 
 
-def _header_holds(header: bytes) -> bool:
-    return _CRC.unpack_from(header, _LENGTH.size)[0] == masked_crc(header[: _LENGTH.size])
+def _offset(part: memoryview, whole: bytes) -> int:
+    """Where a view of `whole` begins."""
+    return np.frombuffer(part, np.uint8).ctypes.data - np.frombuffer(whole, np.uint8).ctypes.data

@@ -349,7 +349,7 @@ def test_shapes_that_cannot_be_trained_on(tmp_path, shape):
 def test_a_record_of_another_shape(tmp_path):
     records = [np.zeros((3, 8, 8), np.uint8), np.zeros((1, 8, 8), np.uint8)]
     (tmp_path / "a.tfrecords").write_bytes(b"".join(frame(encode_image(r)) for r in records))
-    with pytest.raises(UserError, match=r"record 1 has shape \[1, 8, 8\], expected \[3, 8, 8\]"):
+    with pytest.raises(UserError, match=r"record 1 is broken: shape \[1, 8, 8\], expected \[3, 8, 8\]"):
         TFRecordDataset(tmp_path).read(np.arange(2))
 
 

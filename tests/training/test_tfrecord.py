@@ -150,7 +150,7 @@ def test_other_files_are_named_as_such(tmp_path):
 
 
 def test_a_record_of_something_else_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"record 0 is broken: feature 'shape' is missing, found none"):
+    with pytest.raises(UserError, match=r"record 0 is broken: feature 'data' is missing, found none"):
         RecordFile(write(tmp_path / "a.tfrecords", [b""])).read_image(0)
 
 

@@ -1,0 +1,31 @@
+"""The benchmark of reading measures what it says; reading is never what training waits for."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import dataset_reading
+from training.dataset import TFRecordDataset
+from training.encodings import ENCODINGS
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_rows(tmp_path, encoding):
+    row = dataset_reading.measure(encoding, 32, tmp_path / "set", seconds=0.1, training=50)
+    dataset = TFRecordDataset(tmp_path / "set")
+    assert (dataset.encoding, dataset.shape) == (encoding, (3, 32, 32))
+    size = (tmp_path / "set" / "a.tfrecords").stat().st_size
+    assert row.file_bytes == pytest.approx(size / dataset.num_images - 16)
+    assert row.times_training == row.reading / 50
+    assert row.times_training >= dataset_reading.WANTED
+    assert (row.of_decode is None) == (encoding == "raw")
+
+
+def test_too_slow_is_an_exit_code(monkeypatch):
+    slow = dataset_reading.Row("png", 32, 2000.0, 500.0, 1000.0, 60.0)
+    monkeypatch.setattr(dataset_reading, "rows", lambda *options: [slow])
+    result = CliRunner().invoke(dataset_reading.main, [])
+    assert result.exit_code == 1
+    assert "png is read at 8.3 times the training rate, wanted 10" in result.output
+    assert "0.50" in result.output
