@@ -18,6 +18,7 @@ from training.clean.verdicts import ImageFilter, Verdict
 
 # The time grows with the pixels, and what is finer than the largest networks' pixels does not matter.
 LONGEST_SIDE = 1024
+_SMALLEST = 16  # pixels: the window is 7 wide, and used at half the size, too
 
 
 @cache
@@ -34,6 +35,8 @@ def _model() -> Any:
 
 def brisque_score(pixels: np.ndarray) -> float:
     """BRISQUE of uint8 [H, W, 3], the lower the better; NaN where there is nothing to measure (flat or tiny)."""
+    if min(pixels.shape[:2]) < _SMALLEST:
+        return math.nan
     with np.errstate(all="ignore"):
         return float(_model().score(pixels))
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 _STYLE = """
 body { font: 14px sans-serif; margin: 1.5em; background: #fff; color: #222 }
 table { border-collapse: collapse } td, th { border: 1px solid #ccc; padding: .3em .6em; text-align: left }
-.gallery { display: flex; flex-wrap: wrap; gap: 10px } figure { margin: 0; padding: 5px; border: 3px solid #2a8; }
+.gallery { display: flex; flex-wrap: wrap; gap: 10px } .pictures { display: flex; gap: 3px }
+figure { margin: 0; padding: 5px; border: 3px solid #2a8; min-width: 128px; width: min-content }
 .dropped figure { border-color: #c33 } img { max-width: 128px; max-height: 128px; vertical-align: top }
-figcaption { max-width: 270px; overflow-wrap: anywhere; font-size: 12px } .name { color: #555 }
+figcaption { overflow-wrap: anywhere; font-size: 12px } .name { color: #555 }
 .none { width: 128px; color: #999; display: inline-block }
 """
 
@@ -72,4 +73,5 @@ def _figure(card: Card) -> str:
     )
     lines = [card.score and f"<b>{text(card.score)}</b>", card.reason and text(card.reason)]
     name = f'<span class="name">{text(card.name)}</span>'
-    return f"<figure>{pictures}<figcaption>{'<br>'.join([*filter(None, lines), name])}</figcaption></figure>\n"
+    caption = "<br>".join([*filter(None, lines), name])
+    return f'<figure><div class="pictures">{pictures}</div><figcaption>{caption}</figcaption></figure>\n'

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dnnlib.util import hide_native_info
+
 _SMALLEST = 12  # pixels: what the first of its networks sees
 
 
@@ -62,9 +64,12 @@ def _leave_with_parent() -> None:
 
 @cache
 def _detector() -> Any:
-    from mtcnn import MTCNN
+    with hide_native_info():
+        from mtcnn import MTCNN
 
-    return MTCNN()
+        detector = MTCNN()
+        detector.detect_faces(np.zeros((32, 32, 3), np.uint8))  # the first use is talkative, too
+    return detector
 
 
 def _detect(pixels: np.ndarray) -> list[Face]:

@@ -1,6 +1,6 @@
 """Images that look the same: re-encoded, resized or lightly edited copies, found by a perceptual hash.
 
-Of such images the largest stays, of equally large ones the sharpest. Every image that is dropped is within the
+Of such images the largest stays, of equally large ones that with most detail. Every image that is dropped is within the
 threshold of one that stays: there are no chains of images each like the next but the last unlike the first.
 """
 
@@ -13,8 +13,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from PIL import Image
 
+from training.clean.detail import detail
 from training.clean.hamming import MOST_BITS, HammingIndex
-from training.clean.laplacian import laplacian_variance
 from training.clean.libraries import require
 from training.clean.picture import Picture
 from training.clean.verdicts import SetFilter, Verdict
@@ -29,7 +29,7 @@ class NearMeasure(NamedTuple):
     hash: int  # 64 bits, `imagehash.phash`
     mirrored: int  # of the mirrored image; equal to `hash` if mirrors do not count
     pixels: int
-    sharpness: float
+    detail: float  # bits per pixel
     colors: bytes  # uint8 [4, 4, 3], averages
 
 
@@ -61,7 +61,7 @@ class NearDuplicates(SetFilter):
     def criterion(self) -> str:
         """See `Filter`."""
         mirrored = ", or of its mirror image," if self.mirror else ""
-        return f"perceptual hash{mirrored} within {self.bits} of 64 bits of a larger or sharper image's"
+        return f"perceptual hash{mirrored} within {self.bits} of 64 bits of a larger or more detailed image's"
 
     def measure(self, picture: Picture) -> NearMeasure:
         """See `NearMeasure`."""
@@ -69,11 +69,11 @@ class NearDuplicates(SetFilter):
         hashed = perceptual_hash(image)
         mirrored = perceptual_hash(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)) if self.mirror else hashed
         colors = image.resize((4, 4), Image.Resampling.BOX, reducing_gap=2.0).tobytes()
-        return NearMeasure(hashed, mirrored, picture.width * picture.height, laplacian_variance(picture.grey), colors)
+        return NearMeasure(hashed, mirrored, picture.width * picture.height, detail(picture.grey), colors)
 
     def decide(self, names: Sequence[str], measures: Sequence[NearMeasure]) -> list[Verdict]:
         """The best of those that look the same stays. Score: bits by which a copy differs, none for the others."""
-        best_first = sorted(range(len(measures)), key=lambda i: (-measures[i].pixels, -measures[i].sharpness, i))
+        best_first = sorted(range(len(measures)), key=lambda i: (-measures[i].pixels, -measures[i].detail, i))
         kept = HammingIndex(self.bits)
         verdicts: list[Verdict] = [Verdict(True, float("nan"))] * len(measures)
         for index in best_first:

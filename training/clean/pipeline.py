@@ -147,7 +147,8 @@ def _measure(item: Item, filters: tuple[Filter, ...], decode: Decode, thorough: 
         except (BrokenProcessPool, ImportError, UserError) as err:
             return _Hopeless(f"filter {one.name} does not work: {err or type(err).__name__}")
         except Exception as err:  # libraries raise anything on odd images; the reason is reported
-            measured = _Unmeasured(f"filter {one.name} cannot judge it: {type(err).__name__}: {err}")
+            text = " ".join(str(err).split())[:200]
+            measured = _Unmeasured(f"filter {one.name} cannot judge it: {type(err).__name__}: {text}")
         if one.needs_set:
             results[place] = measured
             continue

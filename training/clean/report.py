@@ -16,7 +16,7 @@ from training.clean.pipeline import Judgement
 from training.clean.thumbnails import thumbnails
 from training.clean.verdicts import Filter
 
-MOST_SHOWN = 200  # images per gallery, unless asked otherwise
+MOST_SHOWN = 100  # images per gallery, unless asked otherwise
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def write_report(
     galleries: list[tuple[int, list[int], list[int]]] = []  # place of the filter, dropped, kept
     for place, one in enumerate(filters):
         dropped = dropped_by(judgements, place)
-        scored = [i for i, j in enumerate(judgements) if j.keep and not math.isnan(_score(j, place))]
+        scored = [index for index, judgement in enumerate(judgements) if _is_kept_with_score(judgement, place)]
         worst = worst_first(judgements, place, one, dropped)[:most_shown]
         galleries.append((place, worst, worst_first(judgements, place, one, scored)[:most_shown]))
     everything_kept = [index for index, judgement in enumerate(judgements) if judgement.keep]
@@ -111,6 +111,11 @@ def write_report(
     parts += [notes(f"Unreadable: {len(bad)}", bad[: 10 * most_shown])]
     with atomic_write(path, "w") as file:
         file.write(document(title, parts))
+
+
+def _is_kept_with_score(judgement: Judgement, place: int) -> bool:
+    verdict = judgement.verdicts[place]
+    return verdict is not None and verdict.keep and not math.isnan(verdict.score)
 
 
 def _score(judgement: Judgement, place: int) -> float:

@@ -78,7 +78,7 @@ _OPTIONS = (
     click.option("--drop-duplicates", is_flag=True, help="Drop images with the same pixels as another."),
     click.option(
         "--near-duplicates", type=click.IntRange(0, MOST_BITS), metavar="BITS",
-        help="Drop smaller or less sharp images that look the same: perceptual hashes so many of 64 bits apart.",
+        help="Drop the smaller or less detailed of images that look the same: perceptual hashes BITS of 64 bits apart.",
     ),
     click.option("--mirror-duplicates", is_flag=True, help="With --near-duplicates: find mirror images, too."),
 )  # fmt: skip
