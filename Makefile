@@ -59,6 +59,8 @@ $(INSTALLED): setup.py
 	    { echo "error: $(PYTHON) is $$($(PYTHON) --version); Python 3.11 or newer is needed (PYTHON=/path/to/python)"; exit 1; }
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --editable '.[$(DEVICE),demo,data,dev]'
+	@$(PY) -m pip install --quiet --editable '.[clean]' || \
+	    echo "The libraries for cleaning data sets could not all be installed: those filters of dataset_tool.py ask for them."
 	@touch $@
 
 clean:

@@ -9,7 +9,7 @@ import sys
 import click
 
 from training.cli import OneLineGroup
-from training.dataset_cli import convert, look, openmoji, published
+from training.dataset_cli import clean, convert, look, openmoji, published
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -20,7 +20,7 @@ def cli() -> None:
     """
 
 
-for module in (convert, published, openmoji, look):
+for module in (convert, published, openmoji, look, clean):
     for command in module.COMMANDS:
         cli.add_command(command)
 

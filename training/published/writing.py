@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,11 +13,7 @@ import tqdm
 from dnnlib.util import UserError
 from training.dataset import TFRecordDataset
 from training.dataset_build import PUBLISHED_SEED, BuildOptions, BuildReport, Item, build, published_order
-from training.dataset_files import INFO_NAME, read_info
-from training.dataset_writer import DatasetWriter, check_target
-from training.image_shapes import check_size
-
-VALIDATION_PREFIX = "validation-"
+from training.dataset_writer import DatasetWriter
 
 
 class ImageTable(Protocol):
@@ -121,42 +115,15 @@ def write_stream(
     Raises:
         UserError: a size that cannot be, or see `DatasetWriter`.
     """
-    target = Path(os.path.realpath(path))
-    check_target(target, overwrite)
-    if held_out is None:
-        return _write_part(target, images, class_names, facts, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.unfinished-", dir=target.parent) as temp:
-        report = _write_part(Path(temp, "new", target.name), images, class_names, facts)
-        validation = _write_part(Path(temp, VALIDATION_PREFIX + target.name), held_out, class_names, facts)
-        _join(report.path, validation)
-        if target.exists():
-            os.replace(target, Path(temp, "old"))
-        os.replace(report.path, target)
-    return replace(report, path=target)
-
-
-def _write_part(
-    path: Path, stream: Stream, class_names: Sequence[str], facts: Mapping[str, Any] | None, overwrite: bool = False
-) -> BuildReport:
-    channels, height, width = stream.shape
-    check_size(height, width, "images of")
-    if height != width:
-        raise UserError(f"images of {width}x{height}: expected squares")
-    writer = DatasetWriter(path, height, channels, stream.label_size, class_names, facts, overwrite)
-    with writer, tqdm.tqdm(stream.pairs, total=stream.count, unit="img", desc=path.name) as bar:
-        for image, label in bar:
-            writer.add(image, label if stream.label_size else None)
-    return BuildReport(writer.path, writer.num_images, (), np.zeros(0, np.int64))
-
-
-def _join(train: Path, validation: BuildReport) -> None:
-    """Moves the files of the held-out set beside those for training, and says so in `dataset.json`."""
-    for file in validation.path.iterdir():
-        if file.suffix in (".tfrecords", ".labels"):
-            os.replace(file, train / file.name)
-    info = replace(read_info(train), num_validation=validation.num_images)
-    (train / INFO_NAME).write_text(info.to_json(), "utf-8")
+    parts = [(images, False)] + ([] if held_out is None else [(held_out, True)])
+    count = sum(part.count for part, _ in parts)
+    writer = DatasetWriter(path, images.shape, None, images.label_size, class_names, facts, overwrite)
+    with writer, tqdm.tqdm(total=count, unit="img", desc=writer.path.name) as bar:
+        for part, validation in parts:
+            for image, label in part.pairs:
+                writer.add(image, label if part.label_size else None, validation)
+                bar.update()
+    return BuildReport(writer.path, writer.num_images, (), 0, writer.num_validation)
 
 
 def build_items(
@@ -169,7 +136,7 @@ def build_items(
     say: Callable[[str], None],
 ) -> BuildReport:
     """Converts files that have to be decoded, by several processes: `dataset_build.build` for RGB squares."""
-    options = replace(options, resolution=resolution, channels=3, class_names=(), source=facts)
+    options = replace(options, shape=(3, resolution, resolution), class_names=(), source=facts)
     return build(path, items, render, options, (), say)
 
 

@@ -1,0 +1,147 @@
+"""Ranking images by a trained discriminator: those that it finds least real first.
+
+The score of an image depends on its company, through the standard deviation of the minibatch. Every pass therefore
+mixes the images anew, and what counts is the mean over passes; the deviation between passes tells how certain it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import tqdm
+from PIL import Image, ImageOps
+
+from dnnlib.util import UserError
+from training.clean.picture import Decode, decode_file, open_picture
+from training.dataset_build import Failure, Item, ordered_map
+
+MBSTD_GROUP_SIZE = 4  # of the published discriminators, whose files leave it out
+
+
+class Rank(NamedTuple):
+    """The score of one image."""
+
+    index: int  # position in the items
+    score: float  # mean of the discriminator's logits over passes: the higher, the more real
+    deviation: float  # standard deviation between passes
+
+
+def find_discriminator(networks: Any, where: str) -> Any:
+    """The discriminator of what a network pickle holds: the network whose first input are images.
+
+    Raises:
+        UserError: there is none, or several.
+    """
+    candidates = networks if isinstance(networks, (tuple, list)) else [networks]
+    found = [net for net in candidates if len(getattr(net, "input_shape", None) or ()) == 4]
+    if len(found) != 1:
+        raise UserError(f"{where} holds {len(found)} networks that take images, expected one discriminator")
+    return found[0]
+
+
+def rank(
+    items: Sequence[Item],
+    discriminator: Any,
+    passes: int = 4,
+    minibatch: int = 16,
+    seed: int = 0,
+    workers: int | None = None,
+    decode: Decode = decode_file,
+) -> tuple[list[Rank], list[tuple[str, str]]]:
+    """Scores of all images, worst first, and (name, reason) of files that cannot be decoded.
+
+    The central part of an image in the shape of the network's is resized to it.
+
+    Args:
+        discriminator: a `Network` with inputs (images in [-1, 1], labels).
+        passes: how often every image is scored, each time in other company.
+        minibatch: images scored together.
+        seed: of the order of the images.
+        workers, decode: see `pipeline.judge`. Labels of items are used if the network wants some.
+    Raises:
+        UserError: no image can be decoded, or the network wants labels that the items do not have.
+    """
+    if passes < 1 or minibatch < 1:
+        raise UserError(f"found {passes} passes and minibatches of {minibatch}, expected at least 1")
+    _, channels, height, width = discriminator.input_shape
+    if channels not in (1, 3):
+        raise UserError(f"the discriminator takes images of {channels} channels, expected 1 or 3")
+    group = discriminator.static_kwargs.get("mbstd_group_size", MBSTD_GROUP_SIZE) or 1
+    if minibatch % min(group, minibatch):
+        raise UserError(f"minibatches of {minibatch} images, but the discriminator compares {group} with one another")
+    labels = _labels_of(items, discriminator)
+    work = partial(_pixels, channels=channels, size=(width, height), decode=decode)
+    rng = np.random.RandomState(seed)
+    scores = np.full([passes, len(items)], np.nan)
+    bad: dict[int, str] = {}
+    bar = tqdm.tqdm(total=passes * len(items), unit="img", desc="ranking")
+    with bar:
+        for number in range(passes):
+            order = [int(index) for index in rng.permutation(len(items)) if index not in bad]
+            for indices, images in _minibatches(items, order, work, minibatch, workers, bad):
+                logits = discriminator.run(images, None if labels is None else labels[indices])
+                # The last minibatch is filled up with images that have their score already.
+                unscored = np.isnan(scores[number, indices])
+                scores[number, indices[unscored]] = logits[unscored, 0]
+                bar.update(len(np.unique(indices[unscored])))
+    good = [index for index in range(len(items)) if index not in bad]
+    if not good:
+        raise UserError(f"none of {len(items)} images can be decoded (the first: {items[0].name}: {bad[0]})")
+    ranks = [Rank(i, float(scores[:, i].mean()), float(scores[:, i].std())) for i in good]
+    # Infinite scores are the worst whatever their sign: the network cannot make anything of such an image.
+    ranks.sort(key=lambda one: (one.score if np.isfinite(one.score) else -np.inf, one.index))
+    return ranks, [(items[index].name, reason) for index, reason in sorted(bad.items())]
+
+
+def _labels_of(items: Sequence[Item], discriminator: Any) -> np.ndarray | None:
+    shapes = discriminator.input_shapes
+    size = shapes[1][1] if len(shapes) > 1 else 0
+    if not size:
+        return None
+    classes = [item.label for item in items]
+    if min(classes) < 0 or max(classes) >= size:
+        raise UserError(
+            f"the discriminator judges images together with one of {size} classes, but the classes of the images go "
+            f"from {min(classes)} to {max(classes)} (-1: none); give --labels-from folders, with one folder per class"
+        )
+    return np.eye(size, dtype=np.float32)[classes]
+
+
+def _minibatches(
+    items: Sequence[Item], order: Sequence[int], work: Any, minibatch: int, workers: int | None, bad: dict[int, str]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(positions [n], images [n, C, H, W]) in that order; the last is filled up from the start of the order."""
+    indices: list[int] = []
+    images: list[np.ndarray] = []
+    first: tuple[list[int], list[np.ndarray]] | None = None
+    with closing(ordered_map(work, [items[index] for index in order], workers)) as results:
+        for index, result in zip(order, results, strict=True):
+            if isinstance(result, Failure):
+                bad[index] = result.reason
+                continue
+            indices.append(index)
+            images.append(result)
+            if len(indices) == minibatch:
+                yield np.array(indices), np.stack(images)
+                first = first or (indices, images)
+                indices, images = [], []
+    if indices:
+        # Fewer images than a minibatch are repeated: no image may be judged in much smaller company than others.
+        spare_indices, spare_images = first or (indices, images)
+        places = [place % len(spare_indices) for place in range(minibatch - len(indices))]
+        yield (
+            np.array(indices + [spare_indices[place] for place in places]),
+            np.stack(images + [spare_images[place] for place in places]),
+        )
+
+
+def _pixels(item: Item, channels: int, size: tuple[int, int], decode: Decode) -> np.ndarray:
+    """float32 [C, H, W] in [-1, 1]."""
+    image = open_picture(item, decode).image
+    fitted = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), size, Image.Resampling.LANCZOS)
+    pixels = np.asarray(fitted, np.float32).reshape(size[1], size[0], channels).transpose(2, 0, 1)
+    return pixels / 127.5 - 1

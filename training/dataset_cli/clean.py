@@ -1,0 +1,272 @@
+"""Commands that clean collections of images: clean, rank, crop; and the options that conversion shares with them."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dnnlib.util import UserError, atomic_write
+from training.clean import apply
+from training.clean.cascade import Cascade
+from training.clean.crops import write_crops
+from training.clean.hamming import MOST_BITS
+from training.clean.inputs import collect
+from training.clean.near import DEFAULT_BITS
+from training.clean.options import CleanOptions, make_filters
+from training.clean.pipeline import judge
+from training.clean.report import MOST_SHOWN, count, write_report
+from training.clean.table import write_table
+from training.cli import quiet_tensorflow
+from training.dataset_build import Item
+from training.dataset_sources import label_by_folder
+
+_PERCENT = click.FloatRange(0, min_open=True)
+_FILE = click.Path(exists=True, dir_okay=False)
+_FOLDER = click.Path(exists=True, file_okay=False)
+_DEFAULTS = CleanOptions()
+# What is looked for when no filter is chosen: what hardly anybody wants in a data set.
+_USUAL = replace(_DEFAULTS, drop_duplicates=True, near_duplicates=DEFAULT_BITS, min_colors=257)
+
+_OPTIONS = (
+    click.option("--min-size", type=click.IntRange(1), help="Drop images whose shorter side has fewer pixels."),
+    click.option("--min-pixels", type=click.IntRange(1), help="Drop images of fewer pixels."),
+    click.option("--min-colors", type=click.IntRange(2), help="Drop images of fewer different colours (257 is usual)."),
+    click.option("--drop-monochrome", is_flag=True, help="Drop grey images."),
+    click.option(
+        "--min-chroma", type=click.FloatRange(0, 255), default=_DEFAULTS.min_chroma, show_default=True,
+        help="Images are grey if the channels of 99% of the pixels differ by less.",
+    ),
+    click.option("--min-laplacian", type=click.FloatRange(0), help="Drop images whose Laplacian has less variance."),
+    click.option("--max-brisque", type=float, help="Drop blurry and noisy images: BRISQUE, about 0 good to 100 bad."),
+    click.option(
+        "--max-asymmetry", type=click.FloatRange(0, 1), help="Drop images with more unlike halves (0.06 is usual).",
+    ),
+    click.option("--masks", type=_FOLDER, help="Masks of the same names; asymmetry is measured on them."),
+    click.option("--cascade", type=_FILE, help="OpenCV cascade (.xml): drop images in which it finds nothing."),
+    click.option(
+        "--cascade-neighbors", type=click.IntRange(0), default=_DEFAULTS.cascade_neighbors, show_default=True,
+        help="The higher, the stricter the cascade.",
+    ),
+    click.option(
+        "--cascade-min-side", type=click.IntRange(1), default=_DEFAULTS.cascade_min_side, show_default=True,
+        help="The cascade looks for nothing smaller, in pixels.",
+    ),
+    click.option("--faces", is_flag=True, help="Drop images without an upright frontal face (MTCNN)."),
+    click.option(
+        "--face-confidence", type=click.FloatRange(0, 1), default=_DEFAULTS.face_confidence, show_default=True,
+        help="Less certain faces do not count.",
+    ),
+    click.option(
+        "--min-faces", type=click.IntRange(0), default=_DEFAULTS.min_faces, show_default=True, help="With --faces.",
+    ),
+    click.option("--max-faces", type=click.IntRange(0), help="With --faces. [default: any number]"),
+    click.option(
+        "--max-eye-tilt", type=_PERCENT, default=_DEFAULTS.max_eye_tilt, show_default=True,
+        help="With --faces: difference of the eyes' heights, percent of the face.",
+    ),
+    click.option(
+        "--max-eye-offset", type=_PERCENT, default=_DEFAULTS.max_eye_offset, show_default=True,
+        help="With --faces: difference of the eyes' distances from the centreline, percent of their mean.",
+    ),
+    click.option("--drop-duplicates", is_flag=True, help="Drop images with the same pixels as another."),
+    click.option(
+        "--near-duplicates", type=click.IntRange(0, MOST_BITS), metavar="BITS",
+        help="Drop the smaller or less detailed of images that look the same: perceptual hashes BITS of 64 bits apart.",
+    ),
+    click.option("--mirror-duplicates", is_flag=True, help="With --near-duplicates: find mirror images, too."),
+)  # fmt: skip
+
+workers_option = click.option("--workers", type=click.IntRange(1), help="Processes. [default: one per core]")
+apply_option = click.option(
+    "--apply", "action", nargs=2, type=(click.Choice(["list", "move"]), str), metavar="list FILE | move DIR",
+    help="Write a list of the kept files, or move the others to a folder. [default: only report]",
+)  # fmt: skip
+
+
+def clean_options(command: Callable) -> Callable:
+    """Adds the options of the filters; the command gets them as one argument, `cleaning`: `CleanOptions`."""
+    names = [field.name for field in fields(CleanOptions)]
+
+    @functools.wraps(command)
+    def with_record(**options: Any) -> Any:
+        cleaning = CleanOptions(**{name: options.pop(name) for name in names})
+        return command(cleaning=cleaning, **options)
+
+    for option in reversed(_OPTIONS):
+        with_record = option(with_record)
+    return with_record
+
+
+@click.command("clean")
+@click.argument("image_dirs", nargs=-1, required=True, metavar="IN...")
+@clean_options
+@click.option("--report", type=click.Path(dir_okay=False), default="clean.html", show_default=True, help="Page.")
+@click.option("--csv", "csv_path", type=click.Path(dir_okay=False), default="clean.csv", show_default=True)
+@click.option(
+    "--report-images", type=click.IntRange(1), default=MOST_SHOWN, show_default=True, help="Shown per gallery."
+)
+@apply_option
+@workers_option
+def clean_command(
+    image_dirs: tuple[str, ...],
+    cleaning: CleanOptions,
+    report: str,
+    csv_path: str,
+    report_images: int,
+    action: tuple[str, str] | None,
+    workers: int | None,
+) -> None:
+    """Says which images of IN... filters would drop, and why.
+
+    Writes a page with the dropped and the kept images, worst first, and a table with all scores. No file of IN...
+    is changed unless --apply move is given, which moves dropped and unreadable files aside.
+
+    Without a filter, duplicates, near duplicates and images of fewer than 257 colours are looked for.
+    """
+    filters = make_filters(cleaning)
+    if not filters:
+        filters = make_filters(_USUAL)
+        click.echo("No filter chosen; looking for duplicates and images of few colours.")
+    _check_action(action, image_dirs)
+    items, others = collect(image_dirs)
+    judgements = judge(items, filters, workers)
+    for name, reason in others[:5]:
+        click.echo(f"Not looked at: {name}: {reason}")
+    if others:
+        click.echo(f"Not looked at: {len(others)} other files")
+    counts = count(judgements, filters)
+    for one in filters:
+        click.echo(f"Filter {one.name} ({one.criterion}): would drop {counts.by_filter[one.name]}")
+    click.echo(f"{len(items)} images: {counts.kept} kept, {counts.dropped} dropped, {counts.unreadable} unreadable")
+    write_table(csv_path, judgements, filters)
+    write_report(report, f"Cleaning of {', '.join(image_dirs)}", judgements, filters, report_images, workers)
+    click.echo(f"Wrote {report} and {csv_path}")
+    kept = [judgement.item for judgement in judgements if judgement.keep]
+    _act(action, kept, [judgement.item for judgement in judgements if not judgement.keep])
+
+
+@click.command("rank")
+@click.argument("image_dirs", nargs=-1, required=True, metavar="IN...")
+@click.option("--network", required=True, help="Snapshot with a trained discriminator: file or URL.")
+@click.option("--passes", type=click.IntRange(1), default=4, show_default=True, help="Scores per image to average.")
+@click.option("--minibatch", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the order.")
+@click.option("--labels-from", type=click.Choice(["folders"]), help="For networks with classes.")
+@click.option("--drop-worst", type=click.FloatRange(0, 100), default=10, show_default=True, help="Percent.")
+@click.option("--report", type=click.Path(dir_okay=False), default="rank.html", show_default=True, help="Page.")
+@click.option("--csv", "csv_path", type=click.Path(dir_okay=False), default="rank.csv", show_default=True)
+@click.option(
+    "--report-images", type=click.IntRange(1), default=MOST_SHOWN, show_default=True, help="Shown per gallery."
+)
+@apply_option
+@workers_option
+def rank_command(
+    image_dirs: tuple[str, ...],
+    network: str,
+    passes: int,
+    minibatch: int,
+    seed: int,
+    labels_from: str | None,
+    drop_worst: float,
+    report: str,
+    csv_path: str,
+    report_images: int,
+    action: tuple[str, str] | None,
+    workers: int | None,
+) -> None:
+    """Ranks the images of IN... by how real a trained discriminator finds them, worst first.
+
+    Look at both ends: the best ones can be odd, too. --drop-worst tells which part --apply drops.
+    """
+    _check_action(action, image_dirs)
+    items, _ = collect(image_dirs)
+    if labels_from is not None:
+        items, _ = label_by_folder(items)
+    quiet_tensorflow()
+    from dnnlib import tflib
+    from training.clean.rank import find_discriminator, rank
+    from training.clean.rank_report import write_rank_report, write_rank_table
+
+    tflib.init_tf()
+    discriminator = find_discriminator(tflib.pickles.load(network), network)
+    ranks, bad = rank(items, discriminator, passes, minibatch, seed, workers)
+    worst = round(len(ranks) * drop_worst / 100)
+    write_rank_table(csv_path, items, ranks)
+    write_rank_report(report, f"Ranking by {network}", items, ranks, worst, bad, report_images, workers)
+    for name, reason in bad[:5]:
+        click.echo(f"Unreadable: {name}: {reason}")
+    click.echo(f"Ranked {len(ranks)} images, {len(bad)} unreadable: wrote {report} and {csv_path}")
+    _act(action, [items[one.index] for one in ranks[worst:]], [items[one.index] for one in ranks[:worst]])
+
+
+@click.command("crop")
+@click.argument("out_dir")
+@click.argument("image_dirs", nargs=-1, required=True, metavar="IN...")
+@click.option("--cascade", required=True, type=_FILE, help="OpenCV cascade (.xml), e.g. lbpcascade_animeface.xml.")
+@click.option("--crop-scale", type=_PERCENT, default=1.0, show_default=True, help="Side of the crops by what is found.")
+@click.option("--cascade-neighbors", type=click.IntRange(0), default=_DEFAULTS.cascade_neighbors, show_default=True)
+@click.option(
+    "--cascade-min-side", type=click.IntRange(1), default=_DEFAULTS.cascade_min_side, show_default=True,
+    help="Smaller objects are not looked for; 250 keeps most mistakes out of faces of drawings.",
+)  # fmt: skip
+@workers_option
+def crop_command(
+    out_dir: str,
+    image_dirs: tuple[str, ...],
+    cascade: str,
+    crop_scale: float,
+    cascade_neighbors: int,
+    cascade_min_side: int,
+    workers: int | None,
+) -> None:
+    """Writes square crops around what a cascade finds in IN... to OUT_DIR, as PNG files, and a table crops.csv."""
+    items, _ = collect(image_dirs)
+    done = write_crops(out_dir, items, Cascade(cascade, cascade_neighbors, cascade_min_side), crop_scale, workers)
+    rows = [(file, image, *box) for file, image, box in done.crops]
+    _write_csv(Path(out_dir, "crops.csv"), ("file", "image", "left", "top", "width", "height"), rows)
+    for name, reason in done.failed[:5]:
+        click.echo(f"Skipped {name}: {reason}")
+    click.echo(
+        f"Wrote {len(done.crops)} crops of {len(items)} images to {out_dir}; "
+        f"nothing found in {len(done.empty)}, {len(done.failed)} skipped"
+    )
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows([columns, *rows])
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _check_action(action: tuple[str, str] | None, image_dirs: Sequence[str]) -> None:
+    if action is not None and action[0] == "move":
+        apply.check_aside(action[1], image_dirs)
+
+
+def _act(action: tuple[str, str] | None, kept: Sequence[Item], dropped: Sequence[Item]) -> None:
+    if action is None:
+        return
+    kind, target = action
+    if kind == "list":
+        left_out = apply.write_list(target, kept)
+        for name in left_out:
+            click.echo(f"Not listed: {name!r}: line breaks in its path")
+        click.echo(f"Listed {len(kept) - len(left_out)} files in {target}")
+        return
+    failed = apply.move_aside(target, dropped)
+    click.echo(f"Moved {len(dropped) - len(failed)} files to {target}")
+    for name, reason in failed:
+        click.echo(f"{name}: {reason}", err=True)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(dropped)} files could not be moved (the first: {failed[0][0]})")
+
+
+COMMANDS = (clean_command, rank_command, crop_command)
