@@ -2,7 +2,7 @@
 //
 // A block of output rows is made in one sweep along x, one register of channels at a time: every column of pixels is
 // filtered along y as it comes in and stays in registers until the filter along x has passed. Nothing is stored in
-// between, and an input row is read once for all output rows of the block.
+// between, and an input row is read once for all output rows of the block. Mirrored filters need half of the products.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ class FourTaps {
   using A = wide_t<T>;
   using V = lanes_t<A>;
   static constexpr int kLanes = Lanes<A>::kSize;
-  static constexpr int kRows = Up == 2 ? 2 : Down == 2 ? 2 : 4;  // output rows of a block
+  static constexpr int kRows = Up == 1 && Down == 1 && kLaneBytes == 64 ? 4 : 2;  // of a block: what registers hold
   static constexpr int kTaps = 4 / Up;  // those that meet samples
   static constexpr int64_t kTileBytes = 32 << 10;  // of one row: those of a block fit into the second-level cache
   static constexpr int kInputs = Up == 2 ? kRows * kTaps : kRows * Down + 4 - Down;
@@ -168,8 +168,10 @@ bool upfirdn_four_taps(const ResamplingShape& s, const T* x, T* y, const Paralle
     Kind::type::run(s, x, y, parallel);
     return true;
   };
-  return attempt(std::common_type<FourTaps<1, 1, true, T>>()) || attempt(std::common_type<FourTaps<1, 1, false, T>>()) ||
-         attempt(std::common_type<FourTaps<1, 2, true, T>>()) || attempt(std::common_type<FourTaps<1, 2, false, T>>()) ||
+  return attempt(std::common_type<FourTaps<1, 1, true, T>>()) ||
+         attempt(std::common_type<FourTaps<1, 1, false, T>>()) ||
+         attempt(std::common_type<FourTaps<1, 2, true, T>>()) ||
+         attempt(std::common_type<FourTaps<1, 2, false, T>>()) ||
          attempt(std::common_type<FourTaps<2, 1, false, T>>());
 }
 

@@ -1,4 +1,4 @@
-// Registers of numbers: what a loop over channels works on at a time. Compilers split them where registers are shorter.
+// Registers of numbers: what a loop over channels works on at a time.
 #pragma once
 
 #include <cstring>
@@ -8,16 +8,24 @@
 
 namespace ops {
 
+#if defined(__AVX512F__)
+constexpr int kLaneBytes = 64;
+#elif defined(__AVX__)
+constexpr int kLaneBytes = 32;
+#else
+constexpr int kLaneBytes = 16;
+#endif
+
 template <typename A>
 struct Lanes {
-  static constexpr int kSize = 64 / sizeof(A);
-  typedef A type __attribute__((vector_size(64)));
+  static constexpr int kSize = kLaneBytes / sizeof(A);
+  typedef A type __attribute__((vector_size(kLaneBytes)));
 };
 template <typename A>
 using lanes_t = typename Lanes<A>::type;
 
-typedef uint16_t HalfLanes __attribute__((vector_size(32)));
-typedef uint32_t BitLanes __attribute__((vector_size(64)));
+typedef uint16_t HalfLanes __attribute__((vector_size(kLaneBytes / 2)));
+typedef uint32_t BitLanes __attribute__((vector_size(kLaneBytes)));
 
 template <typename A>
 OPS_HD lanes_t<A> same_lanes(A v) {
@@ -51,6 +59,9 @@ OPS_HD lanes_t<float> load_lanes(const Half* p) {
 #if defined(__AVX512F__)
   const __m512 wide = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   std::memcpy(&v, &wide, sizeof v);
+#elif defined(__F16C__)
+  const __m256 wide = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  std::memcpy(&v, &wide, sizeof v);
 #else
   for (int i = 0; i < Lanes<float>::kSize; ++i) v[i] = widen(p[i]);
 #endif
@@ -83,6 +94,10 @@ OPS_HD void store_lanes(Half* p, lanes_t<float> v) {
   __m512 wide;
   std::memcpy(&wide, &v, sizeof wide);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(wide, 0));
+#elif defined(__F16C__)
+  __m256 wide;
+  std::memcpy(&wide, &v, sizeof wide);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(wide, 0));
 #else
   for (int i = 0; i < Lanes<float>::kSize; ++i) p[i] = narrow<Half, float>(v[i]);
 #endif

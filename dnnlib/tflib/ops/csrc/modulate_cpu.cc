@@ -88,54 +88,63 @@ OPS_HD lanes_t<wide_t<T>> load_some(const T* p, int count) {
   return v;
 }
 
-// Up to Taps taps of one input map, a register of neighbouring outputs (`count` of them where not Whole), all samples:
-// dw, and per sample the sum over taps of dy * w, which is added to `product`.
-template <int Taps, bool Whole, typename T, typename A>
-inline void grad_block(const ModulateShape& m, const T* dy, const T* w, const T* s, const A* d, int64_t i, int64_t first,
-                       int64_t o, int count, T* dw, A* product) {
+// Taps taps of one input map, Group registers of neighbouring outputs (`count` numbers of the only one where not
+// Whole), all samples: dw, and per sample the sum over taps of dy * w, which is added to `product`.
+template <int Taps, int Group, bool Whole, typename T, typename A>
+inline void grad_block(const ModulateShape& m, const T* dy, const T* w, const T* s, const A* d, int64_t i,
+                       int64_t first, int64_t o, int count, T* dw, A* product) {
   using V = lanes_t<A>;
+  constexpr int kLanes = Lanes<A>::kSize;
   const int64_t tap_step = m.grouped ? m.in * m.samples * m.out : m.in * m.out;
-  V weight[Taps], dw_sum[Taps];
+  V weight[Taps][Group], dw_sum[Taps][Group];
   for (int t = 0; t < Taps; ++t) {
-    dw_sum[t] = V{};
-    weight[t] = load_some<Whole>(w + ((first + t) * m.in + i) * m.out + o, count);
+    for (int k = 0; k < Group; ++k) {
+      dw_sum[t][k] = V{};
+      weight[t][k] = load_some<Whole>(w + ((first + t) * m.in + i) * m.out + o + k * kLanes, count);
+    }
   }
   for (int64_t n = 0; n < m.samples; ++n) {
-    const V factor = (d ? load_some<Whole>(d + n * m.out + o, count) : same_lanes(A(1))) * widen(s[n * m.in + i]);
+    const A style = widen(s[n * m.in + i]);
     const T* upstream = dy + m.offset(n, first * m.in + i) + o;
-    V sum = {};
-    for (int t = 0; t < Taps; ++t) {
-      const V g = load_some<Whole>(upstream + t * tap_step, count);
-      sum += g * weight[t];
-      dw_sum[t] += g * factor;
-    }
-    A* to = product + n * m.out + o;
-    if constexpr (Whole) {
-      store_lanes(to, load_lanes(to) + sum);
-    } else {
-      for (int j = 0; j < count; ++j) to[j] += sum[j];
+    for (int k = 0; k < Group; ++k) {
+      const V factor = (d ? load_some<Whole>(d + n * m.out + o + k * kLanes, count) : same_lanes(A(1))) * style;
+      V sum = {};
+      for (int t = 0; t < Taps; ++t) {
+        const V g = load_some<Whole>(upstream + t * tap_step + k * kLanes, count);
+        sum += g * weight[t][k];
+        dw_sum[t][k] += g * factor;
+      }
+      A* to = product + n * m.out + o + k * kLanes;
+      if constexpr (Whole) {
+        store_lanes(to, load_lanes(to) + sum);
+      } else {
+        for (int j = 0; j < count; ++j) to[j] += sum[j];
+      }
     }
   }
   for (int t = 0; t < Taps; ++t) {
-    T* out = dw + ((first + t) * m.in + i) * m.out + o;
-    if constexpr (Whole) {
-      store_lanes(out, dw_sum[t]);
-    } else {
-      for (int j = 0; j < count; ++j) out[j] = narrow<T, A>(dw_sum[t][j]);
+    for (int k = 0; k < Group; ++k) {
+      T* out = dw + ((first + t) * m.in + i) * m.out + o + k * kLanes;
+      if constexpr (Whole) {
+        store_lanes(out, dw_sum[t][k]);
+      } else {
+        for (int j = 0; j < count; ++j) out[j] = narrow<T, A>(dw_sum[t][k][j]);
+      }
     }
   }
 }
 
 // The same for all outputs.
-template <int Taps, typename T, typename A>
+template <int Taps, int Group, typename T, typename A>
 inline void grad_taps(const ModulateShape& m, const T* dy, const T* w, const T* s, const A* d, int64_t i, int64_t first,
                       T* dw, A* product) {
   constexpr int kLanes = Lanes<A>::kSize;
   int64_t o = 0;
-  for (; o + kLanes <= m.out; o += kLanes) {
-    grad_block<Taps, true>(m, dy, w, s, d, i, first, o, kLanes, dw, product);
+  for (; o + Group * kLanes <= m.out; o += Group * kLanes) {
+    grad_block<Taps, Group, true>(m, dy, w, s, d, i, first, o, 0, dw, product);
   }
-  if (o < m.out) grad_block<Taps, false>(m, dy, w, s, d, i, first, o, static_cast<int>(m.out - o), dw, product);
+  for (; o + kLanes <= m.out; o += kLanes) grad_block<Taps, 1, true>(m, dy, w, s, d, i, first, o, 0, dw, product);
+  if (o < m.out) grad_block<Taps, 1, false>(m, dy, w, s, d, i, first, o, static_cast<int>(m.out - o), dw, product);
 }
 
 }  // namespace
@@ -153,8 +162,8 @@ void modulate_grad_cpu(const ModulateShape& m, const T* dy, const T* w, const T*
     for (int64_t i = begin * piece; i < std::min(end * piece, m.in); ++i) {
       std::fill(product.begin(), product.end(), A(0));
       int64_t first = 0;
-      for (; first + 9 <= m.taps; first += 9) grad_taps<9>(m, dy, w, s, d, i, first, dw, product.data());
-      for (; first < m.taps; ++first) grad_taps<1>(m, dy, w, s, d, i, first, dw, product.data());
+      for (; first + 3 <= m.taps; first += 3) grad_taps<3, 2>(m, dy, w, s, d, i, first, dw, product.data());
+      for (; first < m.taps; ++first) grad_taps<1, 2>(m, dy, w, s, d, i, first, dw, product.data());
       for (int64_t n = 0; n < m.samples; ++n) {
         const A style = widen(s[n * m.in + i]);
         const A* dn = d ? d + n * m.out : ones.data();
