@@ -71,7 +71,7 @@ def _modulate_gradient(op: tf.Operation, dy: tf.Tensor, dd: tf.Tensor) -> tuple[
     dq = -0.5 * tf.pow(d, 3) * (dd + dd_product)
     wide_w, wide_s = tf.cast(w, d.dtype), tf.cast(s, d.dtype)
     squares = tf.reduce_sum(tf.square(wide_w), axis=[0, 1])
-    dw_q = 2 * wide_w * tf.matmul(tf.square(wide_s), dq, transpose_a=True)
+    dw_q = wide_w * tf.matmul(tf.square(wide_s), 2 * dq, transpose_a=True)
     ds_q = 2 * wide_s * tf.matmul(dq, squares, transpose_b=True)
     return dw + tf.cast(dw_q, w.dtype), ds + tf.cast(ds_q, s.dtype)
 

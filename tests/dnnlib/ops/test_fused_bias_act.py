@@ -213,3 +213,40 @@ def test_refusals(change, message):
 def test_mixed_dtypes_are_refused():
     with tf.Graph().as_default(), pytest.raises(ValueError, match="b: found dtype float32, expected float16"):
         ops.fused_bias_act(tf.zeros([2, 3], tf.float16), tf.zeros([3], tf.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("act, clamp", [("lrelu", 0.5), ("relu", None), ("linear", 0.25), ("linear", None)])
+@pytest.mark.parametrize("channels", [48, 80])
+def test_gradients_of_many_channels(act, clamp, dtype, channels):
+    """Registers of channels, several pieces of pixels; zeros and clamped numbers among the results."""
+    random = np.random.RandomState(3)
+    x, b, dy = np.round(random.randn(3, 19, 23, channels) * 8) / 8, np.round(random.randn(channels)), random.randn()
+
+    def build(x, b):
+        results = []
+        for impl in IMPLS:
+            y = ops.fused_bias_act(x, b, act, clamp=clamp, axis=3, impl=impl)
+            results += [y, *tf.gradients(y, [x, b], tf.sin(x) * tf.cast(dy, x.dtype))]
+        return results
+
+    found = evaluate(build, x, b, dtype=dtype)
+    for reference, compiled in zip(found[:3], found[3:], strict=True):
+        assert_close(compiled, reference, dtype, 8)
+
+
+def test_results_written_past_the_caches():
+    """From 32 MiB on."""
+    random = np.random.RandomState(4)
+    x, b = random.randn(257, 520, 64), random.randn(64)
+
+    def build(x, b):
+        results = []
+        for impl in IMPLS:
+            y = ops.fused_bias_act(x, b, "lrelu", axis=2, impl=impl)
+            results += [y, *tf.gradients(y, [x, b], x)]
+        return results
+
+    found = evaluate(build, x, b, dtype="float32")
+    for reference, compiled in zip(found[:3], found[3:], strict=True):
+        assert_close(compiled, reference, "float32", 8)

@@ -69,6 +69,35 @@ def test_compiled_equals_reference(shape, samples, layout, demodulate):
         assert_close(compiled, reference, "float64", 100)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kernel, outputs", [((2, 2), 80), ((1, 5), 75)])
+def test_many_outputs(kernel, outputs, dtype, layout):
+    """Registers of outputs in groups, one by one and in part; taps left over."""
+    random = np.random.RandomState(3)
+    w, s = random.randn(*kernel, 21, outputs), random.randn(3, 21)
+
+    def build(w, s):
+        results = []
+        for impl in IMPLS:
+            y = ops.modulate_weights(w, s, layout=layout, impl=impl)
+            results += [y, *tf.gradients(y, [w, s], tf.sin(3 * tf.ones_like(y)) + y)]
+        return results
+
+    found = evaluate(build, w, s, dtype=dtype)
+    for reference, compiled in zip(found[:3], found[3:], strict=True):
+        assert_close(compiled, reference, dtype, 10)
+
+
+def test_results_written_past_the_caches():
+    """From 32 MiB on."""
+    random = np.random.RandomState(4)
+    w, s = random.randn(3, 3, 250, 512), random.randn(8, 250)
+    found = evaluate(lambda w, s: [ops.modulate_weights(w, s, impl=i) for i in IMPLS], w, s, dtype="float32")
+    assert found[1].size * 4 >= 32 << 20
+    assert_close(found[1], found[0], "float32", 2)
+
+
 def test_shapes_with_unknown_batch():
     with tf.Graph().as_default(), tf.Session() as session:
         s = tf.placeholder(tf.float32, [None, 4])

@@ -30,7 +30,7 @@ def make(random: np.random.RandomState, n: int, c: int, h: int, w: int, noise_sa
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("data_format", FORMATS)
-@pytest.mark.parametrize("c, noise_samples", [(5, 3), (40, 1)])
+@pytest.mark.parametrize("c, noise_samples", [(5, 3), (40, 1), (80, 3)])
 def test_formula_and_gradients(impl, dtype, data_format, c, noise_samples):
     random = np.random.RandomState(0)
     x, scale, noise, strength, b = make(random, 3, c, 7, 9, noise_samples)
@@ -71,6 +71,46 @@ def test_derivatives(impl, data_format, act, clamp):
     arrays = [to_layout(x, data_format), scale, to_layout(noise, data_format), strength, b]
     options = {"act": act, "clamp": clamp, "data_format": data_format, "impl": impl}
     check_derivatives(lambda *t: ops.modulated_epilogue(*t, **options), *arrays, order=3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("act, clamp", [("lrelu", 0.5), ("relu", None), ("linear", 0.25), ("linear", None)])
+def test_gradients_of_many_channels(act, clamp, dtype):
+    """Registers of channels, several pieces of pixels; zeros and clamped numbers among the results."""
+    random = np.random.RandomState(4)
+    x, scale, noise, strength, b = make(random, 2, 96, 23, 31, 2)
+    arrays = [to_layout(x, "NHWC"), scale, to_layout(noise, "NHWC"), strength, b, random.randn(2, 23, 31, 96)]
+    wide = "float32"
+
+    def build(x, scale, noise, strength, b, dy):
+        results = []
+        for impl in IMPLS:
+            operands = (x, scale, noise, strength, b)
+            y = ops.modulated_epilogue(*operands, act=act, clamp=clamp, data_format="NHWC", impl=impl)
+            results += [y, *tf.gradients(y, operands, dy)]
+        return results
+
+    found = evaluate(build, *arrays, dtype=[dtype, wide, dtype, wide, wide, dtype])
+    for reference, compiled in zip(found[:6], found[6:], strict=True):
+        assert_close(compiled, reference, dtype, 4)
+
+
+def test_results_written_past_the_caches():
+    """From 32 MiB on."""
+    random = np.random.RandomState(5)
+    arrays = [np.asarray(random.randn(*shape)) for shape in ((2, 257, 256, 64), (2, 64), (2, 257, 256, 1), (), (64,))]
+
+    def build(*operands):
+        results = []
+        for impl in IMPLS:
+            # Unaltered operands are not overwritten: they are needed again.
+            y = ops.modulated_epilogue(*operands, data_format="NHWC", impl=impl)
+            results += [y, *tf.gradients(y, operands, operands[0])]
+        return results
+
+    found = evaluate(build, *arrays, dtype="float32")
+    for reference, compiled in zip(found[:6], found[6:], strict=True):
+        assert_close(compiled, reference, "float32", 8)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -61,6 +61,60 @@ def test_equals_scipy(impl, dtype, channels):
         assert_close(found[len(GRID) + i], nhwc(e), dtype, looser, what=f"NHWC {GRID[i]}")
 
 
+# Four taps over many channels have kernels of their own, whose registers, blocks of rows and tiles end anywhere.
+@pytest.mark.parametrize("pad", [(1, 1, 1, 1), (2, 1, 1, 4), (0, 3, -2, 2), (6, -1, 5, 7), (-1, -2, -3, -1)])
+@pytest.mark.parametrize("up, down", [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize("k", [BINOMIAL, np.array([1.0, -2, 4, 0.5])], ids=["mirrored", "skew"])
+def test_four_taps_over_many_channels(k, up, down, pad):
+    random = np.random.RandomState(0)
+    # Tiles are 8 pixels at 1030 channels, and all of the row at 21.
+    images = [random.randn(2, 8, 9, 21), random.randn(1, 9, 37, 1030)]
+
+    def build(*inputs):
+        results = []
+        for dtype in ("float32", "bfloat16", "float64"):
+            cast = [tf.cast(tf.cast(t, "bfloat16"), dtype) for t in inputs]
+            ys = [ops.upfirdn_2d(t, k, up, down, pad, data_format="NHWC", impl="compiled") for t in cast]
+            results += [*ys, *tf.gradients([y * y for y in ys], cast)]
+        return results
+
+    images = [rounded(x, "bfloat16") for x in images]
+    found = evaluate(build, *images)
+    for i, x in enumerate(images):
+        expected = nhwc(upfirdn_oracle(x.transpose(0, 3, 1, 2), full(k), (up, up), (down, down), pad))
+        for j, dtype in enumerate(("float32", "bfloat16", "float64")):
+            assert_close(found[4 * j + i], expected, dtype, 1, what=f"{dtype} {x.shape}")
+            if j:
+                assert_close(found[4 * j + 2 + i], found[2 + i], "bfloat16" if j == 1 else "float32", 2, "gradient")
+
+
+def test_numbers_outside_the_image_are_not_read():
+    """Rows and columns of zeros stand there, also beside infinite ones."""
+    x = np.full((1, 5, 6, 16), np.inf)
+    for up, down in ((1, 1), (2, 1), (1, 2)):
+        y = evaluate(
+            lambda t, u=up, d=down: [ops.upfirdn_2d(t, BINOMIAL, u, d, 4, data_format="NHWC", impl="compiled")],
+            x, dtype="float32",
+        )[0]  # fmt: skip
+        assert not np.isnan(y).any()
+        assert (y[:, 0] == 0).all() and (y[:, :, 0] == 0).all()
+
+
+def test_results_written_past_the_caches():
+    """From 32 MiB on."""
+    x = np.random.RandomState(0).randn(1, 363, 365, 64)
+    for up, down, pad in ((1, 1, (2, 1, 1, 2)), (2, 1, (2, 1, 2, 1)), (1, 2, (1, 1, 1, 1))):
+        x_used = x[:, :182, :183] if up == 2 else np.tile(x, (1, 2, 2, 1)) if down == 2 else x
+        found = evaluate(
+            lambda t, u=up, d=down, p=pad: [
+                ops.upfirdn_2d(t, BINOMIAL, u, d, p, data_format="NHWC", impl=i) for i in IMPLS
+            ],
+            x_used, dtype="float32",
+        )  # fmt: skip
+        assert found[1].size * 4 >= 32 << 20
+        assert_close(found[1], found[0], "float32")
+
+
 @st.composite
 def arguments(draw):
     size = st.integers(1, 67)

@@ -1,12 +1,14 @@
 // Bias and activation on CPUs: one pass, with the sum over all but the channels taken on the way back.
 #include <algorithm>
 
+#include "act_lanes.h"
 #include "cpu.h"
+#include "stream.h"
 
 namespace ops {
 namespace {
 
-constexpr int64_t kBlock = 4096;     // numbers of one piece of work, about
+constexpr int64_t kBlock = 16 << 10;  // numbers of one piece of work, about
 constexpr int64_t kMaxPieces = 256;  // partial sums per channel
 constexpr int kFlushRows = 64;       // rows added in float32 before they go into a double
 
@@ -60,14 +62,18 @@ void bias_act_cpu(const BiasShape& s, const ActParams& p, const T* x, const T* b
     } else if (s.inner == 1) {
       std::vector<A> bias(s.channels);
       for (int64_t c = 0; c < s.channels; ++c) bias[c] = widen(b[c]);
+      const bool stream = x != y && streams(s.size() * static_cast<int64_t>(sizeof(T)));
       parallel(s.outer, cycles * s.channels, [&](int64_t begin, int64_t end) {
+        std::vector<T> staged(stream ? s.channels : 0);
         for (int64_t row = begin; row < end; ++row) {
           const T* xr = x + row * s.channels;
-          T* yr = y + row * s.channels;
+          T* yr = stream ? staged.data() : y + row * s.channels;
           const A* br = bias.data();
 #pragma GCC ivdep
           for (int64_t c = 0; c < s.channels; ++c) yr[c] = value(widen(xr[c]) + br[c]);
+          if (stream) stream_copy(y + row * s.channels, yr, s.channels * sizeof(T));
         }
+        if (stream) stream_end();
       });
     } else {
       parallel(s.outer * s.channels, cycles * s.inner, [&](int64_t begin, int64_t end) {
@@ -106,9 +112,25 @@ void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, cons
     if (dyb) db_in[c] = widen(dyb[c]);
     if (b && p.from_input) bias[c] = widen(b[c]);
   }
+  const bool whole = vector && width % Lanes<A>::kSize == 0 && !p.from_input;
+  const bool stream = whole && dx != dy && streams_lanes(dx, rows * width, width);
   with_slope(p, [&](auto code, auto order) {
     const int64_t cycles = (p.act <= kLrelu ? 1 : 8) * piece * width;
     parallel(pieces, cycles, [&](int64_t begin, int64_t end) {
+      if constexpr (has_slope_lanes<code.value, order.value>()) {
+        for (int64_t k = begin; whole && k < end; ++k) {
+          for (int64_t row = k * piece, stop = std::min(row + piece, rows); row < stop; row += kFlushRows) {
+            const int64_t i = row * width, count = std::min<int64_t>(kFlushRows, stop - row);
+            const auto call = [&](auto past) {
+              bias_act_grad_rows<code.value, past.value>(dy + i, ref + i, db_in.data(), numbers, width, count, dx + i,
+                                                         db ? partial.data() + k * width : nullptr);
+            };
+            stream ? call(std::true_type()) : call(std::false_type());
+          }
+        }
+        if (stream) stream_end();
+        if (whole) return;
+      }
       std::vector<A> sums(vector ? width : 0);
       for (int64_t row = begin * piece; row < std::min(end * piece, rows); ++row) {
         const T* dyr = dy + row * width;
@@ -135,12 +157,12 @@ void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, cons
     });
   });
   if (!db) return;
-  for (int64_t c = 0; c < s.channels; ++c) {
-    double total = 0;
-    const int64_t count = vector ? pieces : s.outer;
-    for (int64_t i = 0; i < count; ++i) total += partial[i * s.channels + c];
-    db[c] = narrow<T, A>(static_cast<A>(total));
+  std::vector<double> total(s.channels, 0.0);
+  const int64_t count = vector ? pieces : s.outer;
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t c = 0; c < s.channels; ++c) total[c] += partial[i * s.channels + c];
   }
+  for (int64_t c = 0; c < s.channels; ++c) db[c] = narrow<T, A>(static_cast<A>(total[c]));
 }
 
 #define OPS_INSTANTIATE(T)                                                                                        \

@@ -1,7 +1,9 @@
 // Demodulation, noise, bias, activation and clamp after a convolution, on CPUs.
 #include <algorithm>
 
+#include "act_lanes.h"
 #include "cpu.h"
+#include "stream.h"
 
 namespace ops {
 namespace {
@@ -9,8 +11,7 @@ namespace {
 constexpr int64_t kChunk = 1024;      // pixels of one piece of work, planes
 constexpr int64_t kMaxPieces = 64;    // pieces per sample, channels last
 constexpr int kFlushPixels = 64;      // pixels added in float32 before they go into a double
-constexpr int64_t kNarrowNumbers = 4096;
-
+constexpr int64_t kPieceNumbers = 16 << 10;  // and about that many numbers of one piece at least
 
 }  // namespace
 
@@ -26,17 +27,21 @@ void epilogue_cpu(const EpilogueShape& e, const ActParams& p, const T* x, const 
     const auto value = [=](A v) { return narrow<T, A>(forward_value<code.value>(v, alpha, gain, limit)); };
     const auto noise_row = [&](int64_t n) { return noise + (e.noise_samples == 1 ? 0 : n) * e.pixels; };
     if (e.channels_last) {
+      const bool stream = x != y && streams(e.samples * e.pixels * c * static_cast<int64_t>(sizeof(T)));
       parallel(e.samples * e.pixels, c, [&](int64_t begin, int64_t end) {
         const A* br = b ? b : zeros.data();
+        std::vector<T> staged(stream ? c : 0);
         for (int64_t i = begin; i < end; ++i) {
           const int64_t n = i / e.pixels;
           const A* sr = scale ? scale + n * c : ones.data();
           const A extra = noise ? widen(noise_row(n)[i % e.pixels]) * factor : A(0);
           const T* xr = x + i * c;
-          T* yr = y + i * c;
+          T* yr = stream ? staged.data() : y + i * c;
 #pragma GCC ivdep
           for (int64_t j = 0; j < c; ++j) yr[j] = value(widen(xr[j]) * sr[j] + (extra + br[j]));
+          if (stream) stream_copy(y + i * c, yr, c * sizeof(T));
         }
+        if (stream) stream_end();
       });
       return;
     }
@@ -137,11 +142,13 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
   // A piece is some pixels of one sample.
   int64_t piece = kChunk;
   if (e.channels_last) {
-    piece = std::max({kNarrowNumbers / std::max<int64_t>(c, 1), (e.pixels + kMaxPieces - 1) / kMaxPieces, int64_t(1)});
+    piece = std::max({kPieceNumbers / std::max<int64_t>(c, 1), (e.pixels + kMaxPieces - 1) / kMaxPieces, int64_t(1)});
   }
   const int64_t per_sample = (e.pixels + piece - 1) / piece, pieces = e.samples * per_sample;
   std::vector<double> sum_dz(pieces * c, 0.0), sum_dzx(pieces * c, 0.0), sum_noise(pieces, 0.0);
   const std::vector<A> ones(c, A(1));
+  const bool whole = e.channels_last && c % Lanes<A>::kSize == 0 && !p.from_input;
+  const bool stream = whole && dx != dy && streams_lanes(dx, e.samples * e.pixels * c, c);
   with_slope(p, [&](auto code, auto order) {
     parallel(pieces, piece * c * 2 + 1, [&](int64_t begin, int64_t end) {
       const int64_t width = e.channels_last ? c : kLanes;
@@ -153,6 +160,17 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
         double *dz_out = sum_dz.data() + k * c, *dzx_out = sum_dzx.data() + k * c;
         if (e.channels_last) {
           const A* sr = scale ? scale + n * c : ones.data();
+          if constexpr (has_slope_lanes<code.value, order.value>()) {
+            for (int64_t q = from; whole && q < to; q += kFlushPixels) {
+              const int64_t i = (n * e.pixels + q) * c, rows = std::min<int64_t>(kFlushPixels, to - q);
+              const auto call = [&](auto past) {
+                epilogue_grad_rows<code.value, past.value>(dy + i, y + i, x + i, sr, nr ? nr + q : nullptr, numbers, c,
+                                                           rows, dx + i, dz_out, dzx_out, &sum_noise[k]);
+              };
+              stream ? call(std::true_type()) : call(std::false_type());
+            }
+            if (whole) continue;
+          }
           for (int64_t q = from; q < to; ++q) {
             const int64_t i = (n * e.pixels + q) * c;
             grad_pixel<code.value, order.value>(dy + i, y + i, x + i, sr, nr ? widen(nr[q]) : A(0), p, numbers, c,
@@ -179,19 +197,24 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
           sum_noise[k] += drain(lanes.data(), kLanes);
         }
       }
+      if (stream) stream_end();
     });
   });
+  // Piece by piece, so that neighbours in memory are added together.
+  std::vector<double> total(c);
   for (int64_t n = 0; dscale && n < e.samples; ++n) {
-    for (int64_t j = 0; j < c; ++j) {
-      double total = 0;
-      for (int64_t k = n * per_sample; k < (n + 1) * per_sample; ++k) total += sum_dzx[k * c + j];
-      dscale[n * c + j] = A(total);
+    std::fill(total.begin(), total.end(), 0.0);
+    for (int64_t k = n * per_sample; k < (n + 1) * per_sample; ++k) {
+      for (int64_t j = 0; j < c; ++j) total[j] += sum_dzx[k * c + j];
     }
+    std::copy(total.begin(), total.end(), dscale + n * c);
   }
-  for (int64_t j = 0; db && j < c; ++j) {
-    double total = 0;
-    for (int64_t k = 0; k < pieces; ++k) total += sum_dz[k * c + j];
-    db[j] = A(total);
+  if (db) {
+    std::fill(total.begin(), total.end(), 0.0);
+    for (int64_t k = 0; k < pieces; ++k) {
+      for (int64_t j = 0; j < c; ++j) total[j] += sum_dz[k * c + j];
+    }
+    std::copy(total.begin(), total.end(), db);
   }
   if (dstrength) *dstrength = A(drain(sum_noise.data(), pieces));
 }

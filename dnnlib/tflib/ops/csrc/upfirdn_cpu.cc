@@ -5,6 +5,8 @@
 
 #include "combine.h"
 #include "cpu.h"
+#include "double_row.h"
+#include "four_taps.h"
 #include "stream.h"
 
 namespace ops {
@@ -139,6 +141,14 @@ void filter_row_narrow(const ResamplingShape& s, const A* row, int begin, int o_
     combine(out, rows, g, s.x.taps, static_cast<int64_t>(outputs) * C);
     return;
   }
+#if defined(__AVX512F__)
+  if constexpr (sizeof(A) == sizeof(float)) {
+    if (up == 2 && s.x.taps == 4) {
+      const int phase = (o_begin - s.x.pad) & 1, first = floor_div(o_begin - s.x.pad, 2);
+      return double_row<C>(row + (first - begin) * C, phase, g, static_cast<int64_t>(o_end - o_begin) * C, out);
+    }
+  }
+#endif
   // down == 1: outputs of one phase read neighbouring pixels with the same taps.
   const int whole = (o_end - o_begin) / up;  // outputs of every phase
   const T* phases[kMaxTaps];
@@ -192,6 +202,7 @@ void input_range(const ResamplingAxis& a, int o_begin, int o_end, int* begin, in
 
 template <typename T>
 void upfirdn_cpu(const ResamplingShape& s, const T* x, T* y, const Parallel& parallel) {
+  if (upfirdn_four_taps(s, x, y, parallel)) return;
   using A = wide_t<T>;
   const int64_t c = s.inner;
   const int taps_y = s.y.taps, taps_x = s.x.taps;
@@ -203,7 +214,7 @@ void upfirdn_cpu(const ResamplingShape& s, const T* x, T* y, const Parallel& par
   const int tile = static_cast<int>(std::clamp<int64_t>(pixels * s.x.up / s.x.down, 8, std::max(s.x.out, 8)));
   int begin0, end0;
   input_range(s.x, 0, tile, &begin0, &end0);
-  const int64_t row_size = (end0 - begin0 + 2) * c + 1;
+  const int64_t row_size = (end0 - begin0 + 2) * c + 32;  // some loops read a little beyond what counts
 
   const bool stream = streams(s.outer * s.y.out * s.x.out * c * static_cast<int64_t>(sizeof(T)));
   const int64_t row_cycles = s.x.out * c * (s.separable ? taps_y + taps_x : taps_y * taps_x) / 8 + 100;

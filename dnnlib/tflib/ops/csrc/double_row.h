@@ -1,0 +1,68 @@
+// Twice the width with four taps for few channels: sixteen numbers of the result at a time. Their pixels share a short
+// stretch of the row, so that one register of it, permuted, serves one tap of each.
+#pragma once
+
+#include "lanes.h"
+
+namespace ops {
+
+#if defined(__AVX512F__)
+
+// Where the numbers of a result row of C channels come from, for both phases of its first pixel. The pattern repeats
+// after kPeriod registers of the result, which read kAdvance numbers of the row.
+template <int C>
+struct DoublingPattern {
+  static constexpr int kPeriod = C == 3 ? 3 : 1, kAdvance = 8 * kPeriod;
+  int index[2][kPeriod][16] = {};  // from the start of the stretch
+  int odd[2][kPeriod][16] = {};    // -1 where taps 1 and 3 apply, 0 for taps 0 and 2
+  int start[2][kPeriod] = {};
+
+  constexpr DoublingPattern() {
+    for (int phase = 0; phase < 2; ++phase) {
+      for (int r = 0; r < kPeriod; ++r) {
+        start[phase][r] = (16 * r / C + phase + 1) / 2 * C;
+        for (int i = 0; i < 16; ++i) {
+          const int number = 16 * r + i, m = number / C + phase;
+          index[phase][r][i] = (m + 1) / 2 * C + number % C - start[phase][r];
+          odd[phase][r][i] = m % 2 ? -1 : 0;
+        }
+      }
+    }
+  }
+};
+
+// out[0, n): `row` is the first sample that tap 0 of a result of phase 0 meets; up to 32 numbers behind the last one
+// that counts are read.
+template <int C, typename T>
+void double_row(const float* row, int phase, const float* g, int64_t n, T* out) {
+  using V = lanes_t<float>;
+  using Index = decltype(V{} < V{});
+  static constexpr DoublingPattern<C> kPattern;
+  constexpr int kPeriod = kPattern.kPeriod;
+  Index index[kPeriod];
+  V first[kPeriod], second[kPeriod];
+  for (int r = 0; r < kPeriod; ++r) {
+    Index odd;
+    std::memcpy(&index[r], kPattern.index[phase][r], 64);
+    std::memcpy(&odd, kPattern.odd[phase][r], 64);
+    first[r] = odd ? same_lanes(g[1]) : same_lanes(g[0]);
+    second[r] = odd ? same_lanes(g[3]) : same_lanes(g[2]);
+  }
+  const auto result = [&](int r, const float* from) __attribute__((always_inline)) {
+    const float* at = from + kPattern.start[phase][r];
+    return __builtin_shuffle(load_lanes(at), index[r]) * first[r] +
+           __builtin_shuffle(load_lanes(at + C), index[r]) * second[r];
+  };
+  for (; n >= 16 * kPeriod; n -= 16 * kPeriod, out += 16 * kPeriod, row += kPattern.kAdvance) {
+    for (int r = 0; r < kPeriod; ++r) store_lanes(out + 16 * r, result(r, row));
+  }
+  for (int r = 0; n > 0; ++r, n -= 16, out += 16) {
+    T last[16];
+    store_lanes(last, result(r, row));
+    std::memcpy(out, last, (n < 16 ? n : 16) * sizeof(T));
+  }
+}
+
+#endif
+
+}  // namespace ops

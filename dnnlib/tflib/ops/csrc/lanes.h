@@ -1,0 +1,128 @@
+// Registers of numbers: what a loop over channels works on at a time.
+#pragma once
+
+#include <cstring>
+
+#include "numeric.h"
+#include "stream.h"
+
+namespace ops {
+
+#if defined(__AVX512F__)
+constexpr int kLaneBytes = 64;
+#elif defined(__AVX__)
+constexpr int kLaneBytes = 32;
+#else
+constexpr int kLaneBytes = 16;
+#endif
+
+template <typename A>
+struct Lanes {
+  static constexpr int kSize = kLaneBytes / sizeof(A);
+  typedef A type __attribute__((vector_size(kLaneBytes)));
+};
+template <typename A>
+using lanes_t = typename Lanes<A>::type;
+
+typedef uint16_t HalfLanes __attribute__((vector_size(kLaneBytes / 2)));
+typedef uint32_t BitLanes __attribute__((vector_size(kLaneBytes)));
+
+template <typename A>
+OPS_HD lanes_t<A> same_lanes(A v) {
+  return v - lanes_t<A>{};  // not v + 0, which would lose the sign of -0
+}
+
+// Loads and stores need no alignment. Numbers of storage type T are widened and narrowed on the way.
+OPS_HD lanes_t<float> load_lanes(const float* p) {
+  lanes_t<float> v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+OPS_HD lanes_t<double> load_lanes(const double* p) {
+  lanes_t<double> v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+OPS_HD lanes_t<float> load_lanes(const BFloat16* p) {
+  HalfLanes bits;
+  std::memcpy(&bits, p, sizeof bits);
+  const BitLanes wide = __builtin_convertvector(bits, BitLanes) << 16;
+  lanes_t<float> v;
+  std::memcpy(&v, &wide, sizeof v);
+  return v;
+}
+
+OPS_HD lanes_t<float> load_lanes(const Half* p) {
+  lanes_t<float> v;
+#if defined(__AVX512F__)
+  const __m512 wide = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  std::memcpy(&v, &wide, sizeof v);
+#elif defined(__F16C__)
+  const __m256 wide = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  std::memcpy(&v, &wide, sizeof v);
+#else
+  for (int i = 0; i < Lanes<float>::kSize; ++i) v[i] = widen(p[i]);
+#endif
+  return v;
+}
+
+OPS_HD void store_lanes(float* p, lanes_t<float> v) { std::memcpy(p, &v, sizeof v); }
+OPS_HD void store_lanes(double* p, lanes_t<double> v) { std::memcpy(p, &v, sizeof v); }
+
+OPS_HD void store_lanes(BFloat16* p, lanes_t<float> v) {
+#if defined(__AVX512BF16__)
+  // One instruction; unlike narrow() it takes numbers below 1.2e-38 for zero.
+  __m512 wide;
+  std::memcpy(&wide, &v, sizeof wide);
+  const __m256bh bits = _mm512_cvtneps_pbh(wide);
+  std::memcpy(p, &bits, sizeof bits);
+#else
+  BitLanes u;
+  std::memcpy(&u, &v, sizeof u);
+  // As narrow() does it: nearest even, NaN stays NaN.
+  const BitLanes rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const BitLanes nan = (u >> 16) | 0x0040u;
+  const HalfLanes bits = __builtin_convertvector((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded, HalfLanes);
+  std::memcpy(p, &bits, sizeof bits);
+#endif
+}
+
+OPS_HD void store_lanes(Half* p, lanes_t<float> v) {
+#if defined(__AVX512F__)
+  __m512 wide;
+  std::memcpy(&wide, &v, sizeof wide);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(wide, 0));
+#elif defined(__F16C__)
+  __m256 wide;
+  std::memcpy(&wide, &v, sizeof wide);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(wide, 0));
+#else
+  for (int i = 0; i < Lanes<float>::kSize; ++i) p[i] = narrow<Half, float>(v[i]);
+#endif
+}
+
+// Whether an array of n numbers in rows of `width` is better written past the caches, and can be, by put_lanes<true>.
+template <typename T>
+inline bool streams_lanes(const T* p, int64_t n, int64_t width) {
+#if defined(__AVX512F__)
+  return sizeof(T) * Lanes<wide_t<T>>::kSize == 64 && width % Lanes<wide_t<T>>::kSize == 0 &&
+         reinterpret_cast<uintptr_t>(p) % 64 == 0 && streams(n * static_cast<int64_t>(sizeof(T)));
+#else
+  return false;
+#endif
+}
+
+template <bool Stream, typename T, typename V>
+OPS_HD void put_lanes(T* p, V v) {
+#if defined(__AVX512F__)
+  if constexpr (Stream && sizeof(T) == sizeof(v[0])) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), reinterpret_cast<__m512i>(v));
+    return;
+  }
+#endif
+  store_lanes(p, v);
+}
+
+}  // namespace ops
