@@ -52,7 +52,7 @@ def original(golden) -> TFRecordDataset:
 def make(path: Path, labels: np.ndarray, class_names: tuple[str, ...] = ()) -> np.ndarray:
     """A small data set with these labels; returns its images."""
     images = np.random.default_rng(0).integers(0, 256, (len(labels), 3, 8, 8), np.uint8)
-    with DatasetWriter(path, 8, 3, labels.shape[1], class_names) as writer:
+    with DatasetWriter(path, (3, 8, 8), None, labels.shape[1], class_names) as writer:
         for image, label in zip(images, labels, strict=True):
             writer.add(image, label)
     return images

@@ -52,8 +52,8 @@ class Picture:
 
 
 def decode_file(item: Item) -> np.ndarray:
-    """The image of an item that is a file: uint8 [3, H, W], upright, opaque. Raises what `read_image` raises."""
-    return read_image(item.path, ImageSpec(None, 3))
+    """The image of an item: uint8 [3, H, W], upright, opaque. Raises what `read_image` raises."""
+    return read_image(item, ImageSpec(None, 3))
 
 
 def open_picture(item: Item, decode: Decode = decode_file) -> Picture:

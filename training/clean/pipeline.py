@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -106,35 +107,41 @@ def judge(
     ]
 
 
-def clean(
+def find_dropped(
     items: Sequence[Item],
     options: CleanOptions,
     workers: int | None = None,
     say: Callable[[str], None] = print,
     decode: Decode = decode_file,
-) -> tuple[list[Item], list[tuple[str, str]]]:
-    """The items that pass the filters, in order, and (name, reason) of the others.
+    report: os.PathLike | str | None = None,
+) -> dict[int, str]:
+    """Positions of the items that filters drop, with the reason: what a conversion leaves out.
 
-    Files that cannot be decoded are among the kept ones: whoever converts the images reports them.
+    Files that cannot be decoded are not among them: whoever converts the images reports them.
 
-    Args and errors: see `judge` and `make_filters`. Without filters all items are kept, and no file is opened.
+    Args:
+        report: page with the dropped and the kept images, written before anything is left out.
+    Args and errors: see `judge` and `make_filters`. Without filters nothing is dropped, and no file is opened.
     """
     filters = make_filters(options)
     if not filters:
-        return list(items), []
-    kept, dropped = [], []
-    counts = dict.fromkeys((one.name for one in filters), 0)
-    for judgement in judge(items, filters, workers, decode, thorough=False):
-        if judgement.keep or judgement.unreadable:
-            kept.append(judgement.item)
-            continue
-        dropped.append((judgement.item.name, judgement.reason))
-        for one, verdict in zip(filters, judgement.verdicts, strict=True):
-            counts[one.name] += verdict is not None and not verdict.keep
-    for one in filters:
-        say(f"Filter {one.name} ({one.criterion}): drops {counts[one.name]} images.")
-    say(f"Cleaning keeps {len(kept)} of {len(items)} images.")
-    return kept, dropped
+        return {}
+    judgements = judge(items, filters, workers, decode, thorough=report is not None)
+    dropped = {
+        index: judgement.reason
+        for index, judgement in enumerate(judgements)
+        if not judgement.keep and not judgement.unreadable
+    }
+    for place, one in enumerate(filters):
+        verdicts = (judgements[index].verdicts[place] for index in dropped)
+        say(f"Filter {one.name} ({one.criterion}): drops {sum(v is not None and not v.keep for v in verdicts)} images.")
+    if report is not None:
+        from training.clean.report import write_report  # which needs judgements
+
+        write_report(report, "Images left out", judgements, filters, workers=workers, decode=decode)
+        say(f"Wrote {report}")
+    say(f"Cleaning keeps {len(items) - len(dropped)} of {len(items)} images.")
+    return dropped
 
 
 def _measure(item: Item, filters: tuple[Filter, ...], decode: Decode, thorough: bool) -> tuple[Any, ...] | _Hopeless:

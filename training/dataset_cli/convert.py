@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 from PIL import ImageColor
 
 from dnnlib.util import UserError
+from training.clean.options import CleanOptions, make_filters
+from training.clean.pipeline import find_dropped
+from training.dataset_cli.clean import clean_options
 from training.dataset_cli.common import build_options, make_options, print_report
 from training.dataset_sources import LABEL_SOURCES, ImageOptions, create_from_images, look_at_images
 from training.fits import FITS
@@ -24,6 +28,8 @@ from training.image_shapes import parse_size
 @click.option("--labels-from", type=click.Choice(LABEL_SOURCES), help="folders: one class per sub-folder.")
 @click.option("--labels-file", help="Of labels. [default for json: dataset.json in the inputs]")
 @click.option("--dry-run", is_flag=True, help="Only list what would be converted and what skipped.")
+@click.option("--clean-report", type=click.Path(dir_okay=False), help="Page with what filters drop, before they do.")
+@clean_options
 @build_options
 def create_from_images_command(
     tfrecord_dir: str,
@@ -35,6 +41,8 @@ def create_from_images_command(
     labels_from: str | None,
     labels_file: str | None,
     dry_run: bool,
+    clean_report: str | None,
+    cleaning: CleanOptions,
     filter_name: str,
     **options: Any,
 ) -> None:
@@ -67,7 +75,13 @@ def create_from_images_command(
     if dry_run:
         look_at_images(inputs, wanted, make_options(**options), click.echo)
         return
-    print_report(create_from_images(tfrecord_dir, inputs, wanted, make_options(**options), click.echo))
+    built = make_options(**options)
+    drop = partial(find_dropped, options=cleaning, workers=built.workers, say=click.echo, report=clean_report)
+    filters = make_filters(cleaning)
+    if clean_report is not None and not filters:
+        raise UserError("--clean-report without a filter: nothing would be left out; see dataset_tool.py clean --help")
+    report = create_from_images(tfrecord_dir, inputs, wanted, built, click.echo, drop if filters else None)
+    print_report(report)
 
 
 def _colour(text: str) -> tuple[int, int, int]:

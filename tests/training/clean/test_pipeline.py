@@ -19,7 +19,7 @@ from training.clean import libraries
 from training.clean.exact import ExactDuplicates
 from training.clean.options import CleanOptions, make_filters
 from training.clean.picture import Picture
-from training.clean.pipeline import clean, judge
+from training.clean.pipeline import find_dropped, judge
 from training.clean.size import SizeFilter
 from training.clean.verdicts import ImageFilter, Verdict
 from training.dataset_build import Item
@@ -120,12 +120,10 @@ def test_clean_for_conversion(tmp_path):
     items = [save(tmp_path / "a.png", image), save(tmp_path / "b.png", flat(4, 16)), text_file(tmp_path / "c.png"),
              save(tmp_path / "d.bmp", image), save(tmp_path / "e.png", photo(1, 4, 4))]  # fmt: skip
     said: list[str] = []
-    kept, skipped = clean(items, CleanOptions(min_size=8, min_colors=9, drop_duplicates=True), 1, said.append)
-    assert [item.name for item in kept] == ["a.png", "c.png"]  # c is for the conversion to report
-    assert skipped == [
-        ("b.png", "1 colours, under 9"), ("d.bmp", "same pixels as a.png"),
-        ("e.png", "4x4, shorter side under 8 pixels"),
-    ]  # fmt: skip
+    options = CleanOptions(min_size=8, min_colors=9, drop_duplicates=True)
+    dropped = find_dropped(items, options, 1, said.append)
+    # c is for the conversion to report
+    assert dropped == {1: "1 colours, under 9", 3: "same pixels as a.png", 4: "4x4, shorter side under 8 pixels"}
     assert said == [
         "Filter size (shorter side under 8 pixels): drops 1 images.",
         "Filter colors (fewer than 9 different colours): drops 1 images.",
@@ -136,12 +134,12 @@ def test_clean_for_conversion(tmp_path):
 
 def test_without_filters_nothing_is_opened():
     items = [Item("a", "nowhere")]
-    assert clean(items, CleanOptions(), 1, pytest.fail) == (items, [])
+    assert find_dropped(items, CleanOptions(), 1, pytest.fail) == {}
 
 
 def test_other_decoders():
-    kept, skipped = clean([Item("a", ""), Item("bb", "")], CleanOptions(min_size=2), 1, lambda text: None, _by_name)
-    assert [item.name for item in kept] == ["bb"] and [name for name, _ in skipped] == ["a"]
+    items = [Item("a", ""), Item("bb", "")]
+    assert list(find_dropped(items, CleanOptions(min_size=2), 1, lambda text: None, _by_name)) == [0]
 
 
 def _by_name(item: Item) -> np.ndarray:
