@@ -220,6 +220,20 @@ def test_the_work_directory_is_locked_while_in_use(tmp_path):
             Unfinished(tmp_path / "set", {})
 
 
+def _noise(item: Item) -> np.ndarray:
+    return np.random.default_rng(int(item.name)).integers(0, 256, (3, 512, 512), np.uint8)
+
+
+def test_large_records_take_another_way(tmp_path):
+    """Of several processes the parent gets them in files; nothing of that is left."""
+    items = [Item(str(index), "") for index in range(70)]
+    for count in (1, 2):
+        options = BuildOptions((3, 512, 512), max_images=20, workers=count)
+        build(tmp_path / str(count) / "set", items, _noise, options, say=lambda text: None)
+        assert os.listdir(tmp_path / str(count)) == ["set"]
+    assert bytes_of(tmp_path / "1" / "set") == bytes_of(tmp_path / "2" / "set")
+
+
 def test_held_out_images_are_others(tmp_path):
     items = [Item(str(index), "") for index in range(100)]
     for shuffle in (False, True):
