@@ -137,6 +137,9 @@ def build(
                 writer.skip(name, reason)
             done = {"tried": 0, "consumed": 0}
         else:
+            if options.strict and writer.num_skipped > len(skipped):  # by a command without --strict
+                name, reason = writer.skipped[min(len(skipped), len(writer.skipped) - 1)]
+                raise _strict_error(name, reason)
             say(f"Going on after {writer.num_images + writer.num_validation} images of an interrupted conversion.")
         per_image = max(1, expected_bytes(options.shape, 1))
         try:
@@ -178,7 +181,7 @@ def _convert(
                     writer.append(records, _label(item, options.label_size), validation)
                     bar.update()
                 elif options.strict:
-                    raise UserError(f"{printable(item.name)}: {records.reason} (without --strict it would be skipped)")
+                    raise _strict_error(item.name, records.reason)
                 else:
                     writer.skip(item.name, records.reason)
                 done[counter] += 1
@@ -199,6 +202,10 @@ def _convert(
         queue = order[free[order]][done["consumed"] :]
         if writer.num_images < wanted:
             write(queue, "consumed", wanted)
+
+
+def _strict_error(name: str, reason: str) -> UserError:
+    return UserError(f"{printable(name)}: {reason} (without --strict it would be skipped)")
 
 
 def _label(item: Item, label_size: int) -> np.ndarray | None:
@@ -230,7 +237,7 @@ def _key(items: Sequence[Item], render: Callable, options: BuildOptions) -> dict
     for item in items:
         label = item.label.tobytes() if isinstance(item.label, np.ndarray) else str(item.label).encode()
         digest.update(item.name.encode("utf-8", "surrogatepass") + b"\0" + label + b"\0")
-    names = ("shape", "class_names", "label_size", "shuffle", "seed", "max_images", "num_validation", "strict")
+    names = ("shape", "class_names", "label_size", "shuffle", "seed", "max_images", "num_validation")
     return {
         "list of images": digest.hexdigest(),
         "rendering": hashlib.sha256(pickle.dumps(render)).hexdigest(),
