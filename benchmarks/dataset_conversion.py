@@ -1,8 +1,8 @@
 """Speed and size of conversions into data sets: `python benchmarks/dataset_conversion.py`.
 
 Each row converts the same files with `create_from_images`, and with nothing but Pillow in a plain loop: open, crop,
-resize, encode (for raw: all levels, by `Image.reduce`). Times are medians of runs that take turns, so that a ratio
-compares like with like on a machine whose speed varies.
+resize, encode (for raw: all levels, by `Image.reduce`), write to one file. Times are medians of runs that take turns,
+so that a ratio compares like with like on a machine whose speed varies.
 
 * of Pillow: images per second of the conversion in one process over those of Pillow.
 * two cores: images per second with two worker processes over those with one process, starting them included.
@@ -12,6 +12,7 @@ compares like with like on a machine whose speed varies.
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import statistics
 import sys
@@ -95,27 +96,29 @@ def make_files(folder: Path, case: Case, count: int) -> None:
         Image.fromarray(pixels).save(folder / f"{index:05d}.{case.source}", case.source, **options)
 
 
-def by_pillow(files: list[Path], case: Case) -> int:
-    """Bytes of all files, converted with Pillow alone."""
-    size = 0
-    for path in files:
-        with Image.open(path) as image:
-            width, height = image.size
-            square = min(width, height)
-            left, top = (width - square) // 2, (height - square) // 2
-            part = image.convert("RGB").crop((left, top, left + square, top + square))
+def by_pillow(files: list[Path], out: Path, case: Case) -> int:
+    """Bytes of all files, converted with Pillow alone and written one behind the other."""
+    with open(out, "wb") as file:
+        for path in files:
+            with Image.open(path) as image:
+                width, height = image.size
+                square = min(width, height)
+                left, top = (width - square) // 2, (height - square) // 2
+                part = image.convert("RGB").crop((left, top, left + square, top + square))
             if square != case.side:
                 part = part.resize((case.side, case.side), Image.Resampling.LANCZOS)
-        if case.encoding == "raw":
-            while part.width >= 4:
-                size += len(part.tobytes())
-                part = part.reduce(2)
-            continue
-        out = io.BytesIO()
-        options = {"quality": 95, "subsampling": 0} if case.encoding == "jpeg" else {}
-        part.save(out, case.encoding, **options)
-        size += out.tell()
-    return size
+            if case.encoding == "raw":
+                while part.width >= 4:
+                    file.write(part.tobytes())
+                    part = part.reduce(2)
+                continue
+            encoded = io.BytesIO()
+            options = {"quality": 95, "subsampling": 0} if case.encoding == "jpeg" else {}
+            part.save(encoded, case.encoding, **options)
+            file.write(encoded.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
+    return out.stat().st_size
 
 
 def by_tool(folder: Path, out: Path, case: Case, workers: int) -> int:
@@ -154,7 +157,7 @@ def measure(name: str, case: Case, seconds: float, repeats: int, folder: Path) -
     source = sum(path.stat().st_size for path in files)
     times: dict[str, list[float]] = {"pillow": [], "one": [], "two": []}
     for _ in range(repeats):
-        times["pillow"].append(_seconds(lambda: by_pillow(files, case))[0])
+        times["pillow"].append(_seconds(lambda: by_pillow(files, folder / "pillow", case))[0])
         took, size = _seconds(lambda: by_tool(images, folder / "out", case, 1))
         times["one"].append(took)
         times["two"].append(_seconds(lambda: by_tool(images, folder / "out", case, 2))[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
@@ -17,6 +19,7 @@ import pytest
 from PIL import Image
 
 import dataset_tool
+from dnnlib.util import UserError
 from tests.dataset_tools import bytes_of, fails, images_of, tool
 from training import dataset_writer
 from training.dataset_build import BuildOptions, Item, build
@@ -52,6 +55,7 @@ def _arguments(target: Path, images: Path) -> list[str]:
 # The tool, noting its progress often: otherwise all would be over before the first note.
 _CODE = """
 import sys
+from dnnlib.util import UserError
 from training import dataset_writer
 dataset_writer._SAVE_SEC = 0.01
 import dataset_tool
@@ -105,25 +109,33 @@ def _progress(target: Path) -> int:
     return state["num_images"] + state["num_validation"]
 
 
-def test_ctrl_c_keeps_what_was_done(images, tmp_path, monkeypatch):
-    class Interrupted:
-        """Stands for the bar of progress: the person gives up at the 30th image."""
+class _Bar(contextlib.AbstractContextManager):
+    """Stands for the bar of progress."""
 
-        def __init__(self, *args, **options):
-            self.count = 0
+    def __init__(self, stop_at: int) -> None:
+        self._left = stop_at
 
-        def update(self):
-            self.count += 1
-            if self.count == 30:
-                raise KeyboardInterrupt
+    def update(self) -> None:
+        self._left -= 1
+        if not self._left:
+            raise KeyboardInterrupt
 
-        __enter__ = lambda self: self  # noqa: E731
-        __exit__ = lambda self, *args: None  # noqa: E731
+    def __exit__(self, *error: object) -> None:
+        return None
 
+
+@contextlib.contextmanager
+def interrupted_at(count: int) -> Iterator[None]:
+    """The person gives up when so many images have been converted."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("training.dataset_build.tqdm.tqdm", lambda **options: _Bar(count))
+        yield
+
+
+def test_ctrl_c_keeps_what_was_done(images, tmp_path):
     tool(*_arguments(tmp_path / "a" / "set", images), "--workers", "1")
     arguments = (*_arguments(tmp_path / "b" / "set", images), "--workers", "1")
-    with monkeypatch.context() as patched:
-        patched.setattr("training.dataset_build.tqdm.tqdm", Interrupted)
+    with interrupted_at(30):
         output = tool(*arguments, code=130).output
     assert "the same command goes on from there" in output
     assert os.listdir(tmp_path / "b") == [".set.unfinished"]
@@ -218,6 +230,45 @@ def test_the_work_directory_is_locked_while_in_use(tmp_path):
     with pytest.raises(Exception, match="another process is writing .*set; wait for it, or give another name"):  # noqa: SIM117
         with DatasetWriter(tmp_path / "set", (3, 4, 4), key={}):
             Unfinished(tmp_path / "set", {})
+
+
+def _noise(item: Item) -> np.ndarray:
+    return np.random.default_rng(int(item.name)).integers(0, 256, (3, 512, 512), np.uint8)
+
+
+def _some_fail(item: Item) -> np.ndarray:
+    if item.name == "7":
+        raise ValueError("broken")
+    return _flat(item)
+
+
+def test_what_strict_stopped_goes_on_without_it(tmp_path):
+    items = [Item(str(index), "") for index in range(10)]
+
+    def convert(name: str, **options) -> None:
+        whole = BuildOptions((3, 4, 4), shuffle=False, workers=1, **options)
+        build(tmp_path / name / "set", items, _some_fail, whole, [("a.txt", "no image")], say=lambda text: None)
+
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"7: ValueError: broken \(without --strict it would be skipped\)"):
+            convert("a", strict=True)
+    convert("a")
+    convert("b")
+    assert bytes_of(tmp_path / "a" / "set") == bytes_of(tmp_path / "b" / "set")
+    with pytest.raises(KeyboardInterrupt), interrupted_at(9):
+        convert("c")
+    with pytest.raises(UserError, match="7: ValueError: broken"):
+        convert("c", strict=True)
+
+
+def test_large_records_take_another_way(tmp_path):
+    """Of several processes the parent gets them in files; nothing of that is left."""
+    items = [Item(str(index), "") for index in range(70)]
+    for count in (1, 2):
+        options = BuildOptions((3, 512, 512), max_images=20, workers=count)
+        build(tmp_path / str(count) / "set", items, _noise, options, say=lambda text: None)
+        assert os.listdir(tmp_path / str(count)) == ["set"]
+    assert bytes_of(tmp_path / "1" / "set") == bytes_of(tmp_path / "2" / "set")
 
 
 def test_held_out_images_are_others(tmp_path):

@@ -10,7 +10,6 @@ import os
 import stat
 import struct
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import BinaryIO
 
 from dnnlib.util import UserError
 from training.dataset_items import Item, Part
+from training.zip_directory import read_directory
 
 MAX_FILE_BYTES = 1 << 30  # larger files are not images, or archive members that are made to fill the memory
 ZIP_ENDINGS = (".zip", ".cbz")
@@ -125,16 +125,15 @@ def zip_members(path: Path) -> Iterator[tuple[str, Part | str]]:
         UserError: no readable zip archive.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if info.is_dir():
+        with open_regular(str(path)) as file:
+            for entry in read_directory(file):
+                if entry.name.endswith("/"):
                     continue
-                if info.flag_bits & 1:
-                    yield info.filename, "encrypted"
+                if entry.encrypted:
+                    yield entry.name, "encrypted"
                 else:
-                    part = Part(info.header_offset, info.compress_size, info.compress_type, info.file_size, info.CRC)
-                    yield info.filename, part
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as err:
+                    yield entry.name, Part(entry.start, entry.packed_size, entry.method, entry.size, entry.crc)
+    except (OSError, ValueError) as err:
         raise UserError(f"cannot read the archive {path}: {err}") from err
 
 

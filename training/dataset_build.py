@@ -24,6 +24,7 @@ from training.dataset_items import Item, StoredFile, printable
 from training.dataset_writer import DatasetWriter, check_target, expected_bytes
 from training.encodings import Encoding
 from training.image_shapes import check_size
+from training.spool import Spooled, spool
 from training.workers import Failure, Workers, available_cores, ordered_map
 
 __all__ = [
@@ -73,9 +74,13 @@ def published_order(n: int, seed: int = PUBLISHED_SEED) -> np.ndarray:
 
 
 def encode_item(
-    item: Item, render: Callable[[Item], np.ndarray | StoredFile], encoding: Encoding, shape: tuple[int, int, int]
-) -> tuple[bytes, ...]:
-    """The records of an item: what worker processes do.
+    item: Item,
+    render: Callable[[Item], np.ndarray | StoredFile],
+    encoding: Encoding,
+    shape: tuple[int, int, int],
+    folder: str | None = None,
+) -> Sequence[bytes] | Spooled:
+    """The records of an item: what worker processes do. Large ones become files in `folder`.
 
     Raises:
         UserError: the image has another shape; or what `render` raises.
@@ -85,7 +90,8 @@ def encode_item(
     if found != shape:
         sizes = ["{2}x{1}x{0}".format(*s) for s in (found, shape)]
         raise UserError(f"the image is {sizes[0]}, expected {sizes[1]} (width x height x channels)")
-    return encoding.stored(image.data, shape) if isinstance(image, StoredFile) else encoding.records(image)
+    stored = isinstance(image, StoredFile)
+    return spool(encoding.stored(image.data, shape) if stored else encoding.records(image), folder)
 
 
 def build(
@@ -131,10 +137,17 @@ def build(
                 writer.skip(name, reason)
             done = {"tried": 0, "consumed": 0}
         else:
+            if options.strict and writer.num_skipped > len(skipped):  # by a command without --strict
+                name, reason = writer.skipped[min(len(skipped), len(writer.skipped) - 1)]
+                raise _strict_error(name, reason)
             say(f"Going on after {writer.num_images + writer.num_validation} images of an interrupted conversion.")
         per_image = max(1, expected_bytes(options.shape, 1))
         try:
-            with Workers(work, options.workers, max(1, min(8, _UNDER_WAY // per_image))) as workers:
+            with Workers(
+                partial(work, folder=str(writer.work_directory)),
+                options.workers,
+                max(1, min(8, _UNDER_WAY // per_image)),
+            ) as workers:
                 _convert(writer, items, workers, options, wanted, done)
         except (KeyboardInterrupt, SystemExit):
             writer.save()
@@ -150,7 +163,7 @@ def build(
 def _convert(
     writer: DatasetWriter,
     items: Sequence[Item],
-    workers: Workers[Item, tuple[bytes, ...]],
+    workers: Workers[Item, Sequence[bytes] | Spooled],
     options: BuildOptions,
     wanted: int,
     done: dict[str, int],
@@ -164,10 +177,11 @@ def _convert(
         with closing(workers.map(chosen, len(indices))) as results:
             for item, records in zip(again, results, strict=False):
                 if not isinstance(records, Failure):
+                    records = records.take() if isinstance(records, Spooled) else records
                     writer.append(records, _label(item, options.label_size), validation)
                     bar.update()
                 elif options.strict:
-                    raise UserError(f"{printable(item.name)}: {records.reason} (without --strict it would be skipped)")
+                    raise _strict_error(item.name, records.reason)
                 else:
                     writer.skip(item.name, records.reason)
                 done[counter] += 1
@@ -188,6 +202,10 @@ def _convert(
         queue = order[free[order]][done["consumed"] :]
         if writer.num_images < wanted:
             write(queue, "consumed", wanted)
+
+
+def _strict_error(name: str, reason: str) -> UserError:
+    return UserError(f"{printable(name)}: {reason} (without --strict it would be skipped)")
 
 
 def _label(item: Item, label_size: int) -> np.ndarray | None:
@@ -219,7 +237,7 @@ def _key(items: Sequence[Item], render: Callable, options: BuildOptions) -> dict
     for item in items:
         label = item.label.tobytes() if isinstance(item.label, np.ndarray) else str(item.label).encode()
         digest.update(item.name.encode("utf-8", "surrogatepass") + b"\0" + label + b"\0")
-    names = ("shape", "class_names", "label_size", "shuffle", "seed", "max_images", "num_validation", "strict")
+    names = ("shape", "class_names", "label_size", "shuffle", "seed", "max_images", "num_validation")
     return {
         "list of images": digest.hexdigest(),
         "rendering": hashlib.sha256(pickle.dumps(render)).hexdigest(),
@@ -231,7 +249,7 @@ def _key(items: Sequence[Item], render: Callable, options: BuildOptions) -> dict
 
 
 def _expected_bytes(
-    items: Sequence[Item], work: Callable[[Item], tuple[bytes, ...]], options: BuildOptions, count: int
+    items: Sequence[Item], work: Callable[[Item], Sequence[bytes]], options: BuildOptions, count: int
 ) -> tuple[int, bool]:
     """(size on disk, whether it is an estimate, from a sample)."""
     if options.encoding.name == "raw":

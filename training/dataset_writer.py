@@ -107,13 +107,20 @@ class DatasetWriter:
         sizes = level_sizes(*self.shape[1:])
         return sizes if self.encoding.name == "raw" else sizes[:1]
 
+    @property
+    def work_directory(self) -> Path:
+        """Where the data set grows; other files in it are deleted in the end."""
+        return self._work.root
+
     def _names(self, prefix: str = "") -> list[str]:
         return [f"{prefix}{self.path.name}-r{level_number(*size):02d}.tfrecords" for size in self.sizes]
 
     def _file(self, name: str) -> BinaryIO:
         return self._work.open(f"{self.path.name}/{name}")
 
-    def append(self, records: Sequence[bytes], label: np.ndarray | None = None, validation: bool = False) -> None:
+    def append(
+        self, records: Sequence[bytes | memoryview], label: np.ndarray | None = None, validation: bool = False
+    ) -> None:
         """Appends an image.
 
         Args:
