@@ -116,6 +116,7 @@ def read_value(item: Item) -> Image.Image:
         with image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels, refused")
+            image.load()  # while its data are open
             return to_8_bit(image).convert("RGB")
 
 
