@@ -212,5 +212,6 @@ def content_hash(records: RecordFile, labels: np.ndarray, num_images: int, halvi
     """
     digest = hashlib.sha256(f"{num_images} {labels.shape[1]} ".encode() + b"halved " * halvings)
     digest.update(records.fingerprint(num_images))
-    digest.update(np.ascontiguousarray(labels[:num_images], "<f4").tobytes())
+    for start in range(0, num_images, 1 << 16):  # labels may be on the disk, and more than fits into memory
+        digest.update(np.ascontiguousarray(labels[start : min(start + (1 << 16), num_images)], "<f4").tobytes())
     return digest.hexdigest()
