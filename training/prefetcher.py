@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 Batch = tuple[np.ndarray, np.ndarray]
 MAX_DEPTH = 64  # minibatches; of tiny images, more would fit into the memory but help nobody
 _PIECE_BYTES = 1 << 18  # pixels that one thread reads at a time, at least
-_SMALL_BYTES = 3 * 48 * 48  # images below: two threads decode no faster than one, they wait for the interpreter
+_SMALL_BYTES = 3 * 96 * 96  # images below: several threads are slower than one, they wait for the interpreter
 
 
 def default_threads(encoding: str, image_bytes: int) -> int:
-    """How many threads read: for compact encodings one per core, elsewhere two, and never more than cores."""
+    """How many threads read: one per core for compact images, two for raw ones, one where images are small.
+
+    image_bytes: pixels of one image, decoded.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = 2 if encoding == "raw" or image_bytes < _SMALL_BYTES else cores
+    wanted = 1 if image_bytes < _SMALL_BYTES else 2 if encoding == "raw" else cores
     return min(wanted, cores)
 
 

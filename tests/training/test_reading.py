@@ -404,12 +404,13 @@ def test_shards_that_do_not_exist(compact, shard):
 
 def test_threads_by_encoding(compact, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(6)), raising=False)
-    assert default_threads("raw", 3 * 256**2) == default_threads("png", 3 * 16**2) == 2
+    assert default_threads("raw", 3 * 256**2) == 2
+    assert default_threads("raw", 3 * 32**2) == default_threads("png", 3 * 32**2) == 1
     assert {default_threads(name, 3 * 256**2) for name in COMPACT} == {6}
     with Prefetcher(TFRecordDataset(compact), 0, 4, threads=5) as prefetcher:
         assert prefetcher.threads == 5
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0}, raising=False)
-    assert default_threads("raw", 100) == default_threads("png", 10**6) == 1
+    assert default_threads("raw", 10**6) == default_threads("png", 10**6) == 1
 
 
 def test_large_images_of_one_minibatch_are_decoded_by_several_threads(tmp_path, monkeypatch):
