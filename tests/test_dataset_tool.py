@@ -525,7 +525,7 @@ def test_verify_finds_levels_that_do_not_fit(labelled, tmp_path):
             writer.add(image)
     shutil.copy(tmp_path / "set2" / "set2-r03.tfrecords", labelled / "set-r03.tfrecords")
     found = problems(labelled)
-    assert "set-r03.tfrecords: record 0: differs by" in found[0]
+    assert "set-r03.tfrecords: record 0 is broken: differs by" in found[0]
     assert found[-1].endswith("20 broken records, the rest is not checked") or len(found) > 20
 
 

@@ -80,9 +80,11 @@ def mean_image(dataset: TFRecordDataset) -> np.ndarray:
     """The mean of all images, uint8 [C, H, W]."""
     step = max(1, _CHUNK_BYTES // int(np.prod(dataset.shape)))
     total = np.zeros(dataset.shape, np.float64)
-    for begin in tqdm.trange(0, dataset.num_images, step, unit_scale=step, unit="img", desc="averaging"):
-        images = dataset.read(np.arange(begin, min(begin + step, dataset.num_images)))
-        total += images.sum(axis=0, dtype=np.float64)
+    with tqdm.tqdm(total=dataset.num_images, unit="img", desc="averaging") as bar:
+        for begin in range(0, dataset.num_images, step):
+            images = dataset.read(np.arange(begin, min(begin + step, dataset.num_images)))
+            total += images.sum(axis=0, dtype=np.float64)
+            bar.update(len(images))
     return np.rint(total / dataset.num_images).astype(np.uint8)
 
 

@@ -22,6 +22,7 @@ from training.dataset_files import (
     read_info,
 )
 from training.pyramid import halve
+from training.record_index import BrokenRecord
 from training.tfrecord import RecordFile
 
 
@@ -102,11 +103,12 @@ def examine(directory: Path, validation: bool, say: Callable[[str], None], max_p
             )
         pixels = np.empty(shapes[side], np.uint8)
         for index in tqdm.trange(len(records), unit="img", desc=f"{width}x{height}"):
-            problem = _record_problem(records, index, pixels, above)
-            if problem:
-                findings.problems.append(problem)
+            reason = _record_problem(records, index, pixels, above)
+            if reason:
+                findings.problems.append(f"{records.path}: record {index} is broken: {reason}")
                 if index < len(largest):
-                    findings.broken.setdefault(index, problem)
+                    where = "" if records is largest else f"in {records.path.name}: "
+                    findings.broken.setdefault(index, where + reason)
                 broken += 1
                 if broken == max_problems:
                     findings.problems.append(f"{records.path}: {broken} broken records, the rest is not checked")
@@ -118,10 +120,9 @@ def examine(directory: Path, validation: bool, say: Callable[[str], None], max_p
 def _record_problem(records: RecordFile, index: int, pixels: np.ndarray, above: RecordFile | None) -> str:
     try:
         image = records.read_image(index, pixels)
-    except UserError as err:
-        return str(err)
-    problem = _level_problem(image, above, index) if above is not None and index < len(above) else ""
-    return problem and f"{records.path}: record {index}: {problem}"
+    except BrokenRecord as err:
+        return err.reason
+    return _level_problem(image, above, index) if above is not None and index < len(above) else ""
 
 
 def _level_problem(image: np.ndarray, above: RecordFile, index: int) -> str:

@@ -85,21 +85,24 @@ def find_records(path: Path, read: Read, size: int, mtime_ns: int) -> RecordInde
         if walk.reason:
             if not len(walk.lengths) and walk.reason.startswith("wrong"):
                 raise UserError(f"{path}: not an uncompressed TFRecord file (wrong checksum of the first length)")
-            raise broken(path, len(walk.lengths), walk.reason)
+            raise BrokenRecord(path, len(walk.lengths), walk.reason)
         index = RecordIndex(walk.lengths, walk.starts, walk.data_crcs, {})
         if time.monotonic() - begin > _SLOW_SECONDS:
             _save(index, path, size, mtime_ns)
     return index
 
 
-def broken(path: Path, index: int, reason: str) -> UserError:
-    """The error about a record."""
-    folder = str(path.parent)
-    quoted = f"'{folder}'" if " " in folder else folder
-    return UserError(
-        f"{path}: record {index} is broken: {reason}; copy the file again or rebuild the data set "
-        f"(python dataset_tool.py verify {quoted} checks all of it)"
-    )
+class BrokenRecord(UserError):
+    """A record that cannot be used: names file, record, reason, and the command that checks the data set."""
+
+    def __init__(self, path: Path, index: int, reason: str) -> None:
+        folder = str(path.parent)
+        quoted = f"'{folder}'" if " " in folder else folder
+        super().__init__(
+            f"{path}: record {index} is broken: {reason}; copy the file again or rebuild the data set "
+            f"(python dataset_tool.py verify {quoted} checks all of it)"
+        )
+        self.reason = reason
 
 
 def _equal_lengths(read: Read, size: int) -> RecordIndex | None:

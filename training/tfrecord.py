@@ -22,8 +22,8 @@ from training.record_index import (
     FOOTER_BYTES,
     HEADER_BYTES,
     OVERHEAD_BYTES,
+    BrokenRecord,
     RecordIndex,
-    broken,
     find_records,
     header_holds,
     masked_crc,
@@ -123,9 +123,9 @@ class RecordFile:
         """Closing is optional: the file is closed when the object goes away."""
         self._close()
 
-    def broken(self, index: int, reason: str) -> UserError:
-        """The error about a record: names file, record, reason, and the command that checks the data set."""
-        return broken(self.path, index, reason)
+    def broken(self, index: int, reason: str) -> BrokenRecord:
+        """The error about a record of this file."""
+        return BrokenRecord(self.path, index, reason)
 
     def _pread(self, size: int, offset: int) -> bytes:
         try:
