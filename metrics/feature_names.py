@@ -2,3 +2,5 @@
 
 INCEPTION = "inception-2015-12-05"
 EFFNET = "effnet_lite0"
+VGG16 = "vgg16"
+VGG16_LPIPS = "vgg16_lpips"

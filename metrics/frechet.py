@@ -5,7 +5,7 @@ Heusel et al., arXiv:1706.08500: d² = |mu_1 - mu_2|² + tr(S_1 + S_2 - 2 (S_1 S
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,12 @@ class FeatureStatistics:
     mean: np.ndarray
     covariance: np.ndarray
     count: int
+
+    def divided_by_count_minus(self, ddof: int) -> FeatureStatistics:
+        """The same with the covariance divided by count - ddof."""
+        if ddof == 1:
+            return self
+        return replace(self, covariance=self.covariance * ((self.count - 1) / (self.count - ddof)))
 
 
 class RunningStatistics:
@@ -104,9 +110,10 @@ def _factor(covariance: np.ndarray) -> np.ndarray:
 
 
 def compute_frechet(inputs: MetricInputs) -> dict[str, float]:
-    """The metrics `fid<N>k` and `fd<N>k_effnet`: distance between the features of fakes and those of reals."""
-    reals = inputs.real_statistics()
-    fakes = RunningStatistics(inputs.num_features)
+    """The metrics `fid<N>k`, `fd<N>k_effnet` and their `_full` forms: distance of the features of fakes and reals."""
+    reals = inputs.real_statistics().divided_by_count_minus(inputs.variant.real_ddof)
+    running = RunningStatistics(inputs.num_features)
     for features in inputs.fake_features():
-        fakes.add(features)
-    return {"": frechet_distance(fakes.result(), reals)}
+        running.add(features)
+    fakes = running.result().divided_by_count_minus(inputs.variant.fake_ddof)
+    return {"": frechet_distance(fakes, reals)}

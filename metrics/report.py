@@ -21,7 +21,8 @@ class MetricResult:
     name: of the metric; values: name of each result -> value; num_real, num_fake: images looked at; feature_network,
     weights_sha256: what looked at them; resize: how they were brought to its size; image_shape: [C, H, W] before that;
     mirror: reals were mirrored at random; truncation_psi: None for none; dataset, dataset_hash: the reals;
-    seed: of the fakes; seconds: that it took.
+    seed: of the fakes; seconds: that it took; variant: whose conventions were followed (`metrics.variants`).
+    num_real is 0 for metrics that look at fakes alone.
     """
 
     name: str
@@ -38,6 +39,7 @@ class MetricResult:
     seed: int
     seconds: float
     truncation_psi: float | None = None
+    variant: str = "sg2"
 
     @property
     def value(self) -> float:
@@ -45,17 +47,27 @@ class MetricResult:
         return next(iter(self.values.values()))
 
     def __str__(self) -> str:
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in self.values.items())
-        return f"{numbers} ({self.num_fake} fakes, {self.num_real} reals, {format_time(self.seconds)})"
+        numbers = ", ".join(f"{name} {format_value(name, value)}" for name, value in self.values.items())
+        reals = f", {self.num_real} reals" if self.num_real else ""
+        return f"{numbers} ({self.num_fake} fakes{reals}, {format_time(self.seconds)})"
 
     def notes(self) -> list[str]:
         """Sentences that a person should read beside the value."""
         notes = []
         if self.num_fake < FEW_IMAGES:
             notes.append(f"{self.name} looks at {self.num_fake} fakes: compare it with itself only")
-        elif self.num_real < FEW_IMAGES:
+        elif 0 < self.num_real < FEW_IMAGES:
             notes.append(f"{self.name}: the data set has only {self.num_real} images, so values are not absolute")
         return notes
+
+
+def _is_small(name: str) -> bool:
+    return name.startswith(("kid", "kd"))
+
+
+def format_value(name: str, value: float) -> str:
+    """The value of a result of that name with its published decimals: 8 for kernel distances, else 4."""
+    return f"{value:.8f}" if _is_small(name) else f"{value:.4f}"
 
 
 def format_line(snapshot: str, result: MetricResult) -> str:
@@ -65,7 +77,7 @@ def format_line(snapshot: str, result: MetricResult) -> str:
         name = "..." + name[-26:]
     line = f"{name:<30} time {format_time(result.seconds):<12}"
     for key, value in result.values.items():
-        line += f" {key} {value:<10.4f}"
+        line += f" {key} {format_value(key, value):<{12 if _is_small(key) else 10}}"
     return line.strip()
 
 
