@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dnnlib.util import UserError, format_time
+from metrics.variants import DEFAULT_VARIANT, VARIANTS
 
 FEW_IMAGES = 10_000  # below this many, the distance depends on their number more than many models differ
 
@@ -39,7 +41,7 @@ class MetricResult:
     seed: int
     seconds: float
     truncation_psi: float | None = None
-    variant: str = "sg2"
+    variant: str = DEFAULT_VARIANT
 
     @property
     def value(self) -> float:
@@ -58,6 +60,8 @@ class MetricResult:
             notes.append(f"{self.name} looks at {self.num_fake} fakes: compare it with itself only")
         elif 0 < self.num_real < FEW_IMAGES:
             notes.append(f"{self.name}: the data set has only {self.num_real} images, so values are not absolute")
+        if self.variant != DEFAULT_VARIANT:
+            notes.append(f"{self.name} by the conventions of {self.variant}: {VARIANTS[self.variant].meaning}")
         return notes
 
 
@@ -91,6 +95,29 @@ def write_result(run_dir: os.PathLike | str, snapshot_name: str, result: MetricR
     stem = os.path.join(run_dir, f"metric-{result.name}")
     _append(f"{stem}.txt", format_line(snapshot_name, result))
     _append(f"{stem}.jsonl", json.dumps(record))
+
+
+def read_results(run_dir: os.PathLike | str, name: str) -> list[tuple[str, MetricResult]]:
+    """(file name of the snapshot, result) of every record of a metric that `write_result` left in this folder.
+
+    Lines that are no records (half of one, left by a killed process; fields of another version) are passed over.
+    """
+    path = os.path.join(run_dir, f"metric-{name}.jsonl")
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.readlines()
+    except FileNotFoundError:
+        return []
+    except OSError as err:
+        raise UserError(f"cannot read {path}: {err.strerror or err}") from err
+    found = []
+    names = {field.name for field in dataclasses.fields(MetricResult)}
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            record = json.loads(line)
+            result = MetricResult(**{key: value for key, value in record.items() if key in names})
+            found.append((str(record["snapshot"]), result))
+    return found
 
 
 def _append(path: str, line: str) -> None:

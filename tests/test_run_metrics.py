@@ -107,7 +107,9 @@ def test_a_run_against_what_it_was_trained_on(made):
     assert all(record["mirror"] and record["dataset"] == "plain" for record in records)
     values = [record["values"]["fd_pixels"] for record in records]
     assert np.isfinite(values).all() and values[0] != values[1]
-    assert result.stdout.count("network-snapshot-") == 2
+    table, best = result.stdout.split("best fd_pixels: ")
+    assert table.count("network-snapshot-") == 2
+    assert best == f"{min(values):.4f} ({names[int(np.argmin(values))]})\n"
 
 
 def test_networks_with_labels(made):
