@@ -29,6 +29,7 @@ setup(
         "psutil>=5.9,<8",
         "requests>=2.31,<3",
         "rich>=13.7,<16",
+        "safetensors>=0.4,<1",
         "scikit-learn>=1.5,<2",
         "scipy>=1.11.2,<2",
         "tqdm>=4.66,<5",

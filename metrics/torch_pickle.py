@@ -1,6 +1,6 @@
 """The pickles inside PyTorch checkpoints, read by an interpreter that can only build data.
 
-Python's own unpickler calls what a file names and writes into the attributes of what it is told to. This one knows 34
+Python's own unpickler calls what a file names and writes into the attributes of what it is told to. This one knows 36
 opcodes, four names that mean something (a dictionary, two ways of writing a tensor, a storage type) and no objects, so
 that there is nothing in it that a file could reach. Whatever else a file asks for is refused by its name.
 """
@@ -37,7 +37,13 @@ _PARAMETER = "torch._utils._rebuild_parameter"
 _NAMES = frozenset({_ORDERED_DICT, _TENSOR, _PARAMETER, *(f"torch.{name}" for name in STORAGE_DTYPES)})
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_VALUES = frozenset(["BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"])
+# The last two are the text of Python 2.
+_VALUES = frozenset(
+    [
+        "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINSTRING",
+        "BINSTRING",
+    ]
+)  # fmt: skip
 
 
 class Storage(NamedTuple):
@@ -165,11 +171,20 @@ def _call(function: Any, args: Any) -> Any:
     name = function.text if isinstance(function, _Name) else f"a {type(function).__name__}"
     if name == _ORDERED_DICT and args == ():
         return {}
+    if name == _ORDERED_DICT and isinstance(args, tuple) and len(args) == 1 and _are_pairs(args[0]):
+        return dict(args[0])
     if name == _TENSOR and isinstance(args, tuple) and len(args) >= 4:
         return _tensor(*args[:4])
     if name == _PARAMETER and isinstance(args, tuple) and args and isinstance(args[0], TensorRecord):
         return args[0]
     raise UserError(f"it calls {name} with arguments that no tensor has: {args!r:.80}; refused")
+
+
+def _are_pairs(value: Any) -> bool:
+    """Whether it is [[name, item], ...], the content of a dictionary as Python 2 writes it."""
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in value
+    )
 
 
 def _is_count(value: Any) -> bool:

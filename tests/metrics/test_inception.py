@@ -106,7 +106,8 @@ def refuses(path, data, text):
 def test_files_that_are_no_graph(tmp_path):
     path = tmp_path / "x.pb"
     refuses(path, b"", "the file is empty")
-    refuses(path, b"\xff\xff\xff", "not a TensorFlow graph file")
+    refuses(path, b"\xff\xff\xff", r"of no known kind \(it begins with ff ff ff\); expected a frozen graph")
+    refuses(path, b"\x0a\xff\xff", "not a TensorFlow graph file")
     refuses(path, b"\x1f\x8bxxxx", "the archive is damaged")
     other = archive(tmp_path / "y.tgz", "other.pb", b"data").read_bytes()
     refuses(path, other, f"no file {MEMBER} in the archive")
