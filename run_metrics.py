@@ -174,8 +174,8 @@ def measure_run(
     results = [(file, known[name][file]) for file in files for name in names if file in known[name]]
     print_table(results)
     for name in names:
-        sign = -1 if registry.find_metric(name).higher_is_better else 1
-        best = min((file for file in files if file in known[name]), key=lambda f, n=name, s=sign: s * known[n][f].value)
+        values = {file: known[name][file].value for file in files if file in known[name]}
+        best = (max if registry.find_metric(name).higher_is_better else min)(values, key=values.get)
         key, value = next(iter(known[name][best].values.items()))
         click.echo(f"best {key}: {format_value(key, value)} ({best})")
     if Path(result_dir).resolve() == Path(run_dir).resolve():

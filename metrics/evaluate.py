@@ -102,7 +102,7 @@ class Evaluator:
         paths = [(spec.feature_network, spec.path.crop) for spec in specs if spec.output == PERCEPTUAL]
         builders: dict[str, Callable[[], Any]] = {}
         if outputs:
-            builders["images"] = lambda: build_image_tower(Gs, outputs, networks, seed)
+            builders["images"] = lambda: build_image_tower(Gs, outputs, networks, seed, self.variant)
         if paths:
             builders["paths"] = lambda: build_path_tower(Gs, paths, networks, seed, self.variant)
         if self._attributes is not None:
@@ -147,6 +147,7 @@ class Evaluator:
             seed=self._seed,
             seconds=time.monotonic() - begin,
             variant=self.variant.name,
+            higher_is_better=spec.higher_is_better,
         )
 
     def write(self, directory: os.PathLike | str, snapshot: str, result: MetricResult) -> None:

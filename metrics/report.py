@@ -23,8 +23,8 @@ class MetricResult:
     name: of the metric; values: name of each result -> value; num_real, num_fake: images looked at; feature_network,
     weights_sha256: what looked at them; resize: how they were brought to its size; image_shape: [C, H, W] before that;
     mirror: reals were mirrored at random; truncation_psi: None for none; dataset, dataset_hash: the reals;
-    seed: of the fakes; seconds: that it took; variant: whose conventions were followed (`metrics.variants`).
-    num_real is 0 for metrics that look at fakes alone.
+    seed: of the fakes; seconds: that it took; variant: whose conventions were followed (`metrics.variants`);
+    higher_is_better: of the first value. num_real is 0 for metrics that look at fakes alone.
     """
 
     name: str
@@ -42,6 +42,7 @@ class MetricResult:
     seconds: float
     truncation_psi: float | None = None
     variant: str = DEFAULT_VARIANT
+    higher_is_better: bool = False
 
     @property
     def value(self) -> float:
@@ -113,7 +114,7 @@ def read_results(run_dir: os.PathLike | str, name: str) -> list[tuple[str, Metri
     found = []
     names = {field.name for field in dataclasses.fields(MetricResult)}
     for line in lines:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             record = json.loads(line)
             result = MetricResult(**{key: value for key, value in record.items() if key in names})
             found.append((str(record["snapshot"]), result))

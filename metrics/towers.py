@@ -13,10 +13,13 @@ from tqdm import tqdm
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
+from metrics.feature_names import INCEPTION
 from metrics.features import FeatureNetwork
 from metrics.images import to_bytes_and_finite, to_rgb
 from metrics.inputs import Generator
 from metrics.noise import IndexedRandom
+from metrics.registry import PROBABILITIES
+from metrics.variants import Variant
 
 
 class ImageTower(NamedTuple):
@@ -36,6 +39,7 @@ def build_image_tower(
     wanted: Iterable[tuple[str, str]],
     networks: Mapping[str, FeatureNetwork],
     seed: int,
+    variant: Variant,
 ) -> ImageTower:
     """Adds the graph of one tower; wanted: (feature network, output) of everything that will be asked for."""
     latents = tf.placeholder(tf.float32, [None, Gs.input_shapes[0][1]], name="latents")
@@ -47,7 +51,12 @@ def build_image_tower(
     # Feeding this tensor cuts off the generator, so that reals go through the same nodes as fakes.
     images = tf.placeholder_with_default(images, [None, *Gs.output_shape[1:]], name="images")
     rgb = to_rgb(images)
-    outputs = {(name, output): getattr(networks[name], output)(rgb) for name, output in dict.fromkeys(wanted)}
+    outputs = {}
+    for name, output in dict.fromkeys(wanted):
+        options = {}
+        if output == PROBABILITIES and name == INCEPTION and not variant.softmax_bias:
+            options["output_bias"] = False
+        outputs[name, output] = getattr(networks[name], output)(rgb, **options)
     return ImageTower(latents, labels, first_index, images, finite, outputs)
 
 

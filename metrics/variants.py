@@ -18,6 +18,7 @@ class Variant:
 
     real_ddof, fake_ddof: covariances of the Fréchet distance are divided by count minus this; box_of_crop: the box
     average before a path length's features is chosen for the height after cropping, else for the height before;
+    softmax_bias: Inception's classes are those of its last layer with its bias, else without;
     labels_on_images: the images of linear separability are made with the labels that w is made with, else without.
     """
 
@@ -26,6 +27,7 @@ class Variant:
     real_ddof: int = 1
     fake_ddof: int = 1
     box_of_crop: bool = True
+    softmax_bias: bool = True
     labels_on_images: bool = False
 
 
@@ -33,8 +35,10 @@ _ALL = (
     Variant("sg2", "StyleGAN2: both covariances unbiased"),
     Variant("ada", "StyleGAN2-ADA: the reals' covariance divided by N", real_ddof=0),
     Variant(
-        "pt", "StyleGAN2-ADA for PyTorch: both covariances divided by N; cropped path lengths at half the size",
-        real_ddof=0, fake_ddof=0, box_of_crop=False,
+        "pt",
+        "StyleGAN2-ADA for PyTorch: both covariances divided by N; cropped path lengths at half the size; inception "
+        "scores without the bias of the last layer",
+        real_ddof=0, fake_ddof=0, box_of_crop=False, softmax_bias=False,
     ),
     Variant("corrected", "as sg2; linear separability labels the images as it labels w", labels_on_images=True),
 )  # fmt: skip
