@@ -30,7 +30,13 @@ TENSORFLOW_RANGE = ((2, 21), (2, 22))
 _PACKAGES = ("numpy", "pillow", "scipy", "requests", "click", "tqdm", "rich", "filelock", "google-crc32c")
 _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
 _MIN_MEMORY, _MIN_DISK = 4 << 30, 2 << 30
-_INCEPTION_FILES = ("inception-2015-12-05.tgz", "classify_image_graph_def.pb")
+_INCEPTION_FILES = (
+    "inception-2015-12-05.tgz",
+    "classify_image_graph_def.pb",
+    "inception-2015-12-05-6726825d.pth",
+    "inception_v3_features.pkl",
+    "inception_v3_softmax.pkl",
+)
 _STATUS_COLOURS = {"ok": "green", "note": "yellow", "missing": "red"}
 
 
@@ -199,9 +205,9 @@ def _effnet() -> Check:
 
 
 def _inception() -> Check:
-    name, folder = "Inception", Path(make_cache_dir_path("downloads"))
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
+    name = "Inception"
+    for folder in (Path(make_cache_dir_path("weights")), Path(make_cache_dir_path("downloads"))):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.name.endswith(_INCEPTION_FILES):
                 return Check(name, "ok", str(path))
     return Check(name, "note", "not in the cache", "needed for fid50k alone: fetched on first use, or --inception FILE")

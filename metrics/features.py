@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, list_nearest
 from metrics.effnet import EffnetLite0
-from metrics.feature_names import EFFNET, INCEPTION
+from metrics.feature_names import EFFNET, INCEPTION, NAMES, VGG16, VGG16_LPIPS
+from metrics.fetch import default_source, fetch
 from metrics.inception import Inception
+from metrics.vgg import Vgg16, Vgg16Lpips
+from metrics.weights import LPIPS_LINEAR, WeightSource
 
-NAMES = (EFFNET, INCEPTION)
+__all__ = ["NAMES", "FeatureNetwork", "load_feature_network"]
 
 
 class FeatureNetwork(Protocol):
     """Maps images to feature vectors.
 
-    name: for records and caches; weights_sha256: of the file that the weights came from; num_features: length D.
+    name: for records and caches; weights_sha256: of the file that the weights came from (of the two checksums, if there
+    were two files); outputs: those of `features`, `probabilities`, `perceptual` that it gives; num_features: length D.
+
+    With `probabilities` comes `num_classes`, and `probabilities(images)`: float32 [N, classes], rows sum to 1. With
+    `perceptual` come `num_embedding(height, width)`, the length E, and `perceptual(images)`: float32 [N, E], where the
+    squared Euclidean distance of two rows is the perceptual distance of their images.
     """
 
     name: str
     weights_sha256: str
+    outputs: tuple[str, ...]
     num_features: int
 
     def resize_name(self, height: int, width: int) -> str:
@@ -31,15 +41,42 @@ class FeatureNetwork(Protocol):
 
 
 def load_feature_network(
-    name: str, *, inception: str | None = None, inception_sha256: str | None = None
+    name: str,
+    weights: Mapping[str, WeightSource] | None = None,
+    *,
+    inception: str | None = None,
+    inception_sha256: str | None = None,
 ) -> FeatureNetwork:
     """The network of that name with its weights.
 
-    inception: path or URL of the Inception graph (None: the place where it was published); inception_sha256: refuse a
-    file with another checksum. Raises `UserError` if the name is unknown or the weights cannot be had.
+    weights: files by slot, as `metrics.weights.parse_weights` gives them; for what is not there, files fetched before,
+    then the place of publication. inception: short for a file of the slot of that network; inception_sha256: refuse
+    another checksum.
+    Raises `UserError` if the name is unknown or the weights cannot be had.
     """
+    if name not in NAMES:
+        raise UserError(f"unknown feature network {name!r}: {list_nearest(name, NAMES)}")
+    given = dict(weights or {})
+    if inception is not None:
+        given[INCEPTION] = WeightSource(inception, inception_sha256)
     if name == EFFNET:
-        return EffnetLite0()
+        return EffnetLite0(given[EFFNET].place if EFFNET in given else None)
     if name == INCEPTION:
-        return Inception(inception, inception_sha256)
-    raise UserError(f"unknown feature network {name!r}: {list_nearest(name, NAMES)}")
+        source = _find(INCEPTION, given, "give it with --inception, or use fd50k_effnet, which needs no download")
+        return Inception(source.place, inception_sha256 or source.sha256)
+    if name == VGG16:
+        return Vgg16(_find(VGG16, given, "use a metric in effnet, which needs no download"))
+    source = given.get(VGG16_LPIPS) or (None if VGG16 in given else default_source(VGG16_LPIPS))
+    source = source or _find(VGG16, given, "use a metric in effnet, which needs no download")
+    return Vgg16Lpips(source, given.get(LPIPS_LINEAR) or default_source(LPIPS_LINEAR))
+
+
+def _find(slot: str, given: Mapping[str, WeightSource], otherwise: str) -> WeightSource:
+    source = given.get(slot) or default_source(slot)
+    if source is not None:
+        return source
+    try:
+        fetch([slot])
+    except UserError as err:
+        raise UserError(f"{slot} needs weights: {err}, or {otherwise}") from err
+    return default_source(slot)

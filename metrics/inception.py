@@ -32,6 +32,7 @@ class Inception:
     """
 
     name = INCEPTION
+    outputs = ("features", "probabilities")
     num_features = NUM_FEATURES
     num_classes = NUM_CLASSES
 

@@ -31,7 +31,7 @@ def layers_in_order(
 
     names, shapes: of the layers in order, kernels [h, w, in, out] or [in, out]; in the file they may be the other way
     round, [out, in, h, w] or [out, in]. Vectors after a kernel are its bias, or its batch norm (mean, variance, beta,
-    gamma, recognised by name). optional: give no layers if there is no array left.
+    gamma, recognised by name), each as long as it has outputs. optional: give no layers if there is no array left.
     Raises `UserError` naming the first array that does not fit.
     """
     todo = [(name, value) for name, value in file.tensors.items() if value.ndim and value.dtype.kind == "f"]
@@ -53,10 +53,8 @@ def layers_in_order(
                 f"transposed form for {name} of {what} (names in this file are not known: order and shapes must fit)"
             )
         parts: dict[str, np.ndarray] = {}
-        while todo and todo[0][1].ndim == 1:
+        while todo and todo[0][1].shape == shape[-1:]:
             part, vector = todo.pop(0)
-            if vector.shape != shape[-1:]:
-                raise UserError(f"{file.place}: {part} has shape {list(vector.shape)}, expected {list(shape[-1:])}")
             parts[_part(part, file.place)] = np.asarray(vector, np.float32)
         kernel = np.ascontiguousarray(value, np.float32)
         if not all(np.isfinite(array).all() for array in (kernel, *parts.values())):
