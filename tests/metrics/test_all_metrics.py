@@ -15,6 +15,7 @@ from dnnlib.tflib.network import Network
 from dnnlib.util import UserError
 from metrics.evaluate import Evaluator, evaluate
 from metrics.feature_names import EFFNET, INCEPTION, VGG16, VGG16_LPIPS
+from metrics.features import load_feature_network
 from metrics.frechet import FeatureStatistics, compute_frechet, frechet_distance
 from metrics.inception_score import compute_inception_score
 from metrics.kernel_distance import compute_kernel_distance, draw_subsets, polynomial_mmd2
@@ -281,3 +282,24 @@ def test_twenty_evaluations_do_not_grow(session, tmp_path):
 
 def test_frechet_distance_in_the_registry_is_the_published_one():
     assert find_metric("fid50k").compute is compute_frechet
+
+
+EFFNET_SPECS = [
+    dataclasses.replace(find_metric(name), num_fake=12, num_real=find_metric(name).num_real and 12)
+    for name in ("fd5k_effnet", "kd5k_effnet", "is50k_effnet", "pr50k3_effnet", "ppl_zfull_effnet", "ppl2_wend_effnet")
+]
+
+
+def test_every_output_of_a_real_feature_network(session, tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics.evaluate, "load_feature_network", load_feature_network)
+    shape = (3, 16, 16)
+    options = dict(cache_dir=tmp_path, progress=False, minibatch_gpu=6)
+    evaluator = Evaluator(EFFNET_SPECS, LinearGenerator(shape), random_dataset(30, shape), **options)
+    session.graph.finalize()
+    results = {spec.name: evaluator.run(spec.name) for spec in EFFNET_SPECS}
+    assert all(result.feature_network == EFFNET and len(result.weights_sha256) == 64 for result in results.values())
+    assert results["fd5k_effnet"].value > 0 and np.isfinite(results["kd5k_effnet"].value)
+    assert 1 <= results["is50k_effnet"].value <= 1000
+    assert all(0 <= value <= 1 for value in results["pr50k3_effnet"].values.values())
+    assert results["ppl_zfull_effnet"].value > 0 and results["ppl2_wend_effnet"].value > 0
+    assert results["ppl_zfull_effnet"].resize.startswith("face crop, ")
