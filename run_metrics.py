@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ from training.cli import OneLineGroup, quiet_tensorflow
 
 _PIPE_COLUMNS = 200
 _SNAPSHOT = re.compile(r"network-snapshot-\d+\.pkl")
+_SUB_COMMANDS = {
+    "fetch": ("metrics.fetch", "fetch_command"),
+    "samples": ("metrics.sample_images", "samples_command"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,20 +43,19 @@ class _Commands(OneLineGroup):
     """Measures without a sub-command; loads a sub-command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["fetch"]
+        return list(_SUB_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name != "fetch":
+        if cmd_name not in _SUB_COMMANDS:
             return None
-        from metrics.fetch import fetch_command
-
-        return fetch_command
+        module, command = _SUB_COMMANDS[cmd_name]
+        return getattr(importlib.import_module(module), command)
 
 
 @click.group(
     cls=_Commands,
     invoke_without_command=True,
-    subcommand_metavar="[fetch ...]",
+    subcommand_metavar="[fetch | samples ...]",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 @click.option("--network", metavar="PKL|RUN", help="Network pickle: a path or URL; or a run: all its snapshots.")
@@ -98,7 +102,7 @@ def main(
     A network in the directory of its run needs no --dataset: it is compared with what it was trained on. A run
     directory is gone through snapshot by snapshot; what was measured before is not measured again.
 
-    `run_metrics.py fetch` gets the weights of feature networks.
+    `run_metrics.py fetch` gets the weights of feature networks; `samples` writes the fakes that ls looks at.
     """
     if ctx.invoked_subcommand is not None:
         return

@@ -44,7 +44,8 @@ def load_attributes(place: os.PathLike | str | None) -> Attributes:
     if place is None:
         raise UserError(
             "linear separability needs attributes: give --attributes FOLDER with the published classifiers "
-            "celebahq-classifier-*.pkl, or --attributes FILE.csv with the probabilities of each fake"
+            "celebahq-classifier-*.pkl, or --attributes FILE.csv with the probabilities of each fake; "
+            "run_metrics.py samples writes them as pictures"
         )
     path = Path(place)
     if path.is_dir():

@@ -13,6 +13,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import metrics.evaluate
 import run_metrics
@@ -20,6 +21,7 @@ from dnnlib.tflib import pickles, tfutil
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
 from metrics import registry
+from metrics.noise import IndexedRandom, latents_of
 from metrics.report import MetricResult
 from run_metrics import Reals, find_reals, find_snapshots, main
 from tests.metrics.fakes import PIXELS, PixelFeatures, pixel_metric
@@ -233,6 +235,23 @@ def test_weights_reach_the_evaluator(made, monkeypatch):
     assert sorted(given["weights"]) == ["inception-2015-12-05", "vgg16"]
     assert call(*args).exit_code == 0 and "weights" not in seen[1]
     assert "nonsense" in refused(*args, "--weights", "nonsense")
+
+
+def test_samples_are_the_fakes_of_separability(made, tmp_path):
+    """Pictures against the network run on the latents of the metric."""
+    network, out = made / "00000-run" / "classes.pkl", tmp_path / "pictures"
+    args = ("samples", "--network", network, "--count", 7, "--out", out, "--seed", 2, "--minibatch", 3)
+    result = call(*args)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert sorted(path.name for path in out.iterdir()) == [f"{i:06d}.png" for i in range(7)]
+    assert "there are pictures already" in refused(*args)
+    with tf.Graph().as_default(), tfutil.create_session() as session:
+        _, _, Gs = pickles.load(network)
+        options = dict(is_validation=True, randomize_noise=True, rng=IndexedRandom(2, tf.constant(0, tf.int64)))
+        images = Gs.get_output_for(latents_of(2, np.arange(7), 8), np.zeros((7, 3), np.float32), **options)
+        expected = session.run(tfutil.convert_images_to_uint8(images, nchw_to_nhwc=True))
+    found = np.stack([np.asarray(Image.open(out / f"{i:06d}.png")) for i in range(7)])
+    assert np.abs(found.astype(int) - expected).max() <= 1 and found.std() > 1
 
 
 def test_unknown_variant(made):
