@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,16 @@ from rich.table import Table
 
 from dnnlib.util import UserError, format_time, is_url
 from metrics import registry
-from metrics.report import MetricResult, write_result
-from training.cli import OneLineCommand, quiet_tensorflow
+from metrics.report import MetricResult, format_value, read_results, write_result
+from metrics.variants import DEFAULT_VARIANT, VARIANTS, find_variant
+from training.cli import OneLineGroup, quiet_tensorflow
 
 _PIPE_COLUMNS = 200
 _SNAPSHOT = re.compile(r"network-snapshot-\d+\.pkl")
+_SUB_COMMANDS = {
+    "fetch": ("metrics.fetch", "fetch_command"),
+    "samples": ("metrics.sample_images", "samples_command"),
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,25 @@ class Reals:
     max_images: int | None
 
 
-@click.command(cls=OneLineCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+class _Commands(OneLineGroup):
+    """Measures without a sub-command; loads a sub-command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_SUB_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _SUB_COMMANDS:
+            return None
+        module, command = _SUB_COMMANDS[cmd_name]
+        return getattr(importlib.import_module(module), command)
+
+
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    subcommand_metavar="[fetch | samples ...]",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
 @click.option("--network", metavar="PKL|RUN", help="Network pickle: a path or URL; or a run: all its snapshots.")
 @click.option("--metrics", metavar="LIST", default="fid50k", show_default=True, help="Comma list; see --list-metrics.")
 @click.option("--dataset", metavar="NAME", help="Directory of TFRecords, inside --data-dir.  [default: as trained on]")
@@ -40,12 +65,22 @@ class Reals:
 @click.option("--mirror-augment", type=bool, metavar="BOOL", help="Mirror half of the reals.  [default: as trained]")
 @click.option("--num-gpus", type=click.IntRange(1), default=1, show_default=True, help="Devices that share the work.")
 @click.option("--minibatch-gpu", type=click.IntRange(1), help="Images per device at once; fewer need less memory.")
+@click.option("--weights", metavar="NAME=FILE", multiple=True, help="Weights of a feature network; may be repeated.")
 @click.option("--inception", metavar="PATH", help="Path or URL of the Inception graph, for fid metrics.")
 @click.option("--inception-sha256", metavar="HEX", help="Refuse an Inception file with another checksum.")
-@click.option("--result-dir", metavar="DIR", help="Append to metric-NAME.txt and .jsonl there.")
+@click.option("--attributes", metavar="PATH", help="For ls: folder of classifiers *.pkl, or a table .csv.")
+@click.option(
+    "--variant", metavar="NAME", default=DEFAULT_VARIANT, show_default=True,
+    help=f"Conventions to follow where code bases differ: {', '.join(VARIANTS)}.",
+)  # fmt: skip
+@click.option(
+    "--result-dir", metavar="DIR", help="Append to metric-NAME.txt and .jsonl there.  [default: a run itself]"
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the fakes.")
 @click.option("--list-metrics", is_flag=True, help="Print the metrics.")
+@click.pass_context
 def main(
+    ctx: click.Context,
     network: str | None,
     metrics: str,
     dataset: str | None,
@@ -53,46 +88,123 @@ def main(
     mirror_augment: bool | None,
     num_gpus: int,
     minibatch_gpu: int | None,
+    weights: tuple[str, ...],
     inception: str | None,
     inception_sha256: str | None,
+    attributes: str | None,
+    variant: str,
     result_dir: str | None,
     seed: int,
     list_metrics: bool,
 ) -> None:
     """Measure generators against the images they were trained on. Values are printed, and kept with --result-dir.
 
-    A network in the directory of its run needs no --dataset: it is compared with what it was trained on.
+    A network in the directory of its run needs no --dataset: it is compared with what it was trained on. A run
+    directory is gone through snapshot by snapshot; what was measured before is not measured again.
+
+    `run_metrics.py fetch` gets the weights of feature networks; `samples` writes the fakes that ls looks at.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     if list_metrics:
         for name, meaning in registry.list_metrics().items():
-            click.echo(f"{name:<14} {meaning}")
+            click.echo(f"{name:<22} {meaning}")
         return
     if network is None:
         raise UserError("no network: give --network PKL, or a run directory")
     names = [spec.name for spec in registry.parse_metrics(metrics)]
     if not names:
         raise UserError("no metrics: give --metrics LIST; --list-metrics prints those that exist")
+    find_variant(variant)
     snapshots = find_snapshots(network)
     reals = find_reals(snapshots[0], dataset, data_dir, mirror_augment)
-    if result_dir is not None:
-        _make_dir(result_dir)
     options = dict(
         num_gpus=num_gpus,
         minibatch_gpu=minibatch_gpu,
         inception=inception,
         inception_sha256=inception_sha256,
+        weights=_parse_weights(weights),
+        attributes=attributes,
+        variant=variant,
         seed=seed,
         mirror=reals.mirror_augment,
     )
+    if Path(network).is_dir():
+        measure_run(network, snapshots, names, reals, options, result_dir or network)
+        return
+    if result_dir is not None:
+        _make_dir(result_dir)
     results = []
-    for snapshot in snapshots:
-        for result in measure(snapshot, names, reals, options):
-            results.append((snapshot, result))
-            if result_dir is not None:
-                write_result(result_dir, snapshot, result)
-            if len(snapshots) > 1:
-                click.echo(f"{Path(snapshot).name}  {result}", err=True)
+    for result in measure(network, names, reals, options):
+        results.append((network, result))
+        if result_dir is not None:
+            write_result(result_dir, network, result)
     print_table(results)
+
+
+def _parse_weights(texts: tuple[str, ...]) -> Any:
+    if not texts:
+        return None
+    from metrics.weights import parse_weights
+
+    return parse_weights(texts)
+
+
+def measure_run(
+    run_dir: str, snapshots: list[str], names: list[str], reals: Reals, options: dict[str, Any], result_dir: str
+) -> None:
+    """Measures what has not been measured, writes it to `result_dir` at once, prints everything with the best.
+
+    A snapshot that cannot be measured (its images are not finite, say) does not keep the others from it. Raises
+    `UserError` in the end if there was one; at once if it is the first that is tried.
+    """
+    _make_dir(result_dir)
+    known = {name: _known_results(result_dir, name, reals, options) for name in names}
+    failed: list[str] = []
+    for index, snapshot in enumerate(snapshots):
+        file = Path(snapshot).name
+        missing = [name for name in names if file not in known[name]]
+        try:
+            for result in measure(snapshot, missing, reals, options) if missing else ():
+                write_result(result_dir, snapshot, result)
+                known[result.name][file] = result
+                click.echo(f"{file}  {result}", err=True)
+        except UserError as err:
+            if index == 0:
+                raise
+            failed.append(file)
+            click.echo(f"{file}: {err}", err=True)
+    files = [Path(snapshot).name for snapshot in snapshots]
+    results = [(file, known[name][file]) for file in files for name in names if file in known[name]]
+    print_table(results)
+    for name in names:
+        values = {file: known[name][file].value for file in files if file in known[name]}
+        best = (max if registry.find_metric(name).higher_is_better else min)(values, key=values.get)
+        key, value = next(iter(known[name][best].values.items()))
+        click.echo(f"best {key}: {format_value(key, value)} ({best})")
+    if Path(result_dir).resolve() == Path(run_dir).resolve():
+        write_html(run_dir)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(snapshots)} snapshots could not be measured: {', '.join(failed)}")
+
+
+def _known_results(result_dir: str, name: str, reals: Reals, options: dict[str, Any]) -> dict[str, MetricResult]:
+    """Results by file name of the snapshot that an earlier measurement under the same conditions left."""
+    spec = registry.find_metric(name)
+    mirror = reals.mirror_augment and spec.mirror_reals and spec.num_real != 0
+    conditions = (options["seed"], options["variant"], Path(reals.dataset).name, mirror)
+    found = read_results(result_dir, name)
+    return {file: r for file, r in found if (r.seed, r.variant, r.dataset, r.mirror) == conditions}
+
+
+def write_html(run_dir: str) -> None:
+    """Writes report.html of a run: curves, grids and the configuration."""
+    try:
+        from metrics.html_report import write_report
+    except ImportError as err:
+        click.echo(f"no report.html: {err}")
+        return
+    click.echo(f"report: {write_report(run_dir)}")
 
 
 def find_snapshots(network: str) -> list[str]:
@@ -130,8 +242,8 @@ def find_reals(snapshot: str, dataset: str | None, data_dir: str | None, mirror:
     return Reals(directory, trained.dataset, mirror, trained.max_images)
 
 
-def measure(snapshot: str, names: list[str], reals: Reals, options: dict[str, Any]) -> list[MetricResult]:
-    """Results of the metrics on the generator of one pickle, in a graph and session of its own.
+def measure(snapshot: str, names: list[str], reals: Reals, options: dict[str, Any]) -> Iterator[MetricResult]:
+    """Results of the metrics on the generator of one pickle, one after the other, in a graph and session of its own.
 
     options: keyword arguments of `metrics.evaluate.Evaluator`. Raises `UserError`.
     """
@@ -157,7 +269,7 @@ def measure(snapshot: str, names: list[str], reals: Reals, options: dict[str, An
             max_images=reals.max_images,
         )
         evaluator = Evaluator(names, Gs, dataset, **options)
-        return [evaluator.run(name) for name in names]
+        yield from map(evaluator.run, names)
 
 
 def print_table(results: list[tuple[str, MetricResult]]) -> None:
@@ -171,7 +283,7 @@ def print_table(results: list[tuple[str, MetricResult]]) -> None:
     for snapshot, result in results:
         for name, value in result.values.items():
             table.add_row(
-                Path(snapshot).stem, name, f"{value:.4f}", str(result.num_fake), str(result.num_real),
+                Path(snapshot).stem, name, format_value(name, value), str(result.num_fake), str(result.num_real),
                 result.feature_network, result.resize, format_time(result.seconds),
             )  # fmt: skip
     # A pipe has no width of its own; lines of a table should not be folded there.

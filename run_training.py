@@ -190,7 +190,9 @@ def check_metrics(plan: TrainConfig) -> None:
     """Find every metric and the weights it needs before anything is written. Raises `UserError` if one is missing."""
     from metrics.features import load_feature_network
 
-    for network in {find_metric(name).feature_network: None for name in plan.metrics.names}:
+    for network, name in {find_metric(name).feature_network: name for name in plan.metrics.names}.items():
+        if network is None:
+            raise UserError(f"{name} needs attribute classifiers: measure it with run_metrics.py --attributes")
         load_feature_network(network, inception=plan.metrics.inception)
 
 

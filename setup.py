@@ -30,6 +30,7 @@ setup(
         "requests>=2.31,<3",
         "rich>=13.7,<16",
         "safetensors>=0.4,<1",
+        "scikit-learn>=1.5,<2",
         "scipy>=1.11.2,<2",
         "tqdm>=4.66,<5",
         "urllib3>=2.2,<3",

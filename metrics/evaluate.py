@@ -7,34 +7,26 @@ result = evaluator.run("fd50k_effnet")                 # adds nothing to it, so 
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, list_nearest
+from metrics.attributes import Attributes, build_attribute_tower, load_attributes
 from metrics.features import FeatureNetwork, load_feature_network
-from metrics.frechet import FeatureStatistics, RunningStatistics
-from metrics.images import to_bytes_and_finite, to_rgb
-from metrics.inputs import Dataset, Generator
-from metrics.noise import IndexedRandom, labels_of, latents_of, mirrored
-from metrics.real_cache import RealKey, load_real_statistics, save_real_statistics
-from metrics.registry import MetricSpec, find_metric
+from metrics.frechet import FeatureStatistics
+from metrics.inputs import AttributeSamples, Dataset, Generator
+from metrics.noise import labels_of, latents_of
+from metrics.path_graph import build_path_tower, describe_preprocessing, path_feeds
+from metrics.reals import Reals
+from metrics.registry import ATTRIBUTES, FEATURES, PERCEPTUAL, PROBABILITIES, MetricSpec, find_metric
 from metrics.report import MetricResult, write_result
-
-
-class _Tower(NamedTuple):
-    latents: tf.Tensor
-    labels: tf.Tensor
-    first_index: tf.Tensor
-    images: tf.Tensor  # uint8; fed with reals, else the fakes
-    finite: tf.Tensor
-    features: dict[str, tf.Tensor]  # by feature network
+from metrics.towers import Stream, build_image_tower, check_finite
+from metrics.variants import DEFAULT_VARIANT, find_variant
 
 
 class Evaluator:
@@ -46,10 +38,12 @@ class Evaluator:
         dataset: a `TFRecordDataset` of the same image shape.
         num_gpus: towers that share the work.
         minibatch_gpu: images per tower at a time; None: 32 up to 128 pixels, 16 up to 256, else 8.
-        inception, inception_sha256: see `load_feature_network`.
+        inception, inception_sha256, weights: see `load_feature_network`.
+        attributes: classifiers or table for linear separability: see `load_attributes`.
+        variant: whose conventions to follow where they differ: see `metrics.variants`.
         seed: of latents, noise and labels of the fakes, >= 0.
         mirror: mirror half of the reals; for generators trained on mirrored images.
-        cache_dir: folder for statistics of reals; None: the user's cache.
+        cache_dir: folder for statistics and features of reals; None: the user's cache.
         progress: show a bar on stderr.
 
     Nothing here depends on the towers, or on the size of minibatches beyond rounding: what is random about a fake
@@ -67,6 +61,9 @@ class Evaluator:
         minibatch_gpu: int | None = None,
         inception: str | None = None,
         inception_sha256: str | None = None,
+        weights: Mapping[str, Any] | None = None,
+        attributes: os.PathLike | str | None = None,
+        variant: str = DEFAULT_VARIANT,
         seed: int = 0,
         mirror: bool = False,
         cache_dir: os.PathLike | str | None = None,
@@ -74,138 +71,147 @@ class Evaluator:
     ) -> None:
         specs = [find_metric(m) if isinstance(m, str) else m for m in metrics]
         self._specs = {spec.name: spec for spec in specs}
-        self._check(Gs, dataset, num_gpus, minibatch_gpu, seed)
+        _check(Gs, dataset, num_gpus, minibatch_gpu, seed)
+        self.variant = find_variant(variant)
         self._dataset, self._seed, self._mirror = dataset, seed, mirror
         self._cache_dir, self._progress = cache_dir, progress
         self._latent_size, self._label_size = Gs.input_shapes[0][1], Gs.input_shapes[1][1]
         self._minibatch = minibatch_gpu or _default_minibatch(*dataset.shape[1:])
-        self._networks: dict[str, FeatureNetwork] = {}
-        for name in dict.fromkeys(spec.feature_network for spec in specs):
-            self._networks[name] = load_feature_network(name, inception=inception, inception_sha256=inception_sha256)
-        self._real: dict[tuple[str, int], FeatureStatistics] = {}
+        places = {"inception": inception, "inception_sha256": inception_sha256, "weights": weights}
+        given = {name: value for name, value in places.items() if value}
+        self.networks: dict[str, FeatureNetwork] = {}
+        for name in dict.fromkeys(spec.feature_network for spec in specs if spec.feature_network is not None):
+            self.networks[name] = load_feature_network(name, **given)
+        self._attributes: Attributes | None = None
+        if any(spec.output == ATTRIBUTES for spec in specs):
+            self._attributes = load_attributes(attributes)
+        for spec in specs:
+            self._check_spec(spec)
+        self._build(Gs, specs, num_gpus)
+
+    def _check_spec(self, spec: MetricSpec) -> None:
+        if spec.output != ATTRIBUTES and not hasattr(self.networks[spec.feature_network], spec.output):
+            raise UserError(f"{spec.name}: the feature network {spec.feature_network} has no {spec.output}")
+        table = None if self._attributes is None else self._attributes.scores
+        if spec.output == ATTRIBUTES and table is not None and len(table) < spec.num_fake:
+            raise UserError(f"{spec.name} needs attributes of {spec.num_fake} fakes, the table has {len(table)}")
+
+    def _build(self, Gs: Generator, specs: list[MetricSpec], num_gpus: int) -> None:  # noqa: N803
+        seed, networks = self._seed, self.networks
+        outputs = [(spec.feature_network, spec.output) for spec in specs if spec.output in (FEATURES, PROBABILITIES)]
+        paths = [(spec.feature_network, spec.path.crop) for spec in specs if spec.output == PERCEPTUAL]
+        builders: dict[str, Callable[[], Any]] = {}
+        if outputs:
+            builders["images"] = lambda: build_image_tower(Gs, outputs, networks, seed, self.variant)
+        if paths:
+            builders["paths"] = lambda: build_path_tower(Gs, paths, networks, seed, self.variant)
+        if self._attributes is not None:
+            builders["attributes"] = lambda: build_attribute_tower(Gs, self._attributes, seed, self.variant)
+        towers: dict[str, list[Any]] = {kind: [] for kind in builders}
         with tf.name_scope("Metrics"), tf.control_dependencies(None):
-            self._towers = [self._build_tower(Gs, index) for index in range(num_gpus)]
-
-    @staticmethod
-    def _check(Gs: Generator, dataset: Dataset, num_gpus: int, minibatch_gpu: int | None, seed: int) -> None:  # noqa: N803
-        shape, label_size = list(Gs.output_shape[1:]), Gs.input_shapes[1][1]
-        if shape != list(dataset.shape):
-            raise UserError(
-                f"the network makes images of shape {shape}, the data set {dataset.name} has {list(dataset.shape)}: "
-                "metrics compare images of one shape"
-            )
-        if label_size and label_size != dataset.label_size:
-            raise UserError(
-                f"the network takes labels of {label_size} numbers, those of the data set {dataset.name} have "
-                f"{dataset.label_size}: open it with its labels, or use the data set of the training"
-            )
-        for name, value, least in (("num_gpus", num_gpus, 1), ("minibatch_gpu", minibatch_gpu, 1), ("seed", seed, 0)):
-            if value is not None and value < least:
-                raise UserError(f"{name}: found {value}, expected at least {least}")
-
-    def _build_tower(self, Gs: Generator, index: int) -> _Tower:  # noqa: N803
-        with tf.name_scope(f"Tower{index}"), tf.device(tfutil.tower_device(index)):
-            latents = tf.placeholder(tf.float32, [None, self._latent_size], name="latents")
-            labels = tf.placeholder(tf.float32, [None, self._label_size], name="labels")
-            first_index = tf.placeholder(tf.int64, [], name="first_index")
-            rng = IndexedRandom(self._seed, first_index)
-            fakes = Gs.get_output_for(latents, labels, is_validation=True, randomize_noise=True, rng=rng)
-            images, finite = to_bytes_and_finite(fakes)
-            # Feeding this tensor cuts off the generator, so that reals go through the same nodes as fakes.
-            images = tf.placeholder_with_default(images, [None, *self._dataset.shape], name="images")
-            rgb = to_rgb(images)
-            features = {name: network.features(rgb) for name, network in self._networks.items()}
-            return _Tower(latents, labels, first_index, images, finite, features)
+            for index in range(num_gpus):
+                with tf.name_scope(f"Tower{index}"), tf.device(tfutil.tower_device(index)):
+                    for kind, build in builders.items():
+                        towers[kind].append(build())
+        small = {"paths": max(self._minibatch // 4, 1)}  # two images each, and large embeddings
+        self._streams = {
+            kind: Stream(each, small.get(kind, self._minibatch), self._progress) for kind, each in towers.items()
+        }
+        self._reals = Reals(self._dataset, networks, self._streams.get("images"), self._mirror, self._cache_dir)
 
     def run(self, name: str) -> MetricResult:
         """Measures the generator as it is now, in the default session.
 
         Raises `UserError`: not one of the metrics of this evaluator, or images with values that are not finite.
         """
-        if name not in self._specs:
-            raise UserError(f"this evaluator was not built for the metric {name!r}: {list_nearest(name, self._specs)}")
-        spec, dataset = self._specs[name], self._dataset
-        network = self._networks[spec.feature_network]
+        spec = self._spec(name)
         begin = time.monotonic()
-        values = spec.compute(_Inputs(self, spec))
+        inputs = _Inputs(self, spec)
+        values = spec.compute(inputs)
+        for suffix, value in values.items():
+            if not np.isfinite(value):
+                raise UserError(f"{name}{suffix} came out as {value}, which says nothing: no result is kept")
+        looked, sha256, resize = self._describe(spec)
         return MetricResult(
             name=name,
             values={name + suffix: float(value) for suffix, value in values.items()},
-            num_real=min(spec.num_images, dataset.num_images),
-            num_fake=spec.num_images,
-            feature_network=network.name,
-            weights_sha256=network.weights_sha256,
-            resize=network.resize_name(*dataset.shape[1:]),
-            image_shape=list(dataset.shape),
-            mirror=self._mirror,
-            dataset=dataset.name,
-            dataset_hash=dataset.content_hash,
+            num_real=inputs.num_real,
+            num_fake=inputs.num_fake,
+            feature_network=looked,
+            weights_sha256=sha256,
+            resize=resize,
+            image_shape=list(self._dataset.shape),
+            mirror=inputs.num_real > 0 and self._reals.mirror(spec),
+            dataset=self._dataset.name,
+            dataset_hash=self._dataset.content_hash,
             seed=self._seed,
             seconds=time.monotonic() - begin,
+            variant=self.variant.name,
+            higher_is_better=spec.higher_is_better,
         )
 
     def write(self, directory: os.PathLike | str, snapshot: str, result: MetricResult) -> None:
         """Appends a result to the files of a run directory: `write_result`."""
         write_result(directory, snapshot, result)
 
-    def real_statistics(self, network_name: str, num_images: int) -> FeatureStatistics:
-        """Statistics of the first `num_images` reals (all, if there are fewer): from memory, disk, or computed."""
-        dataset, network = self._dataset, self._networks[network_name]
-        count = min(num_images, dataset.num_images)
-        if (network_name, count) not in self._real:
-            resize = network.resize_name(*dataset.shape[1:])
-            key = RealKey(
-                dataset.content_hash, dataset.shape, network.name, network.weights_sha256, resize, count, self._mirror
-            )
-            statistics = load_real_statistics(key, self._cache_dir)
-            if statistics is None:
-                running = RunningStatistics(network.num_features)
-                for features in self._batches(network_name, count, self._feed_reals, f"reals ({network.name})", False):
-                    running.add(features)
-                statistics = running.result()
-                save_real_statistics(key, statistics, self._cache_dir)
-            self._real[network_name, count] = statistics
-        return self._real[network_name, count]
-
-    def fake_features(self, network_name: str, num_images: int) -> Iterator[np.ndarray]:
-        """Features of fakes 0 ... num_images - 1 in this order, float32 [n, D] at a time."""
-        yield from self._batches(network_name, num_images, self._feed_fakes, "fakes", True)
-
-    def _batches(self, network_name: str, count: int, feed: Any, title: str, check: bool) -> Iterator[np.ndarray]:
-        bar = tqdm(total=count, desc=title, unit="img", disable=not self._progress, file=sys.stderr, leave=False)
-        with bar:
-            begin = 0
-            while begin < count:
-                fetches, feeds, start = [], {}, begin
-                for tower in self._towers:
-                    indices = np.arange(begin, min(begin + self._minibatch, count))
-                    if len(indices):
-                        feeds |= feed(tower, indices)
-                        fetches.append((tower.features[network_name], tower.finite if check else ()))
-                        begin += len(indices)
-                for features, finite in tfutil.run(fetches, feeds):
-                    if check and not finite:
-                        raise UserError(
-                            f"the network made images with values that are not finite (fakes {start} to {begin - 1}): "
-                            "the training has diverged; go back to an earlier snapshot"
-                        )
-                    yield features
-                bar.update(begin - start)
-
-    def _feed_reals(self, tower: _Tower, indices: np.ndarray) -> dict[tf.Tensor, Any]:
-        images = self._dataset.read(indices)
-        if self._mirror:
-            flip = mirrored(indices)
-            images[flip] = images[flip][..., ::-1]
-        return {tower.images: images}
-
-    def _feed_fakes(self, tower: _Tower, indices: np.ndarray) -> dict[tf.Tensor, Any]:
-        if self._label_size:
-            labels = labels_of(self._seed, indices, self._dataset.labels)
+    def _describe(self, spec: MetricSpec) -> tuple[str, str, str]:
+        """What looks at the images, its checksum, and how they are brought to its size."""
+        if spec.output == ATTRIBUTES:
+            return self._attributes.description, self._attributes.sha256, "none"
+        network, size = self.networks[spec.feature_network], self._dataset.shape[1:]
+        if spec.output == PERCEPTUAL:
+            resize = describe_preprocessing(network, *size, spec.path.crop, self.variant)
         else:
-            labels = np.zeros((len(indices), 0), np.float32)
-        latents = latents_of(self._seed, indices, self._latent_size)
-        return {tower.latents: latents, tower.labels: labels, tower.first_index: indices[0]}
+            resize = network.resize_name(*size)
+        return network.name, network.weights_sha256, resize
+
+    def _spec(self, name: str) -> MetricSpec:
+        if name not in self._specs:
+            raise UserError(f"this evaluator was not built for the metric {name!r}: {list_nearest(name, self._specs)}")
+        return self._specs[name]
+
+    def fake_features(self, spec: MetricSpec) -> Iterator[np.ndarray]:
+        """What the metric asks of the feature network for fakes 0, 1, ..., float32 [n, D] at a time."""
+
+        def step(tower: Any, indices: np.ndarray) -> tuple[Any, tf.Tensor, dict[tf.Tensor, Any]]:
+            latents = latents_of(self._seed, indices, self._latent_size)
+            feeds = {tower.latents: latents, tower.labels: self._labels(indices), tower.first_index: indices[0]}
+            return tower.outputs[spec.feature_network, spec.output], tower.finite, feeds
+
+        return check_finite(self._streams["images"](step, spec.num_fake, "fakes"), "fake")
+
+    def path_distances(self, name: str) -> Iterator[np.ndarray]:
+        """Perceptual distances of pairs 0, 1, ... over epsilon², float32 [n] at a time, outliers included.
+
+        Pair i begins at `latents_of_path(seed, [i], ...)`; its images are those of a path length's name.
+        """
+        spec = self._spec(name)
+
+        def step(tower: Any, indices: np.ndarray) -> tuple[Any, tf.Tensor, dict[tf.Tensor, Any]]:
+            feeds = path_feeds(tower, spec.path, self._seed, indices, self._labels(indices))
+            return tower.distances[spec.feature_network, spec.path.crop], tower.finite, feeds
+
+        return self._streams["paths"](step, spec.num_fake, "pairs")
+
+    def attribute_samples(self, spec: MetricSpec) -> Iterator[AttributeSamples]:
+        """Latents of fakes with the scores of their attributes."""
+        table = self._attributes.scores
+
+        def step(tower: Any, indices: np.ndarray) -> tuple[Any, tf.Tensor, dict[tf.Tensor, Any]]:
+            latents = latents_of(self._seed, indices, self._latent_size)
+            feeds = {tower.latents: latents, tower.labels: self._labels(indices), tower.first_index: indices[0]}
+            return (tower.latents, tower.dlatents, () if table is not None else tower.scores), tower.finite, feeds
+
+        begin = 0
+        for latents, dlatents, scores in self._streams["attributes"](step, spec.num_fake, "fakes"):
+            end = begin + len(latents)
+            yield AttributeSamples(latents, dlatents, scores if table is None else table[begin:end])
+            begin = end
+
+    def _labels(self, indices: np.ndarray) -> np.ndarray:
+        if self._label_size:
+            return labels_of(self._seed, indices, self._dataset.labels)
+        return np.zeros((len(indices), 0), np.float32)
 
 
 class _Inputs:
@@ -213,13 +219,41 @@ class _Inputs:
 
     def __init__(self, evaluator: Evaluator, spec: MetricSpec) -> None:
         self._evaluator, self._spec = evaluator, spec
-        self.num_features = evaluator._networks[spec.feature_network].num_features
+        self.num_real, self.num_fake, self.variant = evaluator._reals.count(spec), spec.num_fake, evaluator.variant
+        network = evaluator.networks.get(spec.feature_network)
+        self.num_features = network.num_features if spec.output == FEATURES else getattr(network, "num_classes", 0)
 
     def real_statistics(self) -> FeatureStatistics:
-        return self._evaluator.real_statistics(self._spec.feature_network, self._spec.num_images)
+        return self._evaluator._reals.statistics(self._spec)
+
+    def real_features(self) -> Iterator[np.ndarray]:
+        return self._evaluator._reals.features(self._spec)
 
     def fake_features(self) -> Iterator[np.ndarray]:
-        return self._evaluator.fake_features(self._spec.feature_network, self._spec.num_images)
+        return self._evaluator.fake_features(self._spec)
+
+    def path_distances(self) -> Iterator[np.ndarray]:
+        return self._evaluator.path_distances(self._spec.name)
+
+    def attribute_samples(self) -> Iterator[AttributeSamples]:
+        return self._evaluator.attribute_samples(self._spec)
+
+
+def _check(Gs: Generator, dataset: Dataset, num_gpus: int, minibatch_gpu: int | None, seed: int) -> None:  # noqa: N803
+    shape, label_size = list(Gs.output_shape[1:]), Gs.input_shapes[1][1]
+    if shape != list(dataset.shape):
+        raise UserError(
+            f"the network makes images of shape {shape}, the data set {dataset.name} has {list(dataset.shape)}: "
+            "metrics compare images of one shape"
+        )
+    if label_size and label_size != dataset.label_size:
+        raise UserError(
+            f"the network takes labels of {label_size} numbers, those of the data set {dataset.name} have "
+            f"{dataset.label_size}: open it with its labels, or use the data set of the training"
+        )
+    for name, value, least in (("num_gpus", num_gpus, 1), ("minibatch_gpu", minibatch_gpu, 1), ("seed", seed, 0)):
+        if value is not None and value < least:
+            raise UserError(f"{name}: found {value}, expected at least {least}")
 
 
 def _default_minibatch(height: int, width: int) -> int:
@@ -236,6 +270,9 @@ def evaluate(
     minibatch_gpu: int | None = None,
     inception: str | None = None,
     inception_sha256: str | None = None,
+    weights: Mapping[str, Any] | None = None,
+    attributes: os.PathLike | str | None = None,
+    variant: str = DEFAULT_VARIANT,
     seed: int = 0,
     mirror: bool = False,
     cache_dir: os.PathLike | str | None = None,
@@ -250,6 +287,9 @@ def evaluate(
         minibatch_gpu=minibatch_gpu,
         inception=inception,
         inception_sha256=inception_sha256,
+        weights=weights,
+        attributes=attributes,
+        variant=variant,
         seed=seed,
         mirror=mirror,
         cache_dir=cache_dir,

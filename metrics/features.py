@@ -62,7 +62,7 @@ def load_feature_network(
     if name == EFFNET:
         return EffnetLite0(given[EFFNET].place if EFFNET in given else None)
     if name == INCEPTION:
-        source = _find(INCEPTION, given, "use a metric that needs no download, such as fd50k_effnet")
+        source = _find(INCEPTION, given, "give it with --inception, or use fd50k_effnet, which needs no download")
         return Inception(source.place, inception_sha256 or source.sha256)
     if name == VGG16:
         return Vgg16(_find(VGG16, given, "use a metric in effnet, which needs no download"))

@@ -45,7 +45,7 @@ def fetch(
     cache_dir: os.PathLike | str | None = None,
     *,
     progress: bool = True,
-    num_attempts: int = 10,
+    num_attempts: int = 5,
 ) -> list[Fetched]:
     """Puts published weights into the cache, unless they are there.
 
@@ -110,7 +110,7 @@ def _fetch_one(file: CanonicalFile, folder: Path, progress: bool, num_attempts: 
         try:
             part = _download(url, path, progress, num_attempts)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as err:
-            errors.append(f"{url}: {' '.join(str(err).split())[:200]}")
+            errors.append(f"{url}: {' '.join(str(err).split())[:160]}")
             continue
         sha256 = file_sha256(part)
         if expected is None or sha256.startswith(expected):

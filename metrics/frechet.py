@@ -5,14 +5,15 @@ Heusel et al., arXiv:1706.08500: d² = |mu_1 - mu_2|² + tr(S_1 + S_2 - 2 (S_1 S
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import lapack
 
 from dnnlib.util import UserError
 from metrics.inputs import MetricInputs
 
-_BLOCK_ROWS = 1024
+_BLOCK_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,12 @@ class FeatureStatistics:
     mean: np.ndarray
     covariance: np.ndarray
     count: int
+
+    def divided_by_count_minus(self, ddof: int) -> FeatureStatistics:
+        """The same with the covariance divided by count - ddof."""
+        if ddof == 1:
+            return self
+        return replace(self, covariance=self.covariance * ((self.count - 1) / (self.count - ddof)))
 
 
 class RunningStatistics:
@@ -36,7 +43,7 @@ class RunningStatistics:
         self._mean = np.zeros(num_features)
         self._scatter = np.zeros((num_features, num_features))  # sum of outer products of deviations
         self._count = 0
-        self._block = np.zeros((_BLOCK_ROWS, num_features))
+        self._block = np.zeros((_BLOCK_ROWS + 1, num_features))  # and one row for the shift of the mean
         self._filled = 0
 
     def add(self, features: np.ndarray) -> None:
@@ -61,10 +68,11 @@ class RunningStatistics:
     def _merge(self) -> None:
         rows, n, m = self._block[: self._filled], self._count, self._filled
         mean = rows.mean(axis=0)
-        deviations = rows - mean
         delta = mean - self._mean
-        self._scatter += deviations.T @ deviations
-        self._scatter += np.outer(delta, delta * (n * m / (n + m)))
+        rows -= mean
+        # One more row adds the outer product of the shift without a pass over the matrix.
+        self._block[m] = delta * np.sqrt(n * m / (n + m))
+        self._scatter += self._block[: m + 1].T @ self._block[: m + 1]
         self._mean = self._mean + delta * (m / (n + m))
         self._count, self._filled = n + m, 0
 
@@ -98,15 +106,18 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
     """L [D, r] with L L^T = covariance, r its numerical rank."""
-    values, vectors = np.linalg.eigh(covariance)
-    keep = values > max(values[-1], 0) * len(values) * np.finfo(np.float64).eps
-    return vectors[:, keep] * np.sqrt(values[keep])
+    # Cholesky's factors with pivots find the rank, ten times as fast as eigenvectors would.
+    triangle, pivots, rank, _ = lapack.dpstrf(covariance, lower=1)
+    factor = np.empty((len(covariance), rank))
+    factor[pivots - 1] = np.tril(triangle)[:, :rank]
+    return factor
 
 
 def compute_frechet(inputs: MetricInputs) -> dict[str, float]:
-    """The metrics `fid<N>k` and `fd<N>k_effnet`: distance between the features of fakes and those of reals."""
-    reals = inputs.real_statistics()
-    fakes = RunningStatistics(inputs.num_features)
+    """The metrics `fid<N>k`, `fd<N>k_effnet` and their `_full` forms: distance of the features of fakes and reals."""
+    reals = inputs.real_statistics().divided_by_count_minus(inputs.variant.real_ddof)
+    running = RunningStatistics(inputs.num_features)
     for features in inputs.fake_features():
-        fakes.add(features)
-    return {"": frechet_distance(fakes.result(), reals)}
+        running.add(features)
+    fakes = running.result().divided_by_count_minus(inputs.variant.fake_ddof)
+    return {"": frechet_distance(fakes, reals)}

@@ -18,10 +18,10 @@ def to_bytes_and_finite(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def to_rgb(images: tf.Tensor) -> tf.Tensor:
-    """uint8 [N, C, H, W] to float32 [N, 3, H, W] in 0..255.
+    """uint8 or float32 [N, C, H, W] in 0..255 to float32 [N, 3, H, W] in 0..255.
 
-    One channel is repeated, as the published metrics do; a fourth is taken as alpha, and the picture laid on white and
-    rounded. Raises `UserError` for other numbers of channels.
+    One channel is repeated, as the published metrics do; a fourth is taken as alpha, and the picture laid on white (and
+    rounded, if bytes came in). Raises `UserError` for other numbers of channels.
     """
     channels = images.shape[1]
     pixels = tf.cast(images, tf.float32)
@@ -31,11 +31,23 @@ def to_rgb(images: tf.Tensor) -> tf.Tensor:
         return pixels
     if channels == 4:
         alpha = pixels[:, 3:] / 255
-        return tf.floor(pixels[:, :3] * alpha + 255 * (1 - alpha) + 0.5)
+        laid = pixels[:, :3] * alpha + 255 * (1 - alpha)
+        return tf.floor(laid + 0.5) if images.dtype == tf.uint8 else laid
     raise UserError(
         f"metrics look at images of 1 (grayscale), 3 (RGB) or 4 (RGBA) channels, found {channels}: "
         "train without metrics, or evaluate three of the channels"
     )
+
+
+def box_average(images: tf.Tensor, factor: int) -> tf.Tensor:
+    """Means of blocks of factor x factor pixels: [N, C, H, W] (H, W static) to [N, C, H // factor, W // factor]."""
+    if factor <= 1:
+        return images
+    height, width = (size // factor for size in images.shape[2:].as_list())
+    blocks = tf.reshape(
+        images[:, :, : height * factor, : width * factor], [-1, images.shape[1], height, factor, width, factor]
+    )
+    return tf.reduce_mean(blocks, axis=[3, 5])
 
 
 def triangle_matrix(size_in: int, size_out: int) -> np.ndarray:

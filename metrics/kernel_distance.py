@@ -1,4 +1,4 @@
-"""Kernel inception distance (Binkowski et al. 2018): squared MMD with the kernel (x·y / d + 1)^3.
+"""Kernel inception distance (Binkowski et al. 2018): squared MMD with the cubic kernel (x·y / d + 1)^3.
 
 The unbiased estimate over random subsets: the mean over 100 subsets of at most 1000 reals and as many fakes. Which rows
 belong to the subsets is drawn beforehand, so that only those are kept, however many images there are.

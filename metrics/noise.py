@@ -13,7 +13,7 @@ Shape = Sequence[int] | tf.Tensor
 
 _PHILOX = 1  # tf.random.Algorithm.PHILOX
 _NUMBERS_PER_COUNT = 4  # that Philox gives for each value of its counter
-_LATENTS, _LABELS, _MIRROR = 1, 2, 3  # separate the streams of numpy
+_LATENTS, _LABELS, _MIRROR, _PATH_ENDS, _PATH_POSITIONS = range(1, 6)  # separate the streams of numpy
 
 
 class IndexedRandom:
@@ -56,6 +56,31 @@ class IndexedRandom:
         return low + tf.cast(self.uniform(name, shape) * (high - low), tf.int32)
 
 
+class PairedRandom:
+    """A `RandomSource` for batches of pairs [2 n, ...]: images i and n + i get the same numbers, those of image i."""
+
+    def __init__(self, single: IndexedRandom) -> None:
+        self._single = single
+
+    @staticmethod
+    def _half(shape: Shape) -> Shape:
+        if isinstance(shape, tf.Tensor):
+            return tf.concat([shape[:1] // 2, shape[1:]], axis=0)
+        return [shape[0] // 2, *shape[1:]]
+
+    def normal(self, name: str, shape: Shape) -> tf.Tensor:
+        """Standard normal float32 tensor of `shape`: [2 n, ...]."""
+        return tf.concat([self._single.normal(name, self._half(shape))] * 2, axis=0)
+
+    def uniform(self, name: str, shape: Shape) -> tf.Tensor:
+        """Uniform float32 tensor of `shape`, [2 n, ...], in [0, 1)."""
+        return tf.concat([self._single.uniform(name, self._half(shape))] * 2, axis=0)
+
+    def integers(self, name: str, shape: Shape, low: int, high: int) -> tf.Tensor:
+        """Uniform int32 tensor of `shape`, [2 n, ...], in [low, high)."""
+        return tf.concat([self._single.integers(name, self._half(shape), low, high)] * 2, axis=0)
+
+
 def _generators(seed: int, stream: int, indices: np.ndarray) -> list[np.random.Generator]:
     return [np.random.default_rng((seed, stream, int(index))) for index in indices]
 
@@ -64,6 +89,17 @@ def latents_of(seed: int, indices: np.ndarray, size: int) -> np.ndarray:
     """Latents float32 [n, size] ~ N(0, 1) of the fakes with these indices."""
     rows = [rng.standard_normal(size, np.float32) for rng in _generators(seed, _LATENTS, indices)]
     return np.stack(rows)
+
+
+def path_ends_of(seed: int, indices: np.ndarray, size: int) -> np.ndarray:
+    """Latents float32 [n, size] ~ N(0, 1) where the paths end that begin at `latents_of`."""
+    rows = [rng.standard_normal(size, np.float32) for rng in _generators(seed, _PATH_ENDS, indices)]
+    return np.stack(rows)
+
+
+def path_positions_of(seed: int, indices: np.ndarray) -> np.ndarray:
+    """How far along its path each pair lies: float64 [n], uniform in [0, 1)."""
+    return np.array([rng.random() for rng in _generators(seed, _PATH_POSITIONS, indices)])
 
 
 def labels_of(seed: int, indices: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -18,7 +18,8 @@ _BLOCK = 2048  # rows and columns of distances at a time; changes nothing but me
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """|a_i - b_j|^2 of rows, float32 [n, m] of float32 [n, d] and [m, d], from one matrix product."""
+    """|a_i - b_j|^2 of rows, float32 [n, m] of float16 or float32 [n, d] and [m, d], from one product in float32."""
+    a, b = a.astype(np.float32, copy=False), b.astype(np.float32, copy=False)
     norms = np.sum(np.square(a), axis=1, dtype=np.float64)[:, None] + np.sum(np.square(b), axis=1, dtype=np.float64)
     return np.maximum(norms - 2 * (a @ b.T), 0).astype(np.float32)
 
@@ -58,16 +59,28 @@ def share_inside(samples: np.ndarray, manifold: np.ndarray, manifold_radii: np.n
 
 
 def precision_recall(reals: np.ndarray, fakes: np.ndarray, k: int = K) -> tuple[float, float]:
-    """(precision, recall) of features float [n, d] and [m, d]."""
-    reals, fakes = (np.ascontiguousarray(x, np.float32) for x in (reals, fakes))
+    """(precision, recall) of features float16 or float32 [n, d] and [m, d]."""
     return share_inside(fakes, reals, radii(reals, k)), share_inside(reals, fakes, radii(fakes, k))
 
 
+def _gather(batches: Iterator[np.ndarray], count: int, num_features: int) -> np.ndarray:
+    """All rows as float16 [count, num_features], as the published metric keeps them."""
+    result, begin = np.empty((count, num_features), np.float16), 0
+    for batch in batches:
+        with np.errstate(over="ignore"):
+            rows = batch.astype(np.float16)
+        if not np.isfinite(rows).all():
+            raise UserError("features beyond the range of float16 (65504): precision and recall cannot be computed")
+        result[begin : begin + len(rows)] = rows
+        begin += len(rows)
+    if begin != count:
+        raise ValueError(f"expected {count} rows of features, found {begin}")
+    return result
+
+
 def compute_precision_recall(inputs: MetricInputs) -> dict[str, float]:
-    """The metrics `pr<N>k3`, `pr<N>k3_full` and `pr<N>k3_effnet`. Features are kept as float16, as published."""
-    reals, fakes = (
-        np.concatenate([batch.astype(np.float16) for batch in batches])
-        for batches in (inputs.real_features(), inputs.fake_features())
-    )
+    """The metrics `pr<N>k3`, `pr<N>k3_full` and `pr<N>k3_effnet`."""
+    reals = _gather(inputs.real_features(), inputs.num_real, inputs.num_features)
+    fakes = _gather(inputs.fake_features(), inputs.num_fake, inputs.num_features)
     precision, recall = precision_recall(reals, fakes)
     return {"_precision": precision, "_recall": recall}

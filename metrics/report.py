@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dnnlib.util import UserError, format_time
+from metrics.variants import DEFAULT_VARIANT, VARIANTS
 
 FEW_IMAGES = 10_000  # below this many, the distance depends on their number more than many models differ
 
@@ -21,7 +23,8 @@ class MetricResult:
     name: of the metric; values: name of each result -> value; num_real, num_fake: images looked at; feature_network,
     weights_sha256: what looked at them; resize: how they were brought to its size; image_shape: [C, H, W] before that;
     mirror: reals were mirrored at random; truncation_psi: None for none; dataset, dataset_hash: the reals;
-    seed: of the fakes; seconds: that it took.
+    seed: of the fakes; seconds: that it took; variant: whose conventions were followed (`metrics.variants`);
+    higher_is_better: of the first value. num_real is 0 for metrics that look at fakes alone.
     """
 
     name: str
@@ -38,6 +41,8 @@ class MetricResult:
     seed: int
     seconds: float
     truncation_psi: float | None = None
+    variant: str = DEFAULT_VARIANT
+    higher_is_better: bool = False
 
     @property
     def value(self) -> float:
@@ -45,17 +50,29 @@ class MetricResult:
         return next(iter(self.values.values()))
 
     def __str__(self) -> str:
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in self.values.items())
-        return f"{numbers} ({self.num_fake} fakes, {self.num_real} reals, {format_time(self.seconds)})"
+        numbers = ", ".join(f"{name} {format_value(name, value)}" for name, value in self.values.items())
+        reals = f", {self.num_real} reals" if self.num_real else ""
+        return f"{numbers} ({self.num_fake} fakes{reals}, {format_time(self.seconds)})"
 
     def notes(self) -> list[str]:
         """Sentences that a person should read beside the value."""
         notes = []
         if self.num_fake < FEW_IMAGES:
             notes.append(f"{self.name} looks at {self.num_fake} fakes: compare it with itself only")
-        elif self.num_real < FEW_IMAGES:
+        elif 0 < self.num_real < FEW_IMAGES:
             notes.append(f"{self.name}: the data set has only {self.num_real} images, so values are not absolute")
+        if self.variant != DEFAULT_VARIANT:
+            notes.append(f"{self.name} by the conventions of {self.variant}: {VARIANTS[self.variant].meaning}")
         return notes
+
+
+def _is_small(name: str) -> bool:
+    return name.startswith(("kid", "kd"))
+
+
+def format_value(name: str, value: float) -> str:
+    """The value of a result of that name with its published decimals: 8 for kernel distances, else 4."""
+    return f"{value:.8f}" if _is_small(name) else f"{value:.4f}"
 
 
 def format_line(snapshot: str, result: MetricResult) -> str:
@@ -65,7 +82,7 @@ def format_line(snapshot: str, result: MetricResult) -> str:
         name = "..." + name[-26:]
     line = f"{name:<30} time {format_time(result.seconds):<12}"
     for key, value in result.values.items():
-        line += f" {key} {value:<10.4f}"
+        line += f" {key} {format_value(key, value):<{12 if _is_small(key) else 10}}"
     return line.strip()
 
 
@@ -79,6 +96,29 @@ def write_result(run_dir: os.PathLike | str, snapshot_name: str, result: MetricR
     stem = os.path.join(run_dir, f"metric-{result.name}")
     _append(f"{stem}.txt", format_line(snapshot_name, result))
     _append(f"{stem}.jsonl", json.dumps(record))
+
+
+def read_results(run_dir: os.PathLike | str, name: str) -> list[tuple[str, MetricResult]]:
+    """(file name of the snapshot, result) of every record of a metric that `write_result` left in this folder.
+
+    Lines that are no records (half of one, left by a killed process; fields of another version) are passed over.
+    """
+    path = os.path.join(run_dir, f"metric-{name}.jsonl")
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.readlines()
+    except FileNotFoundError:
+        return []
+    except OSError as err:
+        raise UserError(f"cannot read {path}: {err.strerror or err}") from err
+    found = []
+    names = {field.name for field in dataclasses.fields(MetricResult)}
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            record = json.loads(line)
+            result = MetricResult(**{key: value for key, value in record.items() if key in names})
+            found.append((str(record["snapshot"]), result))
+    return found
 
 
 def _append(path: str, line: str) -> None:

@@ -57,7 +57,8 @@ class Vgg16:
     def features(self, images: tf.Tensor) -> tf.Tensor:
         """Features float32 [N, 4096] of images float32 [N, 3, H, W] in 0..255.
 
-        Adds constants (537 MB, of which 411 are shared by all devices) and no variables to the graph.
+        Adds constants (537 MB, of which 411 are shared by all devices) and no variables to the graph. While a session
+        takes in such a graph, it needs about 8 GB of the host's memory.
         """
         with tf.name_scope("Vgg16"):
             constant = self._constants.here()

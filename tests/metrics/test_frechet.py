@@ -10,6 +10,7 @@ from scipy.linalg import sqrtm
 
 from dnnlib.util import UserError
 from metrics.frechet import FeatureStatistics, RunningStatistics, compute_frechet, frechet_distance
+from metrics.variants import VARIANTS
 
 
 def statistics(rows):
@@ -138,7 +139,7 @@ def test_metric_takes_its_inputs_in_batches():
     reals, fakes = rng.standard_normal((50, 4)), rng.standard_normal((70, 4)) * 2
 
     class Inputs:
-        num_features = 4
+        num_features, variant = 4, VARIANTS["sg2"]
 
         def real_statistics(self):
             return statistics(reals)

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from dnnlib.util import UserError
-from metrics.report import MetricResult, format_line, write_result
+from metrics.report import MetricResult, format_line, format_value, read_results, write_result
 
 RESULT = MetricResult(
     name="fid50k",
@@ -81,3 +81,31 @@ def test_notes_warn_of_few_images():
 def test_value_and_text():
     assert RESULT.value == 12.34567
     assert str(RESULT) == "fid50k 12.3457 (50000 fakes, 50000 reals, 3m 05s)"
+
+
+def test_kernel_distances_have_eight_decimals():
+    result = dataclasses.replace(RESULT, name="kid50k", values={"kid50k": 0.00123456789, "kid50k_x": 1.0})
+    assert format_line("x", result).endswith(" kid50k 0.00123457   kid50k_x 1.00000000")
+    assert str(result).startswith("kid50k 0.00123457, ")
+    assert format_value("kd5k_effnet", 1.0) == "1.00000000" and format_value("fid5k", 1.0) == "1.0000"
+
+
+def test_metrics_of_fakes_alone_do_not_speak_of_reals():
+    result = dataclasses.replace(RESULT, name="is50k", values={"is50k_mean": 9.5, "is50k_std": 0.1}, num_real=0)
+    assert str(result) == "is50k_mean 9.5000, is50k_std 0.1000 (50000 fakes, 3m 05s)"
+    assert result.notes() == []
+
+
+def test_results_are_read_back(tmp_path):
+    assert read_results(tmp_path, "fid50k") == []
+    other = dataclasses.replace(RESULT, values={"fid50k": 9.0}, variant="pt", seed=4)
+    write_result(tmp_path, "run/a.pkl", RESULT)
+    with open(tmp_path / "metric-fid50k.jsonl", "a") as file:
+        file.write('{"snapshot": "cut.pkl", "val\n[1]\n{"snapshot": "old.pkl"}\n')
+    write_result(tmp_path, "b.pkl", other)
+    assert read_results(tmp_path, "fid50k") == [("a.pkl", RESULT), ("b.pkl", other)]
+    # Records of before there were variants are those of the default.
+    text = (tmp_path / "metric-fid50k.jsonl").read_text().splitlines()[0]
+    record = {key: value for key, value in json.loads(text).items() if key not in ("variant", "higher_is_better")}
+    (tmp_path / "metric-fid50k.jsonl").write_text(json.dumps(record | {"later": 1}) + "\n")
+    assert read_results(tmp_path, "fid50k") == [("a.pkl", RESULT)]

@@ -237,3 +237,12 @@ def test_reads_from_bytes_that_python_pickles_alike(tmp_path):
     for protocol in (2, 3, 4):
         body = io.BytesIO(pickle.dumps(value, protocol)).getvalue()[2:-1]
         assert read_checkpoint(checkpoint(tmp_path / "a", body)) == value
+
+
+def test_dictionaries_as_python_2_writes_them(tmp_path):
+    text = b"U\x01a"  # SHORT_BINSTRING
+    pairs = b"](](" + text + INT(1) + b"e" + b"](" + text.replace(b"a", b"b") + INT(2) + b"ee"
+    ordered = NAME("collections", "OrderedDict") + pairs + b"\x85R"
+    assert read_checkpoint(checkpoint(tmp_path / "a", ordered)) == {"a": 1, "b": 2}
+    for bad in (b"](" + INT(1) + b"e", b"](](" + INT(1) + INT(2) + b"ee", b"](](" + text + b"ee"):
+        refused(checkpoint(tmp_path / "b", NAME("collections", "OrderedDict") + bad + b"\x85R"), "calls collections")

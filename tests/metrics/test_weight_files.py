@@ -15,6 +15,7 @@ from dnnlib.util import UserError, file_sha256
 from metrics.features import load_feature_network
 from metrics.weight_files import read_weight_file
 from metrics.weights import WeightSource, find_canonical, parse_weights
+from tests.metrics.inception_graph import make_graph
 from tests.metrics.weight_writers import write_network, write_torch
 
 TENSORS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(4, np.float32)}
@@ -179,3 +180,11 @@ def test_names():
     assert find_canonical("inception").file_name == "inception-2015-12-05.tgz"
     with pytest.raises(UserError, match="unknown feature network 'vgg': did you mean 'vgg16'"):
         load_feature_network("vgg")
+
+
+def test_truncated_graph(tmp_path):
+    data = make_graph().SerializeToString()
+    path = tmp_path / "x.pb"
+    for end in (20, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:end])
+        refused(path, "not a TensorFlow graph file|has no nodes")
