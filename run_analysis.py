@@ -186,7 +186,7 @@ def neighbours(
     if len(found.suspects):
         listed = ", ".join(map(str, found.suspects))
         click.echo(
-            f"note: samples {listed} may be copies: less than half as far from a training image as these are from each other"
+            f"note: samples {listed} may be copies: half as far from a training image as these from each other, or less"
         )
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import math
 import os
 import shlex
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -18,8 +16,9 @@ from PIL import Image
 
 from dnnlib.util import atomic_write, format_time
 from metrics.feature_names import EFFNET
+from metrics.report import FEW_IMAGES
+from metrics.report_markup import CSS, captioned, embedded_image, escape, scrolling, section, side_by_side, table
 from metrics.report_plots import format_number, plot_metric, plot_stats
-from metrics.report_style import CSS
 from metrics.run_files import MeasuredSeries, Point, RunFiles, flatten, read_run
 
 REPORT_FILE = "report.html"
@@ -69,7 +68,7 @@ def write_report(run_dir: os.PathLike | str, defaults: Mapping[str, Any] | None 
     sections = [
         metrics, pictures, _curves(run), _analyses(run), _configuration(run, defaults), _resume(run, run_dir),
     ]  # fmt: skip
-    name = _text(run.directory.resolve().name)
+    name = escape(run.directory.resolve().name)
     page = "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -86,30 +85,6 @@ def write_report(run_dir: os.PathLike | str, defaults: Mapping[str, Any] | None 
     with atomic_write(path, "w") as file:
         file.write(page)
     return path
-
-
-# ---------------------------------------------------------------- parts
-
-
-def _text(value: Any) -> str:
-    """Escaped for HTML, attributes included."""
-    # A file name may hold bytes that are no UTF-8.
-    return html.escape(str(value).encode("utf-8", "replace").decode("utf-8"))
-
-
-def _section(title: str, *parts: str) -> str:
-    return f"<section>\n<h2>{_text(title)}</h2>\n" + "\n".join(part for part in parts if part) + "\n</section>"
-
-
-def _image(content: bytes, kind: str, alt: str, css: str = "") -> str:
-    data = base64.b64encode(content).decode("ascii")
-    return f'<img class="{css}" alt="{_text(alt)}" src="data:image/{kind};base64,{data}">'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = ["<table>", "<tr>" + "".join(f"<th>{_text(cell)}</th>" for cell in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return "\n".join([*lines, "</table>"])
 
 
 def _last(run: RunFiles, tag: str) -> float:
@@ -136,39 +111,40 @@ def _headline(run: RunFiles) -> str:
         if one.best is not None:
             snapshot = one.best.snapshot.removesuffix(".pkl")
             facts.append((f"best {one.name}", f"{format_number(one.best.value)} ({snapshot})"))
-    cells = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts)
+    cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
     return f'<dl class="facts">{cells}</dl>'
 
 
 def _problems(run: RunFiles) -> str:
     if not run.problems:
         return ""
-    items = "".join(f"<li>{_text(problem)}</li>" for problem in run.problems)
+    items = "".join(f"<li>{escape(problem)}</li>" for problem in run.problems)
     return f'<div class="problems"><b>Missing or damaged</b><ul>{items}</ul></div>'
 
 
 def _metrics(run: RunFiles) -> str:
     if not run.measured:
-        return _section("Metrics", "<p>No metric was measured (no readable metric-*.jsonl).</p>")
+        return section("Metrics", "<p>No metric was measured (no readable metric-*.jsonl).</p>")
     names = list(dict.fromkeys(one.name for one in run.measured))
     figures = []
     for name in names:
         series = [one for one in run.measured if one.name == name]
-        figures.append(_figure(name, _image(plot_metric(series), "svg+xml", f"{name} against kimg")))
+        figures.append(captioned(name, embedded_image(plot_metric(series), "svg+xml", f"{name} against kimg")))
     rows = []
     for one in run.measured:
         c, best = one.conditions, one.best
         psi = c["truncation_psi"]
         rows.append((
-            one.name, "" if best is None else format_number(best.value), "" if best is None else best.snapshot.removesuffix(".pkl"),
+            one.name, "" if best is None else format_number(best.value),
+            "" if best is None else best.snapshot.removesuffix(".pkl"),
             len(one.points), c["feature_network"], str(c["weights_sha256"] or "")[:12], c["resize"],
             c["num_fake"], c["num_real"], {True: "yes", False: "no"}.get(c["mirror"], "?"),
-            "none" if psi is None else psi, c["dataset"],
+            "none" if psi is None else psi, c["variant"] or "", c["dataset"],
         ))  # fmt: skip
     head = ("result", "best", "of snapshot", "snapshots", "feature network", "weights (sha256)", "resized by",
-            "fakes", "reals", "mirrored", "truncation", "data set")  # fmt: skip
-    notes = "".join(f"<li>{_text(note)}</li>" for note in _metric_notes(run.measured))
-    return _section("Metrics", _side_by_side(figures), _scrolling(_table(head, rows)), f"<ul>{notes}</ul>")
+            "fakes", "reals", "mirrored", "truncation", "conventions", "data set")  # fmt: skip
+    notes = "".join(f"<li>{escape(note)}</li>" for note in _metric_notes(run.measured))
+    return section("Metrics", side_by_side(figures), scrolling(table(head, rows)), f"<ul>{notes}</ul>")
 
 
 def _metric_notes(measured: Sequence[MeasuredSeries]) -> list[str]:
@@ -178,28 +154,16 @@ def _metric_notes(measured: Sequence[MeasuredSeries]) -> list[str]:
             "Distances in the features of EfficientNet-lite0 rank models among themselves; their numbers mean nothing "
             "beside FID and other published values."
         )
-    few = {one.metric for one in measured if isinstance(n := one.conditions["num_fake"], int) and n < 10_000}
+    few = {one.metric for one in measured if isinstance(n := one.conditions["num_fake"], int) and n < FEW_IMAGES}
     if few:
-        notes.append(f"{', '.join(sorted(few))}: fewer than 10,000 fakes, so compare it with itself only.")
+        notes.append(f"{', '.join(sorted(few))}: fewer than {FEW_IMAGES:,} fakes, so compare it with itself only.")
     return notes
-
-
-def _figure(caption: str, content: str, css: str = "") -> str:
-    return f'<figure class="{css}"><figcaption>{_text(caption)}</figcaption>{content}</figure>'
-
-
-def _side_by_side(figures: Iterable[str]) -> str:
-    return f'<div class="figures">{"".join(figures)}</div>'
-
-
-def _scrolling(content: str) -> str:
-    return f'<div class="scroll">{content}</div>'
 
 
 def _pictures(run: RunFiles) -> str:
     chosen = [path for path in (run.reals, *choose_grids(run.grids)) if path is not None]
     figures = [figure for path in chosen if (figure := _picture(run, path))]
-    return _section("Images", _side_by_side(figures) if figures else "<p>No grids.</p>")
+    return section("Images", side_by_side(figures) if figures else "<p>No grids.</p>")
 
 
 def choose_grids(grids: Sequence[Path]) -> list[Path]:
@@ -226,9 +190,9 @@ def _picture(run: RunFiles, path: Path) -> str:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=90)
-    image = _image(buffer.getvalue(), "jpeg", path.name, "pixels" if width < _SMALL_WIDTH else "")
-    link = f'<a href="{_text(_relative_url(path.name))}">{image}</a>'
-    return _figure(f"{path.name} ({width} x {height})", link, "" if width < _SMALL_WIDTH else "wide")
+    image = embedded_image(buffer.getvalue(), "jpeg", path.name, "pixels" if width < _SMALL_WIDTH else "")
+    link = f'<a href="{escape(_relative_url(path.name))}">{image}</a>'
+    return captioned(f"{path.name} ({width} x {height})", link, "" if width < _SMALL_WIDTH else "wide")
 
 
 def _relative_url(name: str) -> str:
@@ -238,7 +202,7 @@ def _relative_url(name: str) -> str:
 
 def _curves(run: RunFiles) -> str:
     if not run.stats:
-        return _section("Training", "<p>No statistics (no readable stats.jsonl).</p>")
+        return section("Training", "<p>No statistics (no readable stats.jsonl).</p>")
     left = dict(run.stats)
     figures, zero = [], []
     for panel in _PANELS:
@@ -246,36 +210,38 @@ def _curves(run: RunFiles) -> str:
         if any(math.isfinite(p.mean) and p.mean != 0 for points in curves.values() for p in points):
             shown = {tag.removeprefix("Loss/"): p for tag, p in curves.items()}
             svg = plot_stats(shown, panel.log_scale, panel.band, panel.from_zero)
-            figures.append(_figure(panel.title, _image(svg, "svg+xml", f"{panel.title}: {', '.join(curves)}")))
+            figures.append(
+                captioned(panel.title, embedded_image(svg, "svg+xml", f"{panel.title}: {', '.join(curves)}"))
+            )
         else:
             zero += curves
-    return _section(
+    return section(
         "Training",
         "<p>Means of each tick. Bands: one standard deviation of the minibatches of a tick.</p>",
-        _side_by_side(figures),
-        f"<p>Never other than 0: {_text(', '.join(zero))}</p>" if zero else "",
+        side_by_side(figures),
+        f"<p>Never other than 0: {escape(', '.join(zero))}</p>" if zero else "",
     )
 
 
 def _analyses(run: RunFiles) -> str:
     figures = [figure for path in run.analyses if (figure := _picture(run, path))]
-    return _section("Analyses", _side_by_side(figures)) if figures else ""
+    return section("Analyses", side_by_side(figures)) if figures else ""
 
 
 def _configuration(run: RunFiles, defaults: Mapping[str, Any] | None) -> str:
     if run.options is None:
-        return _section("Configuration", "<p>Not known: training_options.json is missing or damaged.</p>")
+        return section("Configuration", "<p>Not known: training_options.json is missing or damaged.</p>")
     normal = flatten(dict(defaults or {}))
     changed = [(k, _show(v), _show(normal.get(k))) for k, v in run.options.items() if normal.get(k, v) != v]
     # A field that this version does not know has no default to differ from.
     rest = [(k, _show(v)) for k, v in run.options.items() if normal.get(k, v) == v]
     parts = []
     if changed:
-        table = _table(("field", "value", "default"), changed)
-        parts.append(f"<details><summary>{len(changed)} fields differ from the defaults</summary>{table}</details>")
+        listed = table(("field", "value", "default"), changed)
+        parts.append(f"<details><summary>{len(changed)} fields differ from the defaults</summary>{listed}</details>")
     title = f"{len(rest)} fields as by default" if normal else f"{len(rest)} fields"
-    parts.append(f"<details><summary>{title}</summary>{_table(('field', 'value'), rest)}</details>")
-    return _section("Configuration", *parts)
+    parts.append(f"<details><summary>{title}</summary>{table(('field', 'value'), rest)}</details>")
+    return section("Configuration", *parts)
 
 
 def _show(value: Any) -> str:
@@ -298,5 +264,5 @@ def _resume(run: RunFiles, run_dir: os.PathLike | str) -> str:
         text = "There is no training state to resume. A new run can start from the networks of the last snapshot:"
         command = f"python run_training.py --init-from {newest} --config {place}"
     else:
-        return _section("To continue", "<p>There is neither a training state nor a snapshot.</p>")
-    return _section("To continue", f"<p>{_text(text)}</p><pre>{_text(command)}</pre>")
+        return section("To continue", "<p>There is neither a training state nor a snapshot.</p>")
+    return section("To continue", f"<p>{escape(text)}</p><pre>{escape(command)}</pre>")

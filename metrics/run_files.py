@@ -23,7 +23,7 @@ _FAKES = re.compile(r"fakes(_init|\d+)\.(png|jpe?g)")
 _METRIC = re.compile(r"metric-(.+)\.jsonl")
 _CONDITIONS = (
     "feature_network", "weights_sha256", "resize", "num_fake", "num_real", "mirror", "truncation_psi",
-    "dataset", "dataset_hash", "image_shape", "seed",
+    "variant", "dataset", "dataset_hash", "image_shape", "seed",
 )  # fmt: skip
 _MOST_PROBLEMS = 5  # of one file that are told one by one
 
