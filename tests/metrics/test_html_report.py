@@ -190,7 +190,8 @@ def test_damaged_files_are_named(tmp_path):
     lines[2] = lines[2][:40] + "\n"
     lines[4] = '{"Loss/G/loss": 1.0}\n'
     (run / "stats.jsonl").write_text("".join([*lines, "[1]\n", '{"nimg": "x"}\n', '{"nimg": 9000, "Loss/G/loss": {"']))
-    (run / "metric-fd5k_effnet.jsonl").open("a").write('{"snapshot": 1}\n\x00\n')
+    with open(run / "metric-fd5k_effnet.jsonl", "a") as file:
+        file.write('{"snapshot": 1}\n\x00\n')
     (run / "reals.png").write_bytes(b"no picture")
     cut = (run / "fakes000006.png").read_bytes()
     (run / "fakes000006.png").write_bytes(cut[: len(cut) // 2])
