@@ -204,7 +204,7 @@ def _curves(run: RunFiles) -> str:
     if not run.stats:
         return section("Training", "<p>No statistics (no readable stats.jsonl).</p>")
     left = dict(run.stats)
-    figures, zero = [], []
+    figures, zero, never_finite = [], [], []
     for panel in _PANELS:
         curves: dict[str, list[Point]] = {tag: left.pop(tag) for tag in list(left) if panel.takes(tag)}
         if any(math.isfinite(p.mean) and p.mean != 0 for points in curves.values() for p in points):
@@ -214,12 +214,14 @@ def _curves(run: RunFiles) -> str:
                 captioned(panel.title, embedded_image(svg, "svg+xml", f"{panel.title}: {', '.join(curves)}"))
             )
         else:
-            zero += curves
+            for tag, points in curves.items():
+                (zero if any(math.isfinite(p.mean) for p in points) else never_finite).append(tag)
     return section(
         "Training",
         "<p>Means of each tick. Bands: one standard deviation of the minibatches of a tick.</p>",
         side_by_side(figures),
         f"<p>Never other than 0: {escape(', '.join(zero))}</p>" if zero else "",
+        f"<p>Never finite: {escape(', '.join(never_finite))}</p>" if never_finite else "",
     )
 
 

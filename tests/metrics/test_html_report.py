@@ -121,7 +121,8 @@ def test_a_whole_run(tmp_path):
         "00001-toys", "6 kimg of 6", "103.5 images/s", "6m 06s", "toys", "90.5 (network-snapshot-000004)",
         "effnet_lite0", "abababababab", "triangle to 224x224", "their numbers mean nothing beside FID",
         "fewer than 10,000 fakes", "2 fields differ from the defaults",
-        "Never other than 0: TrainG/skipped_steps", "--total-kimg 12", "The run is complete",
+        "Never other than 0: TrainG/skipped_steps", "Never finite: Loss/pl_penalty",
+        "--total-kimg 12", "The run is complete",
     ):  # fmt: skip
         assert expected in text, expected
     assert "Missing or damaged" not in text
