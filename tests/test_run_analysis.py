@@ -95,7 +95,9 @@ def test_ppl_distribution(made):
     assert len(numbers["scores"]) == 30 and numbers["distance"] == "squared distance of features (pixels)"
     assert numbers["mean"] == pytest.approx(np.mean(numbers["scores"])) and numbers["mean"] > 0
     assert len(numbers["low"]) == len(numbers["high"]) == 3
-    assert Image.open("p-low.png").size == Image.open("p-high.png").size == (16, 16)
+    for grid in ("p-low.png", "p-high.png"):
+        with Image.open(grid) as picture:
+            assert picture.size == (16, 16)
     call(*args, "--out", "q.png", "--seed", 1, "--batch", 7)
     assert numbers_beside("q.png")["scores"] != numbers["scores"]
 

@@ -45,7 +45,8 @@ def test_constructed_contributions(session):
 @pytest.mark.parametrize("extra", [{}, {"resample_kernel": [1, 2, 1]}, {"num_fp16_res": 2}, {"num_channels": 4}])
 def test_what_is_found_adds_up_to_the_image(session, extra):
     Gs = Network("Gs", func_name="G_main", **NETWORK | extra)
-    tfutil.set_vars({v: np.float32(0.7) for n, v in Gs.vars.items() if n.endswith(("noise_strength", "/bias"))})
+    changed = [v for n, v in Gs.vars.items() if n.endswith(("noise_strength", "/bias"))]
+    tfutil.set_vars({v: np.full(v.shape.as_list(), 0.7, np.float32) for v in changed})
     samples = Samples(Gs, seed=0)
     images, outputs = find_torgb(Gs.components.synthesis, samples.dlatents, samples.rng)
     assert list(outputs) == [4, 8, 16] and outputs[8].shape.as_list()[1:] == [images.shape[1], 8, 8]
