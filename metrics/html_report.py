@@ -173,8 +173,11 @@ def choose_grids(grids: Sequence[Path]) -> list[Path]:
     return [grids[i] for i in sorted({round(last * step / steps) for step in range(steps + 1)})] if grids else []
 
 
-def _picture(run: RunFiles, path: Path) -> str:
-    """A picture scaled for the page, linked to the file; "" and a problem if it cannot be read."""
+def _picture(run: RunFiles, path: Path, is_grid: bool = True) -> str:
+    """A picture scaled for the page, linked to the file; "" and a problem if it cannot be read.
+
+    Grids that are wide get a line of their own, pixels of small ones stay sharp.
+    """
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGBA" if opened.mode in ("LA", "RGBA", "PA") else "RGB")
@@ -190,9 +193,9 @@ def _picture(run: RunFiles, path: Path) -> str:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=90)
-    image = embedded_image(buffer.getvalue(), "jpeg", path.name, "pixels" if width < _SMALL_WIDTH else "")
+    image = embedded_image(buffer.getvalue(), "jpeg", path.name, "pixels" if is_grid and width < _SMALL_WIDTH else "")
     link = f'<a href="{escape(_relative_url(path.name))}">{image}</a>'
-    return captioned(f"{path.name} ({width} x {height})", link, "" if width < _SMALL_WIDTH else "wide")
+    return captioned(f"{path.name} ({width} x {height})", link, "wide" if is_grid and width >= _SMALL_WIDTH else "")
 
 
 def _relative_url(name: str) -> str:
@@ -226,7 +229,7 @@ def _curves(run: RunFiles) -> str:
 
 
 def _analyses(run: RunFiles) -> str:
-    figures = [figure for path in run.analyses if (figure := _picture(run, path))]
+    figures = [figure for path in run.analyses if (figure := _picture(run, path, is_grid=False))]
     return section("Analyses", side_by_side(figures)) if figures else ""
 
 

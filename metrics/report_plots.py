@@ -128,7 +128,7 @@ def plot_stats(
         if log_scale and positive:
             set_log_scale(axes)
         elif from_zero:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         _finish(axes, True)
         return to_svg(figure)
 
