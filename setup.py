@@ -22,6 +22,7 @@ setup(
         "click>=8.5,<9",
         "filelock>=3.12,<5",
         "google-crc32c>=1.5,<2",
+        "matplotlib>=3.8,<4",
         "moviepy>=2.1,<3",
         "numpy>=1.26,<3",
         "pillow>=10.4,<12",
@@ -59,7 +60,6 @@ setup(
         ],
         "dev": [
             "hypothesis>=6.100,<7",
-            "matplotlib>=3.8,<4",
             "pytest>=8.2,<10",
             "ruff>=0.17,<0.18",
             "tensorboard>=2.20,<3",

@@ -1,0 +1,139 @@
+"""Perceptual path length of single images, and what images with short and long paths look like (figures 4 and 5).
+
+The path of image i: w_i = f(z_i), and w_i moved by epsilon towards the w of another random z. The score is the
+squared perceptual distance of both images, which share their noise, over epsilon^2; the whole image counts. The mean
+over images, without the lowest and highest percent, is what `ppl2_wend` measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dnnlib.tflib import tfutil
+from dnnlib.tflib.tfutil import tf
+from dnnlib.util import UserError
+from metrics.analysis.pictures import float_to_rgb, show_grid
+from metrics.analysis.samples import Generator, Samples, batches, default_batch
+from metrics.features import FeatureNetwork
+from metrics.report_plots import COLORS, format_number, new_figure, style, to_png
+
+EPSILON = 1e-4
+LOW, HIGH = 10, 90  # percentiles
+_MOST_PIXELS = 256  # images are averaged down to this height, as the published metric does
+
+
+@dataclass(frozen=True)
+class PathScores:
+    """Scores float64 [N] of samples 0 ... N - 1, and the name of the distance that they are in."""
+
+    values: np.ndarray
+    distance: str
+
+    @property
+    def trimmed_mean(self) -> float:
+        """Mean of the values between the 1st and the 99th percentile."""
+        low = np.percentile(self.values, 1, method="lower")
+        high = np.percentile(self.values, 99, method="higher")
+        return float(self.values[(self.values >= low) & (self.values <= high)].mean())
+
+    def below(self, percentile: float) -> np.ndarray:
+        """Samples up to that percentile."""
+        return np.flatnonzero(self.values <= np.percentile(self.values, percentile))
+
+    def above(self, percentile: float) -> np.ndarray:
+        """Samples from that percentile on."""
+        return np.flatnonzero(self.values >= np.percentile(self.values, percentile))
+
+
+class PathGraph:
+    """The graph for path scores of a generator. Everything is added to the default graph when this is made.
+
+    network: gives the distance: of its perceptual embedding where it has one, else of its features, and then the
+    scores are not those of the paper, as `distance` says.
+    """
+
+    def __init__(self, Gs: Generator, network: FeatureNetwork, seed: int = 0, epsilon: float = EPSILON) -> None:  # noqa: N803
+        self.resolution = int(Gs.output_shape[2])
+        self._first, self._second = Samples(Gs, seed), Samples(Gs, seed, stream=1)
+        synthesis = Gs.components.synthesis
+        # In half precision both images would round to the same one.
+        options: dict[str, Any] = {"num_fp16_res": 0} if synthesis.static_kwargs.get("num_fp16_res") else {}
+        w = self._first.dlatents
+        moved = w + (self._second.dlatents - w) * epsilon
+        pair = [synthesis.get_output_for(x, randomize_noise=True, rng=self._first.rng, **options) for x in (w, moved)]
+        self._images = tfutil.convert_images_to_uint8(pair[0])
+        perceptual = getattr(network, "perceptual", None)
+        embed = perceptual or network.features
+        kind = "perceptual distance" if perceptual else "squared distance of features"
+        self.distance = f"{kind} ({network.name})"
+        a, b = (embed(_prepare(images)) for images in pair)
+        self._scores = tf.reduce_sum(tf.square(a - b), axis=1) / epsilon**2
+
+    def scores(self, count: int, batch: int | None = None) -> PathScores:
+        """Scores of samples 0 ... count - 1. Raises `UserError` if one is not finite."""
+        parts = [
+            tfutil.run(self._scores, self._feed(indices))
+            for indices in batches(count, batch or default_batch(self.resolution))
+        ]
+        values = np.concatenate(parts).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise UserError("the network made images with values that are not finite: the training has diverged")
+        return PathScores(values, self.distance)
+
+    def images(self, samples: Sequence[int]) -> np.ndarray:
+        """uint8 [n, C, H, W] of samples by their index, the same that were scored."""
+        return np.concatenate([tfutil.run(self._images, self._feed(np.array([index]))) for index in samples])
+
+    def _feed(self, indices: np.ndarray) -> dict[tf.Tensor, Any]:
+        first = self._first.feed(indices)
+        # Both ends of a path are of one class.
+        return first | self._second.feed(indices) | {self._second.labels: first[self._first.labels]}
+
+
+def _prepare(images: tf.Tensor) -> tf.Tensor:
+    """Generator output [N, C, H, W] in [-1, 1] to float32 [N, 3, h, w] in 0..255, h at most 256; not rounded."""
+    factor = int(images.shape[2]) // _MOST_PIXELS
+    images = float_to_rgb(images)
+    if factor > 1:
+        images = tf.transpose(images, [0, 2, 3, 1])
+        images = tf.nn.avg_pool2d(images, factor, factor, "VALID")
+        images = tf.transpose(images, [0, 3, 1, 2])
+    return images
+
+
+def choose_examples(scores: PathScores, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random samples up to the 10th and from the 90th percentile: at most `count` of each."""
+    rng = np.random.default_rng(seed)
+    low, high = scores.below(LOW), scores.above(HIGH)
+    return tuple(np.sort(rng.permutation(group)[:count]) for group in (low, high))  # type: ignore[return-value]
+
+
+def plot_paths(scores: PathScores, low_images: np.ndarray, high_images: np.ndarray, title: str) -> bytes:
+    """PNG: histogram with both ends marked, and below it the images of the low and of the high end."""
+    values = scores.values
+    low, high = np.percentile(values, [LOW, HIGH])
+    end = float(np.percentile(values, 99)) * 1.05
+    beyond = int((values > end).sum())
+    with style():
+        figure = new_figure(9.0, 7.6)
+        layout = figure.add_gridspec(2, 2, height_ratios=(1, 1.35))
+        axes = figure.add_subplot(layout[0, :])
+        edges = np.linspace(0, end if end > 0 else 1, 61)
+        counts, _ = np.histogram(values, edges)
+        centers = (edges[:-1] + edges[1:]) / 2
+        at_ends = (centers <= low) | (centers >= high)
+        colors = np.where(at_ends, COLORS[4], COLORS[5])
+        axes.bar(centers, counts, width=edges[1] * 0.95, color=list(colors))
+        axes.axvline(values.mean(), color=COLORS[6], lw=1, ls="--")
+        axes.text(values.mean(), axes.get_ylim()[1], f" mean {format_number(float(values.mean()))}", va="top")
+        axes.set(xlim=(0, edges[-1]), ylabel=f"of {len(values)} images", title=title)
+        rest = f"; {beyond} images lie beyond the right edge" if beyond else ""
+        axes.set_xlabel(f"score of an image: {scores.distance} / epsilon^2{rest}\n"
+                        f"orange: up to the {LOW}th and from the {HIGH}th percentile")  # fmt: skip
+        show_grid(figure.add_subplot(layout[1, 0]), low_images, f"low: at most {format_number(float(low))}")
+        show_grid(figure.add_subplot(layout[1, 1]), high_images, f"high: at least {format_number(float(high))}")
+        return to_png(figure)

@@ -1,0 +1,147 @@
+"""run_analysis.py: every command on tiny networks, where results go, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import metrics.features
+from dnnlib.tflib import pickles, tfutil
+from dnnlib.tflib.network import Network
+from dnnlib.tflib.tfutil import tf
+from run_analysis import find_reals, main
+from tests.metrics.analysis_fakes import Pixels
+from tests.tiny import tiny_config, tiny_dataset
+from training.config_io import save_config, with_fields
+
+NETWORK = dict(
+    num_channels=3, resolution=8, fmap_base=64, fmap_max=8, latent_size=8, dlatent_size=8, mapping_layers=2,
+    mapping_fmaps=8,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(metrics.features, "load_feature_network", lambda name, **_: {"pixels": Pixels()}[name])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """data/plain; run: configuration and two snapshots; others: a network with labels, one without skips."""
+    root = tmp_path_factory.mktemp("made")
+    tiny_dataset(root / "data" / "plain", 20, 8)
+    run = root / "00000-run"
+    run.mkdir()
+    changes = {"data.data_dir": str(root / "data"), "data.dataset": "plain", "data.mirror_augment": True}
+    save_config(with_fields(tiny_config(), changes), run)
+    others = root / "others"
+    others.mkdir()
+    for path, options in (
+        (run / "network-snapshot-000000.pkl", {}),
+        (run / "network-snapshot-000010.pkl", {}),
+        (others / "classes.pkl", {"label_size": 3}),
+        (others / "resnet.pkl", {"architecture": "resnet"}),
+    ):
+        with tf.Graph().as_default(), tfutil.create_session():
+            Gs = Network("Gs", func_name="G_main", **NETWORK | options)
+            pickles.save((None, None, Gs), path)
+    return root
+
+
+def call(*args):
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.stdout
+
+
+def refused(*args):
+    """stderr of a command that must fail as every mistake does: one line, exit code 2, no traceback."""
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    assert result.exit_code == 2, (result.output, result.exception)
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+    return lines[0]
+
+
+def numbers_beside(path):
+    Image.open(path).load()
+    return json.loads(Path(path).with_suffix(".json").read_text())
+
+
+def test_contributions(made):
+    run = made / "00000-run"
+    assert f"wrote {run / 'analysis-contributions.png'}" in call("contributions", run, "--num", 6)
+    numbers = numbers_beside(run / "analysis-contributions.png")
+    assert numbers["kimg"] == [0, 10] and numbers["resolutions"] == [4, 8]
+    np.testing.assert_allclose(np.sum(numbers["shares"], axis=1), 1)
+    # A single snapshot, what the layers give, elsewhere.
+    call("contributions", run / "network-snapshot-000010.pkl", "--measure", "layer", "--num", 6, "--out", "new/c.png")
+    one = numbers_beside("new/c.png")
+    assert one["plotted"] == "layer" and one["std_of_layers"][0] == pytest.approx(numbers["std_of_layers"][1], rel=1e-4)
+    assert "architecture 'resnet'" in refused("contributions", made / "others" / "resnet.pkl", "--out", "x.png")
+
+
+def test_ppl_distribution(made):
+    network = made / "others" / "classes.pkl"
+    args = ("ppl-distribution", "--network", network, "--feature-network", "pixels", "--num", 30, "--examples", 4)
+    call(*args, "--out", "p.png")
+    numbers = numbers_beside("p.png")
+    assert len(numbers["scores"]) == 30 and numbers["distance"] == "squared distance of features (pixels)"
+    assert numbers["mean"] == pytest.approx(np.mean(numbers["scores"])) and numbers["mean"] > 0
+    assert len(numbers["low"]) == len(numbers["high"]) == 3
+    for grid in ("p-low.png", "p-high.png"):
+        with Image.open(grid) as picture:
+            assert picture.size == (16, 16)
+    call(*args, "--out", "q.png", "--seed", 1, "--batch", 7)
+    assert numbers_beside("q.png")["scores"] != numbers["scores"]
+
+
+def test_jacobian(made):
+    call("jacobian", "--network", made / "00000-run" / "network-snapshot-000010.pkl", "--num", 2)
+    numbers = numbers_beside(made / "00000-run" / "analysis-jacobian-network-snapshot-000010.png")
+    values = np.array(numbers["values"])
+    assert values.shape == (2, 8) and (np.diff(values) <= 0).all() and values[:, 0].min() > 0
+    assert numbers["rows"] == 192 and numbers["mean_log10_relative"][0] == 0
+
+
+def test_neighbours(made):
+    network = made / "00000-run" / "network-snapshot-000010.pkl"
+    call("neighbours", "--network", network, "--feature-network", "pixels", "--num", 3, "-k", 2)
+    numbers = numbers_beside(made / "00000-run" / "analysis-neighbours-network-snapshot-000010.png")
+    assert np.shape(numbers["indices"]) == (3, 2) and numbers["dataset"] == "plain" and numbers["mirror"] is True
+    lone = ("neighbours", "--network", made / "others" / "classes.pkl", "--feature-network", "pixels", "--num", 2)
+    assert "no data set: give --dataset NAME" in refused(*lone)
+    call(*lone, "--data-dir", made / "data", "--dataset", "plain", "--out", "n.png")
+    assert numbers_beside("n.png")["mirror"] is False
+
+
+def test_report(made):
+    text = call("report", made / "00000-run")
+    page = (made / "00000-run" / "report.html").read_text()
+    assert "report.html" in text and "fields differ from the defaults" in page and "stats.jsonl is missing" in page
+
+
+def test_which_reals(made):
+    network, data = str(made / "00000-run" / "network-snapshot-000000.pkl"), made / "data"
+    assert find_reals(network, None, None, None) == (data / "plain", True, None)
+    assert find_reals(network, None, "other", False) == (Path("other/plain"), False, None)
+    assert find_reals(network, "new", None, None) == (Path("new"), False, None)
+    assert find_reals("https://x/y.pkl", "d", "e", True) == (Path("e/d"), True, None)
+
+
+def test_mistakes_are_one_line(made, tmp_path):
+    network = made / "00000-run" / "network-snapshot-000000.pkl"
+    assert "gone: no such file or directory" in refused("contributions", "gone")
+    assert f"{tmp_path}: no network-snapshot-*.pkl" in refused("contributions", tmp_path)
+    assert "expected a name that ends in .png" in refused("jacobian", "--network", network, "--out", "x.jpg")
+    assert "--network" in refused("jacobian")
+    assert "--seed" in refused("jacobian", "--network", network, "--seed", -1)
+    assert "gone" in refused("report", "gone")
+    (tmp_path / "file.pkl").write_text("no pickle")
+    assert "file.pkl" in refused("jacobian", "--network", tmp_path / "file.pkl")
