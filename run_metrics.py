@@ -199,12 +199,11 @@ def _known_results(result_dir: str, name: str, reals: Reals, options: dict[str, 
 
 def write_html(run_dir: str) -> None:
     """Writes report.html of a run: curves, grids and the configuration."""
-    try:
-        from metrics.html_report import write_report
-    except ImportError as err:
-        click.echo(f"no report.html: {err}")
-        return
-    click.echo(f"report: {write_report(run_dir)}")
+    from metrics.html_report import write_report
+    from training.config import TrainConfig
+    from training.config_io import to_dict
+
+    click.echo(f"report: {write_report(run_dir, to_dict(TrainConfig()))}")
 
 
 def find_snapshots(network: str) -> list[str]:
