@@ -1,0 +1,137 @@
+"""Ranking by discriminators whose taste is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dnnlib.util import UserError
+from training.clean.rank import find_discriminator, rank
+from training.dataset_build import Item
+
+
+class Company:
+    """Stands for a network: an image's score is its first pixel plus the mean of the minibatch's."""
+
+    def __init__(self, label_size: int = 0, channels: int = 3) -> None:
+        self.input_shapes = [[None, channels, 8, 8], [None, label_size]]
+        self.input_shape = self.input_shapes[0]
+        self.static_kwargs = {"mbstd_group_size": 2}
+        self.calls: list[tuple[np.ndarray, np.ndarray | None]] = []
+
+    def run(self, images: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        self.calls.append((images, labels))
+        first = images[:, 0, 0, 0]
+        return (first + first.mean())[:, None]
+
+
+def level(path: Path, value: int, size: tuple[int, int] = (8, 8), label: int = -1) -> Item:
+    Image.new("RGB", size, (value,) * 3).save(path)
+    return Item(path.name, str(path), label)
+
+
+def test_worst_first_with_mixed_company_and_bad_files(tmp_path):
+    items = [level(tmp_path / f"{value:03}.png", value) for value in (200, 20, 100, 60, 140, 250, 0)]
+    (tmp_path / "bad.png").write_text("no image")
+    items.insert(2, Item("bad.png", str(tmp_path / "bad.png")))
+    network = Company()
+    ranks, bad = rank(items, network, passes=5, minibatch=4, workers=1)
+    assert bad == [("bad.png", "not an image, or of an unknown format")]
+    assert [items[one.index].name for one in ranks] == [f"{v:03}.png" for v in (0, 20, 60, 100, 140, 200, 250)]
+    assert all(one.deviation > 0 for one in ranks)  # the company was another each time
+    # Every minibatch is full, and two per pass.
+    assert [len(images) for images, _ in network.calls] == [4] * 10
+    assert all(images.dtype == np.float32 and images.shape == (4, 3, 8, 8) for images, _ in network.calls)
+    values = np.unique([images for images, _ in network.calls])
+    assert values.min() == -1 and values.max() == pytest.approx(250 / 127.5 - 1)
+    # Mean of the pixel and of the company's mean, over passes, by the definition.
+    expected = np.zeros(8)
+    for images, _ in network.calls:
+        assert len(set(images[:, 0, 0, 0])) == 4
+    for one in ranks:
+        pixel = np.asarray(Image.open(items[one.index].path))[0, 0, 0] / 127.5 - 1
+        expected[one.index] = one.score - pixel
+    assert np.ptp(expected[[one.index for one in ranks]]) < 1  # what is left is company, much the same for all
+
+    again, _ = rank(items, Company(), passes=5, minibatch=4, workers=1)
+    other, _ = rank(items, Company(), passes=5, minibatch=4, seed=1, workers=1)
+    assert again == ranks and other != ranks
+
+
+def test_more_passes_are_more_certain(tmp_path):
+    items = [level(tmp_path / f"{index:02}.png", 5 * index) for index in range(20)]
+    few = [rank(items, Company(), 1, 4, seed, 1)[0] for seed in range(6)]
+    many = [rank(items, Company(), 16, 4, seed, 1)[0] for seed in range(6)]
+
+    def spread(runs) -> float:
+        scores = np.array([[one.score for one in sorted(run, key=lambda r: r.index)] for run in runs])
+        return float(scores.std(axis=0).mean())
+
+    # Sixteen passes: a quarter of the spread, give or take.
+    assert spread(many) < spread(few) / 2
+
+
+def test_fewer_images_than_a_minibatch(tmp_path):
+    items = [level(tmp_path / f"{value}.png", value) for value in (9, 8, 7)]
+    network = Company()
+    ranks, _ = rank(items, network, 1, 8, workers=1)
+    assert [one.index for one in ranks] == [2, 1, 0] and len(network.calls[0][0]) == 8
+
+
+def test_images_are_fitted_and_grey_for_grey_networks(tmp_path):
+    pixels = np.zeros((8, 24, 3), np.uint8)
+    pixels[:, 8:16] = (255, 0, 0)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    network = Company(channels=1)
+    rank([Item("wide.png", str(tmp_path / "wide.png"))], network, 1, 1, workers=1)
+    # The central square, red as luminance: 0.299 * 255 = 76.
+    assert network.calls[0][0] == pytest.approx(76 / 127.5 - 1)
+
+
+def test_labels_go_with_the_images(tmp_path):
+    items = [level(tmp_path / f"{label}.png", 10 * label, label=label) for label in range(3)]
+    network = Company(label_size=3)
+    rank(items, network, 1, 4, workers=1)
+    images, labels = network.calls[0]
+    assert np.rint((images[:, 0, 0, 0] + 1) * 12.75).tolist() == labels.argmax(1).tolist()
+    assert (labels.sum(1) == 1).all()
+    with pytest.raises(UserError, match="one of 2 classes, but the classes of the images go from 0 to 2"):
+        rank(items, Company(label_size=2), workers=1)
+    with pytest.raises(UserError, match="--labels-from folders"):
+        rank([level(tmp_path / "x.png", 1)], network, workers=1)
+
+
+def test_what_cannot_be_ranked(tmp_path):
+    (tmp_path / "bad.png").write_text("no image")
+    bad = [Item("bad.png", str(tmp_path / "bad.png"))]
+    with pytest.raises(UserError, match="none of 1 images can be decoded .*bad.png: not an image"):
+        rank(bad, Company(), workers=1)
+    with pytest.raises(UserError, match="minibatches of 3 images, but the discriminator compares 2"):
+        rank(bad, Company(), minibatch=3, workers=1)
+    with pytest.raises(UserError, match="takes images of 4 channels"):
+        rank(bad, Company(channels=4), workers=1)
+    with pytest.raises(UserError, match="x.pkl holds 2 networks that take images"):
+        find_discriminator((Company(), Company()), "x.pkl")
+    with pytest.raises(UserError, match="x.pkl holds 0 networks that take images"):
+        find_discriminator({"a": 1}, "x.pkl")
+
+
+def test_a_real_discriminator_that_likes_light(session, tmp_path):
+    from dnnlib.tflib import tfutil
+    from dnnlib.tflib.network import Network
+
+    net = Network(
+        "D", func_name="D_stylegan2", resolution=8, num_channels=3, fmap_base=32, fmap_max=4, mbstd_group_size=2
+    )
+    # Without negative weights the score rises with every pixel: convolutions, leaky ReLU and means are monotone.
+    weights = {name: np.abs(net.get_var(name)) for name in net.trainables}
+    weights["4x4/Conv/weight"][:, :, -1] *= 0.01  # of the standard deviation: company counts, but less than light
+    tfutil.set_vars({variable: weights[name] for name, variable in net.trainables.items()})
+    values = (10, 240, 80, 160, 120)
+    items = [level(tmp_path / f"{value}.png", value, (20, 16)) for value in values]
+    ranks, _ = rank(items, net, passes=3, minibatch=2, workers=1)
+    assert [values[one.index] for one in ranks] == sorted(values)
+    assert any(one.deviation > 0 for one in ranks)  # the standard deviation of the minibatch is at work
