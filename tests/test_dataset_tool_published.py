@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.published_files import fails, save, tool
+from tests.published_files import fails, save, tool, write_idx
 from training.dataset import TFRecordDataset
 from training.dataset_build import published_order
 from training.dataset_files import read_info
@@ -274,3 +274,26 @@ def test_commands_start_without_the_optional_packages():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "--resolution" in done.stdout, done.stderr
+
+
+def test_commands_without_a_source_say_so(tmp_path):
+    """Every command reaches its source with its options, and ends with a line about it."""
+    for command in ("mnist", "mnistrgb", "cifar10", "cifar100", "svhn", "lsun", "lsun_wide", "celeba", "from_hdf5"):
+        options = () if command == "mnistrgb" else ("--shuffle", 0, "--seed", 1, "--max_images", 2)
+        assert "nowhere" in fails(f"create_{command}", tmp_path / "out", tmp_path / "nowhere", *options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mnist_by_command(tmp_path):
+    digits = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    write_idx(tmp_path / "in" / "train-images-idx3-ubyte.gz", digits)
+    write_idx(tmp_path / "in" / "train-labels-idx1-ubyte.gz", np.arange(5, dtype=np.uint8))
+    output = tool("create_mnist", tmp_path / "out", tmp_path / "in", "--seed", 3, "--max-images", 4).output
+    assert "Wrote 4 images of 32x32x1" in output and "10 classes" in output
+    dataset = TFRecordDataset(tmp_path / "out")
+    order = published_order(5, 3)[:4]
+    np.testing.assert_array_equal(everything(dataset)[:, 0, 2:30, 2:30], digits[order])
+    np.testing.assert_array_equal(dataset.labels.argmax(axis=1), order)
+    tool("create_mnistrgb", tmp_path / "rgb", tmp_path / "in", "--num_images", 3, "--random-seed", 4)
+    chosen = np.random.RandomState(4).randint(5, size=(3, 3))
+    np.testing.assert_array_equal(everything(TFRecordDataset(tmp_path / "rgb"))[..., 2:30, 2:30], digits[chosen])

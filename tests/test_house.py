@@ -29,8 +29,13 @@ FORWARDERS = {
     "training/dataset_cli/convert.py:create_from_images_command",  # click's own options, to _options
     "training/dataset_cli/openmoji.py:create_openmoji_command",
     "training/dataset_cli/published.py:create_celeba_command",
+    "training/dataset_cli/published.py:create_cifar100_command",
+    "training/dataset_cli/published.py:create_cifar10_command",
+    "training/dataset_cli/published.py:create_from_hdf5_command",
     "training/dataset_cli/published.py:create_lsun_command",
     "training/dataset_cli/published.py:create_lsun_wide_command",
+    "training/dataset_cli/published.py:create_mnist_command",
+    "training/dataset_cli/published.py:create_svhn_command",
     "dnnlib/snapshot/__init__.py:load_state",  # to open_url
     "dnnlib/snapshot/source.py:read_bytes",
     "dnnlib/tflib/network.py:Network.__init__",  # static options of a builder: the registry checks them

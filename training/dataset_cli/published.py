@@ -37,6 +37,10 @@ def _write_options(command: Callable) -> Callable:
     return command
 
 
+def _make_write_options(shuffle: int, seed: int, max_images: int | None, overwrite: bool) -> WriteOptions:
+    return WriteOptions(bool(shuffle), seed, max_images, overwrite)
+
+
 def _command(name: str, shuffle: int = 1) -> Callable:
     """A command whose options may be written with hyphens or, as published, with underscores.
 
@@ -51,15 +55,12 @@ def _command(name: str, shuffle: int = 1) -> Callable:
 @click.argument("tfrecord_dir")
 @click.argument("mnist_dir")
 @_write_options
-def create_mnist_command(
-    tfrecord_dir: str, mnist_dir: str, shuffle: int, seed: int, max_images: int | None, overwrite: bool
-) -> None:
+def create_mnist_command(tfrecord_dir: str, mnist_dir: str, **options: Any) -> None:
     """MNIST, padded to 32x32, with labels.
 
     MNIST_DIR holds train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz, unpacked or not.
     """
-    options = WriteOptions(bool(shuffle), seed, max_images, overwrite)
-    print_report(create_mnist(tfrecord_dir, mnist_dir, options, click.echo))
+    print_report(create_mnist(tfrecord_dir, mnist_dir, _make_write_options(**options), click.echo))
 
 
 @_command("create_mnistrgb")
@@ -84,44 +85,36 @@ def create_cifar10_command(
     tfrecord_dir: str,
     cifar10_dir: str,
     ignore_labels: int,
-    shuffle: int,
-    seed: int,
-    max_images: int | None,
-    overwrite: bool,
+    **options: Any,
 ) -> None:
     """CIFAR-10 with labels.
 
     CIFAR10_DIR is cifar-10-python.tar.gz, or the folder cifar-10-batches-py that it unpacks to.
     """
-    options = WriteOptions(bool(shuffle), seed, max_images, overwrite)
-    print_report(create_cifar(tfrecord_dir, cifar10_dir, CIFAR10, bool(ignore_labels), options, click.echo))
+    chosen = _make_write_options(**options)
+    print_report(create_cifar(tfrecord_dir, cifar10_dir, CIFAR10, bool(ignore_labels), chosen, click.echo))
 
 
 @_command("create_cifar100")
 @click.argument("tfrecord_dir")
 @click.argument("cifar100_dir")
 @_write_options
-def create_cifar100_command(
-    tfrecord_dir: str, cifar100_dir: str, shuffle: int, seed: int, max_images: int | None, overwrite: bool
-) -> None:
+def create_cifar100_command(tfrecord_dir: str, cifar100_dir: str, **options: Any) -> None:
     """CIFAR-100 with the 100 fine labels.
 
     CIFAR100_DIR is cifar-100-python.tar.gz, or the folder cifar-100-python that it unpacks to.
     """
-    options = WriteOptions(bool(shuffle), seed, max_images, overwrite)
-    print_report(create_cifar(tfrecord_dir, cifar100_dir, CIFAR100, False, options, click.echo))
+    chosen = _make_write_options(**options)
+    print_report(create_cifar(tfrecord_dir, cifar100_dir, CIFAR100, False, chosen, click.echo))
 
 
 @_command("create_svhn")
 @click.argument("tfrecord_dir")
 @click.argument("svhn_dir")
 @_write_options
-def create_svhn_command(
-    tfrecord_dir: str, svhn_dir: str, shuffle: int, seed: int, max_images: int | None, overwrite: bool
-) -> None:
+def create_svhn_command(tfrecord_dir: str, svhn_dir: str, **options: Any) -> None:
     """SVHN (format 2) with labels. SVHN_DIR holds train_32x32.mat."""
-    options = WriteOptions(bool(shuffle), seed, max_images, overwrite)
-    print_report(create_svhn(tfrecord_dir, svhn_dir, options, click.echo))
+    print_report(create_svhn(tfrecord_dir, svhn_dir, _make_write_options(**options), click.echo))
 
 
 @_command("create_lsun", shuffle=0)
@@ -169,15 +162,12 @@ def create_celeba_command(
 @click.argument("tfrecord_dir")
 @click.argument("hdf5_file")
 @_write_options
-def create_from_hdf5_command(
-    tfrecord_dir: str, hdf5_file: str, shuffle: int, seed: int, max_images: int | None, overwrite: bool
-) -> None:
+def create_from_hdf5_command(tfrecord_dir: str, hdf5_file: str, **options: Any) -> None:
     """The images of an HDF5 file in the layout of Progressive GAN.
 
     That is a data set `data1024x1024` [N, C, H, W] or of another size; labels from NAME-labels.npy beside NAME.h5.
     """
-    options = WriteOptions(bool(shuffle), seed, max_images, overwrite)
-    print_report(create_from_hdf5(tfrecord_dir, hdf5_file, options))
+    print_report(create_from_hdf5(tfrecord_dir, hdf5_file, _make_write_options(**options)))
 
 
 @_command("convert_to_hdf5")
