@@ -175,18 +175,23 @@ def rows(seconds: float = 8.0, repeats: int = 3, names: tuple[str, ...] = ()) ->
     return found
 
 
+def report(found: list[Row]) -> None:
+    """Prints the table."""
+    table = Table("conversion", "images", "Pillow img/s", "one img/s", "two img/s", "of Pillow", "two cores", "disk")
+    for row in found:
+        rates = (f"{rate:.0f}" for rate in (row.pillow, row.one, row.two))
+        ratios = (f"{row.of_pillow:.2f}", f"{row.scaling:.2f}", f"{row.disk:.2f}")
+        table.add_row(row.name, str(row.images), *rates, *ratios)
+    Console(width=120).print(table)
+
+
 @click.command()
 @click.option("--seconds", type=float, default=8.0, show_default=True, help="Of one run, about.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--case", "names", type=click.Choice(list(CASES)), multiple=True, help="Only this row; may be repeated.")
 def main(seconds: float, repeats: int, names: tuple[str, ...]) -> None:
     """Measures conversions against Pillow alone."""
-    table = Table("conversion", "images", "Pillow img/s", "one img/s", "two img/s", "of Pillow", "two cores", "disk")
-    for row in rows(seconds, repeats, names):
-        rates = (f"{rate:.0f}" for rate in (row.pillow, row.one, row.two))
-        ratios = (f"{row.of_pillow:.2f}", f"{row.scaling:.2f}", f"{row.disk:.2f}")
-        table.add_row(row.name, str(row.images), *rates, *ratios)
-    Console(width=120).print(table)
+    report(rows(seconds, repeats, names))
 
 
 if __name__ == "__main__":

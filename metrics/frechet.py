@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import lapack
 
 from dnnlib.util import UserError
 from metrics.inputs import MetricInputs
@@ -107,6 +106,8 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 def _factor(covariance: np.ndarray) -> np.ndarray:
     """L [D, r] with L L^T = covariance, r its numerical rank."""
     # Cholesky's factors with pivots find the rank, ten times as fast as eigenvectors would.
+    from scipy.linalg import lapack  # not at import: metrics are listed and checked without loading it
+
     triangle, pivots, rank, _ = lapack.dpstrf(covariance, lower=1)
     factor = np.empty((len(covariance), rank))
     factor[pivots - 1] = np.tril(triangle)[:, :rank]

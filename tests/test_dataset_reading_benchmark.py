@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import dataset_reading
+from benchmarks import bench_dataset, dataset_conversion, dataset_reading
 from training.dataset import TFRecordDataset
 from training.encodings import ENCODINGS
 
@@ -29,3 +29,17 @@ def test_too_slow_is_an_exit_code(monkeypatch):
     assert result.exit_code == 1
     assert "png is read at 8.3 times the training rate, wanted 10" in result.output
     assert "0.50" in result.output
+
+
+def test_one_command_measures_writing_and_reading(monkeypatch):
+    written = dataset_conversion.Row("png 256x256 kept", 70, pillow=100.0, one=90.0, two=171.0, disk=1.02)
+    read = dataset_reading.Row("png", 32, 2000.0, 5000.0, 10000.0, 50.0)
+    asked = []
+    monkeypatch.setattr(dataset_conversion, "rows", lambda *options: asked.append(options) or [written])
+    monkeypatch.setattr(dataset_reading, "rows", lambda sizes, seconds: asked.append((sizes, seconds)) or [read])
+    command = ["--seconds", "2", "--repeats", "1", "--reading-seconds", "0.5", "--size", "32", "--case"]
+    result = CliRunner().invoke(bench_dataset.main, [*command, written.name])
+    assert result.exit_code == 0, result.output
+    assert asked == [(2.0, 1, (written.name,)), ((32,), 0.5)]
+    for shown in ("0.90", "1.90", "1.02", "100.0"):  # of Pillow, two cores, disk, x training
+        assert shown in result.output

@@ -51,3 +51,15 @@ def test_report_without_filter_is_refused(tmp_path: Path, pictures: Path) -> Non
     done = CliRunner().invoke(cli, args)
     assert done.exit_code == 2 and "--clean-report without a filter" in done.output
     assert not (tmp_path / "set").exists()
+
+
+def test_a_dry_run_tells_what_filters_would_drop(tmp_path: Path, pictures: Path) -> None:
+    out, report = tmp_path / "set", tmp_path / "report.html"
+    filters = ["--drop-duplicates", "--min-size", "16", "--clean-report", str(report)]
+    done = CliRunner().invoke(
+        cli, ["create_from_images", str(out), str(pictures), "--resolution", "32", "--dry-run", *filters]
+    )
+    assert done.exit_code == 0, done.output
+    assert "skip     copy of 03.bmp: same pixels as 03.png" in done.output
+    assert "13 images to convert, 3 files to skip" in done.output  # the text is skipped, too
+    assert report.exists() and not out.exists()

@@ -167,12 +167,15 @@ def _common_size(look: _Look) -> tuple[int, int]:
 
 
 def _list_labelled(
-    inputs: Sequence[os.PathLike | str], wanted: ImageOptions, scratch: Path, say: Callable[[str], None]
-) -> tuple[Listing, Labels]:
+    inputs: Sequence[os.PathLike | str], wanted: ImageOptions, scratch: Path, say: Callable[[str], None],
+    drop: Callable[[Sequence[Item]], Mapping[int, str]] | None,
+) -> tuple[Listing, Labels]:  # fmt: skip
     listing = list_sources(inputs, scratch, say)
     labels = label_items(listing, wanted.labels_from, wanted.labels_file, say)
     if not len(listing.items):
         _refuse_nothing(inputs, next(iter(listing.others), None), len(listing.others))
+    if drop is not None:
+        _drop(listing, drop(listing.items))
     return listing, labels
 
 
@@ -222,9 +225,7 @@ def create_from_images(
         raise UserError("--channels 4 with --encoding jpeg, which knows no transparency; expected png, webp or raw")
     scratch = target.parent / f".{target.name}.unfinished" / "sources"
     try:
-        listing, labels = _list_labelled(inputs, wanted, scratch, say)
-        if drop is not None:
-            _drop(listing, drop(listing.items))
+        listing, labels = _list_labelled(inputs, wanted, scratch, say, drop)
         size, channels = wanted.size, wanted.channels
         if size is None or channels is None:
             look = _look(listing.items, wanted, options)
@@ -275,14 +276,15 @@ def look_at_images(
     wanted: ImageOptions,
     options: BuildOptions,
     say: Callable[[str], None] = print,
+    drop: Callable[[Sequence[Item]], Mapping[int, str]] | None = None,
 ) -> None:
-    """Tells what `create_from_images` would convert and leave out, by the headers; writes nothing.
+    """Tells what `create_from_images` would convert and leave out, by the headers and `drop`; makes no data set.
 
     Raises:
         UserError: an input or the labels cannot be read, or the images have several sizes and none is given.
     """
     with tempfile.TemporaryDirectory(prefix="dataset-sources-") as scratch:
-        listing, labels = _list_labelled(inputs, wanted, Path(scratch), say)
+        listing, labels = _list_labelled(inputs, wanted, Path(scratch), say, drop)
         for name, reason in listing.others:
             say(f"skip     {printable(name)}: {reason}")
         look = _Look()

@@ -72,16 +72,15 @@ def create_from_images_command(
         labels_from=labels_from,
         labels_file=labels_file,
     )
-    if dry_run:
-        look_at_images(inputs, wanted, make_options(**options), click.echo)
-        return
     built = make_options(**options)
     drop = partial(find_dropped, options=cleaning, workers=built.workers, say=click.echo, report=clean_report)
     filters = make_filters(cleaning)
     if clean_report is not None and not filters:
         raise UserError("--clean-report without a filter: nothing would be left out; see dataset_tool.py clean --help")
-    report = create_from_images(tfrecord_dir, inputs, wanted, built, click.echo, drop if filters else None)
-    print_report(report)
+    if dry_run:
+        look_at_images(inputs, wanted, built, click.echo, drop if filters else None)
+    else:
+        print_report(create_from_images(tfrecord_dir, inputs, wanted, built, click.echo, drop if filters else None))
 
 
 def _colour(text: str) -> tuple[int, int, int]:

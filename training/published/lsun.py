@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dnnlib.util import UserError
 from training.dataset_build import BuildOptions, BuildReport, Item
-from training.image_files import FILTERS, MAX_PIXELS, crop_and_resize, to_8_bit
+from training.image_files import FILTERS, MAX_PIXELS, crop_and_resize, to_channels
 from training.image_shapes import check_size
 from training.published.writing import build_items
 
@@ -117,7 +117,7 @@ def read_value(item: Item) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels, refused")
             image.load()  # while its data are open
-            return to_8_bit(image).convert("RGB")
+            return to_channels(image, 3)
 
 
 def _to_array(image: Image.Image) -> np.ndarray:
