@@ -20,7 +20,7 @@ import run_metrics
 from dnnlib.tflib import pickles, tfutil
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
-from metrics import registry
+from metrics import html_report, registry
 from metrics.noise import IndexedRandom, latents_of
 from metrics.report import MetricResult
 from run_metrics import Reals, find_reals, find_snapshots, main
@@ -136,9 +136,13 @@ def copy_of_run(made, tmp_path, diverged=()):
 def reports(monkeypatch):
     """Directories whose report was asked for."""
     asked = []
-    module = types.ModuleType("metrics.html_report")
-    module.write_report = lambda run_dir: asked.append(str(run_dir)) or Path(run_dir) / "report.html"
-    monkeypatch.setitem(sys.modules, "metrics.html_report", module)
+
+    def write_report(run_dir, defaults):
+        assert defaults["G"]["fmap_base"] == 16384  # so that the page can put changed fields first
+        asked.append(str(run_dir))
+        return Path(run_dir) / "report.html"
+
+    monkeypatch.setattr(html_report, "write_report", write_report)
     return asked
 
 
