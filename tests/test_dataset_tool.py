@@ -13,32 +13,16 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
 import dataset_tool
 from dnnlib.util import UserError
+from tests.dataset_tools import fails, tool
 from training import openmoji, workers
 from training.dataset import TFRecordDataset
 from training.dataset_build import Failure, format_bytes, ordered_map, published_order
 from training.dataset_writer import DatasetWriter, expected_bytes
 from training.image_files import ImageSpec, read_image
-
-
-def tool(*args: object, code: int = 0) -> Result:
-    """Runs a command; the exit code must be `code`."""
-    result = CliRunner().invoke(dataset_tool.cli, [str(arg) for arg in args])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
-
-
-def fails(text: str, *args: object) -> None:
-    """The command ends with one line on stderr that starts with `error: ` and holds `text`, and code 2."""
-    lines = [line for line in tool(*args, code=2).stderr.splitlines() if line and "img/s" not in line]
-    assert len(lines) == 1 and lines[0].startswith("error: ")
-    assert text in lines[0]
 
 
 def save(path: Path, pixels: np.ndarray, **options: object) -> Path:

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from training.dataset_files import (
 from training.dataset_verify import Findings, examine
 from training.image_shapes import level_number
 from training.tfrecord import RecordFile
+from training.unfinished import make_temp_beside
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,7 @@ def repair(path: os.PathLike | str, new_path: os.PathLike | str, say: Callable[[
     target = Path(os.path.realpath(new_path))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} exists already; give the name of a new directory")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temp = Path(tempfile.mkdtemp(prefix=f".{target.name}.unfinished-", dir=target.parent))
-    except OSError as err:
-        raise UserError(f"cannot write {target}: {err.strerror or err}") from err
+    temp = make_temp_beside(target)
     try:
         result = _write(directory, temp, target, say)
         # The permissions that the user's umask gives to a new directory; mkdtemp makes private ones.

@@ -188,3 +188,16 @@ def clean_leftovers(target: Path) -> None:
         lock.acquire(timeout=0)
         shutil.rmtree(root, ignore_errors=True)
         lock.release()
+
+
+def make_temp_beside(target: Path) -> Path:
+    """A new directory beside `target`, to be renamed to it when all is there; parents are made.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{target.name}.unfinished-", dir=target.parent))
+    except OSError as err:
+        raise UserError(f"cannot write {target}: {err.strerror or err}") from err

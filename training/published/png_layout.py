@@ -10,7 +10,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from PIL import Image
 from dnnlib.util import UserError, atomic_write
 from training.dataset import TFRecordDataset
 from training.dataset_inspect import to_pil
+from training.unfinished import make_temp_beside
 
 EXTRAS_NAME = "pack_extras.npz"
 JSON_NAME = "dataset.json"
@@ -86,11 +86,7 @@ def unpack(dataset: TFRecordDataset, folder: os.PathLike | str) -> int:
     target = Path(os.path.realpath(folder))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} is not an empty folder; give the name of a new one")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temp = Path(tempfile.mkdtemp(prefix=f".{target.name}.unfinished-", dir=target.parent))
-    except OSError as err:
-        raise UserError(f"cannot write {target}: {err.strerror or err}") from err
+    temp = make_temp_beside(target)
     content = temp / target.name  # mkdtemp's own folder is for this user alone
 
     def write(name: str, data: bytes) -> None:
