@@ -33,7 +33,7 @@ $(DATA): | $(INSTALLED)
 	$(PY) dataset_tool.py create_openmoji $@ --resolution 32 --no-skin-tones
 
 test: $(INSTALLED) ops
-	$(PY) -m pytest -q $(ARGS)
+	$(PY) -m pytest -q -n auto --dist loadfile $(ARGS)
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .

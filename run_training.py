@@ -14,7 +14,8 @@ from dnnlib.util import UserError, list_nearest
 from metrics.registry import find_metric
 from training import config_io
 from training.cli import OneLineCommand, quiet_tensorflow
-from training.config import ARCHITECTURES, TrainConfig
+from training.config import TrainConfig
+from training.config_networks import ARCHITECTURES
 from training.launch import Launch, Request, describe_launch, resolve
 from training.presets import Preset
 from training.schedule import choose_batch_gpu

@@ -61,6 +61,7 @@ setup(
         "dev": [
             "hypothesis>=6.100,<7",
             "pytest>=8.2,<10",
+            "pytest-xdist>=3.6,<4",
             "ruff>=0.17,<0.18",
             "tensorboard>=2.20,<3",
         ],

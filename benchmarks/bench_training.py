@@ -29,8 +29,9 @@ from dnnlib.tflib.network import Network  # noqa: E402
 from dnnlib.tflib.tfutil import tf  # noqa: E402
 from run_training import PRESETS  # noqa: E402
 from training import schedule  # noqa: E402
-from training.config import D_kwargs, G_kwargs, TrainConfig  # noqa: E402
+from training.config import TrainConfig  # noqa: E402
 from training.config_io import apply_set, with_fields  # noqa: E402
+from training.config_networks import D_kwargs, G_kwargs  # noqa: E402
 from training.steps import MinibatchSettings, TrainingGraph  # noqa: E402
 
 RESOLUTION = {"demo32": 32, "bench32": 32, "bench64": 64}

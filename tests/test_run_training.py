@@ -15,7 +15,8 @@ from click.testing import CliRunner
 import run_training
 from run_training import PRESETS, main
 from training import config_io
-from training.config import ARCHITECTURES, TrainConfig
+from training.config import TrainConfig
+from training.config_networks import ARCHITECTURES
 
 ROOT = Path(run_training.__file__).parent
 

@@ -4,14 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from training.config import (
-    DiscriminatorConfig,
-    GeneratorConfig,
-    MetricsConfig,
-    ScheduleConfig,
-    SnapshotConfig,
-    TrainConfig,
-)
+from training.config import MetricsConfig, SnapshotConfig, TrainConfig
+from training.config_networks import DiscriminatorConfig, GeneratorConfig
+from training.config_schedule import ScheduleConfig
 from training.dataset_writer import DatasetWriter
 
 

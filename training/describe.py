@@ -14,8 +14,9 @@ from dnnlib.submission.disk import format_bytes
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.ops.impl import requested_impl, set_default_impl
 from dnnlib.tflib.tfutil import create_session, num_gpus, tf
-from training.config import D_kwargs, G_kwargs, TrainConfig
+from training.config import TrainConfig
 from training.config_io import field_types, get_field
+from training.config_networks import D_kwargs, G_kwargs
 from training.dataset import TFRecordDataset
 from training.image_grid import grid_dimensions
 from training.schedule import schedule

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.config import ScheduleConfig, TrainConfig
+from training.config import TrainConfig
+from training.config_schedule import ScheduleConfig
 
 # kimg per tick by resolution; larger ones take 4 (spec 4.1).
 KIMG_PER_TICK = {8: 28.0, 16: 24.0, 32: 20.0, 64: 16.0, 128: 12.0, 256: 8.0, 512: 6.0, 1024: 4.0}

@@ -8,7 +8,7 @@ from dnnlib.tflib.ops import ACTIVATIONS, fused_bias_act, modulated_epilogue, up
 from dnnlib.tflib.rng import RandomSource, StatefulRandom
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
-from training.config import ARCHITECTURES
+from training.config_networks import ARCHITECTURES
 from training.fmaps import Fmaps
 from training.layers import RESIDUAL_SCALE, Layout, convolution, modulated_convolution, scaled_bias
 

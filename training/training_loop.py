@@ -22,7 +22,8 @@ from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, format_time
 from training import config_io, init_from, schedule
-from training.config import D_kwargs, G_kwargs, TrainConfig
+from training.config import TrainConfig
+from training.config_networks import D_kwargs, G_kwargs
 from training.dataset import TFRecordDataset
 from training.describe import network_sizes, plan_disk
 from training.prefetcher import Prefetcher

@@ -10,19 +10,9 @@ from hypothesis import strategies as st
 
 from dnnlib.util import UserError
 from training import config_io
-from training.config import (
-    D_kwargs,
-    DataConfig,
-    DiscriminatorConfig,
-    G_kwargs,
-    GeneratorConfig,
-    LossConfig,
-    MetricsConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    SnapshotConfig,
-    TrainConfig,
-)
+from training.config import DataConfig, MetricsConfig, SnapshotConfig, TrainConfig
+from training.config_networks import D_kwargs, DiscriminatorConfig, G_kwargs, GeneratorConfig
+from training.config_schedule import LossConfig, OptimizerConfig, ScheduleConfig
 
 
 def refused(make, *parts):

@@ -6,8 +6,9 @@ import pytest
 from dnnlib import tflib
 from dnnlib.util import UserError
 from run_training import PRESETS
-from training.config import D_kwargs, G_kwargs, TrainConfig
+from training.config import TrainConfig
 from training.config_io import with_fields
+from training.config_networks import D_kwargs, G_kwargs
 from training.fmaps import SIZES, Fmaps
 
 SHAPE = dict(num_channels=3, resolution=1024, label_size=0)

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.config import DiscriminatorConfig, LossConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from training.config import TrainConfig
+from training.config_networks import DiscriminatorConfig
+from training.config_schedule import LossConfig, OptimizerConfig, ScheduleConfig
 from training.schedule import D_adam, G_adam, choose_batch_gpu, ema_beta, lazy_adam, piecewise, schedule
 
 

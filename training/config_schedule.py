@@ -1,0 +1,77 @@
+"""The part of a configuration that says how G and D are trained: losses, optimizers, and what changes on the way."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import ClassVar
+
+from training.config_types import Section
+
+
+@dataclass(frozen=True)
+class LossConfig(Section):
+    """Non-saturating logistic loss, path length regularisation of G, R1 of D, both lazy (paper section 3)."""
+
+    section: ClassVar[str] = "loss"
+    r1_gamma: float = 10.0  # R1 weight; rule of thumb 0.0002 * resolution^2 / batch; 0: off
+    pl_weight: float | None = 2.0  # path length weight; 0: off
+    pl_decay: float = 0.01  # of the running mean of path lengths
+    pl_minibatch_shrink: int = 2  # the path length minibatch is this much smaller
+    G_reg_interval: int | None = 4  # minibatches between path length steps; none: added to the main loss
+    D_reg_interval: int | None = 16  # minibatches between R1 steps; none: added to the main loss
+
+    def _check(self) -> None:
+        self._normalize(
+            pl_weight=self.pl_weight or 0.0,
+            G_reg_interval=self.G_reg_interval or None,
+            D_reg_interval=self.D_reg_interval or None,
+        )
+        self._at_least(0, "r1_gamma", "pl_weight")
+        self._at_least(1, "pl_minibatch_shrink", "G_reg_interval", "D_reg_interval")
+        if not 0 < self.pl_decay <= 1:
+            self._refuse("pl_decay", "a number in (0, 1]")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Section):
+    """Adam for G and D, before the lazy-regularisation correction (`schedule.lazy_adam`)."""
+
+    section: ClassVar[str] = "opt"
+    G_lrate: float = 0.002
+    D_lrate: float = 0.002
+    beta1: float = 0.0
+    beta2: float = 0.99
+    epsilon: float = 1e-8
+
+    def _check(self) -> None:
+        self._positive("G_lrate", "D_lrate", "epsilon")
+        self._below_one("beta1", "beta2")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig(Section):
+    """How long, in which minibatches, and what changes on the way. `*_steps`: ((kimg, value), ...), from kimg on."""
+
+    section: ClassVar[str] = "schedule"
+    total_kimg: float = 25000.0
+    batch: int = 32  # images per optimizer step, over all devices
+    batch_gpu: int | None = None  # images per device and round; rounds accumulate gradients; None: chosen
+    kimg_per_tick: float | None = None  # None: by resolution, 28 at 8x8 to 4 at 1024x1024
+    ema_kimg: float = 10.0  # half-life of the moving average Gs
+    ema_rampup: float | None = None  # half-life at most this fraction of the images seen so far
+    G_lrate_steps: tuple[tuple[float, float], ...] = ()
+    D_lrate_steps: tuple[tuple[float, float], ...] = ()
+    gamma_steps: tuple[tuple[float, float], ...] = ()
+
+    def _check(self) -> None:
+        self._at_least(0, "total_kimg", "ema_kimg")
+        self._at_least(1, "batch", "batch_gpu")
+        self._positive("kimg_per_tick", "ema_rampup")
+        for name in ("G_lrate_steps", "D_lrate_steps", "gamma_steps"):
+            steps = getattr(self, name)
+            kimgs = [kimg for kimg, _ in steps]
+            if any(k < 0 for k in kimgs) or any(a >= b for a, b in itertools.pairwise(kimgs)):
+                self._refuse(name, "[[kimg, value], ...] with increasing kimg >= 0")
+            if any(v < 0 or (v == 0 and name != "gamma_steps") for _, v in steps):
+                self._refuse(name, "positive values")
