@@ -32,8 +32,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES, HELD_OUT = 300, 1700
-METRIC = "fd2k_effnet"  # 2,000 fakes against the held-out drawings
-SNAPSHOTS = 10  # per run
+METRIC = "fd1k_effnet"  # 1,000 fakes against the held-out drawings
+SNAPSHOTS = 6  # per run
 RATE_KIMG = 3.0  # what is trained to measure the speed of an arm, once per turn; the first tick does not count
 TURNS = 3
 GRID_CELLS = (8, 4)  # columns, rows of the fakes that are shown of every run
@@ -108,9 +108,9 @@ def run_dir_of(result_dir: Path) -> Path:
 
 
 def read_stats(run_dir: Path, tag: str) -> np.ndarray:
-    """A statistic of a run by tick."""
+    """A number that a run notes once per tick."""
     lines = [json.loads(line) for line in (run_dir / "stats.jsonl").read_text("utf-8").splitlines()]
-    return np.array([line[tag]["mean"] for line in lines if tag in line])
+    return np.array([line[tag] for line in lines if tag in line])
 
 
 def measure_rates(out: Path, arms: list[str]) -> dict[str, float]:
@@ -145,7 +145,7 @@ def measure(out: Path, arm: str, seed: int) -> Run:
         log=result_dir / "metrics.log",
     )
     lines = [json.loads(line) for line in (result_dir / f"metric-{METRIC}.jsonl").read_text("utf-8").splitlines()]
-    found = {int(Path(line["snapshot"]).stem.rsplit("-", 1)[1]): line["results"][METRIC] for line in lines}
+    found = {int(Path(line["snapshot"]).stem.rsplit("-", 1)[1]): line["values"][METRIC] for line in lines}
     kimg = np.array(sorted(found))
     return Run(arm, seed, kimg, np.array([found[k] for k in kimg]), run_dir)
 
