@@ -47,7 +47,8 @@ class Contributions:
 def find_torgb(synthesis: Any, dlatents: tf.Tensor, rng: Any = None) -> tuple[tf.Tensor, dict[int, tf.Tensor]]:
     """(images, {resolution: output of its ToRGB layer}) of a synthesis network built anew on dlatents [N, layers, D].
 
-    Tensors are float [N, C, h, w], the larger the higher the resolution. Raises `UserError` if the network does not add up its image from all resolutions.
+    Tensors are float [N, C, h, w]; h and w are the resolution where images are square. Raises `UserError` if the
+    network does not add up its image from all resolutions.
     """
     architecture = synthesis.static_kwargs.get("architecture", "skip")
     if architecture != "skip":
