@@ -176,7 +176,7 @@ def neighbours(
 
     place, mirror, max_images = find_reals(network, dataset, data_dir, mirror_augment)
     with open_generator(network) as generator:
-        reals = TFRecordDataset(place, generator.output_shape[2], max_label_size=0, max_images=max_images)
+        reals = TFRecordDataset(place, max(generator.output_shape[2:]), max_label_size=0, max_images=max_images)
         found = find_neighbours(
             generator, reals, _feature_network(feature_network), num, k, seed, mirror, batch=batch, progress=True
         )

@@ -263,7 +263,7 @@ def measure(snapshot: str, names: list[str], reals: Reals, options: dict[str, An
             raise UserError(f"{snapshot}: expected a pickle of (G, D, Gs) such as network-snapshot-*.pkl")
         dataset = TFRecordDataset(
             Path(reals.data_dir) / reals.dataset,
-            resolution=Gs.output_shape[2],
+            resolution=max(Gs.output_shape[2:]),
             max_label_size=Gs.input_shapes[1][1],
             max_images=reals.max_images,
         )

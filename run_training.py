@@ -99,6 +99,7 @@ FIELD_OF_OPTION = {
 @click.option("--init-from", metavar="PKL", help="Start a new run from the networks of a pickle (path or URL).")
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Set any field, e.g. G.fmap_max=256.")
 @click.option("--dry-run", is_flag=True, help="Print configuration, sizes and a data check, write nothing.")
+@click.option("--gpu-memory", type=float, metavar="GIB", help="Memory of a device, for --dry-run.  [default: found]")
 @click.option("--list-presets", is_flag=True, help="Print the presets.")
 def main(
     preset: str | None,
@@ -108,6 +109,7 @@ def main(
     init_from: str | None,
     assignments: tuple[str, ...],
     dry_run: bool,
+    gpu_memory: float | None,
     list_presets: bool,
     **options: Any,
 ) -> None:
@@ -135,7 +137,7 @@ def main(
         find_metric(name)
     quiet_tensorflow()
     if dry_run:
-        for line in describe_launch(launch, init_from):
+        for line in describe_launch(launch, init_from, gpu_memory):
             click.echo(line)
         return
     if not launch.config.data.dataset:

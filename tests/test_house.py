@@ -51,6 +51,8 @@ FORWARDERS = {
     "training/config_types.py:Section._normalize",  # field names, written next to it
     "training/dataset.py:load_dataset",  # the published signature; checks the names itself
     "training/generator.py:G_main",  # to the builders of mapping and synthesis
+    "training/spectral_norm.py:normalises_spectrum.decorate.build_normalised",  # to the builder
+    "training/spectral_norm.py:spectral_norm.normalising",  # to tf.get_variable
 }
 
 # What a package may import of this repository, besides itself.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dnnlib.util import UserError
+from training.base_shape import check_base_shape
 from training.config_networks import DiscriminatorConfig, GeneratorConfig
 from training.config_schedule import LossConfig, OptimizerConfig, ScheduleConfig
 from training.config_types import Section, check_resolution
@@ -25,7 +26,8 @@ class DataConfig(Section):
     section: ClassVar[str] = "data"
     data_dir: str = ""  # directory that holds data sets; may change on resume
     dataset: str = ""  # name of the directory with the TFRecords
-    resolution: int | None = None  # None: the largest the data set has
+    resolution: int | None = None  # larger side in pixels; None: the largest the data set has
+    base_shape: tuple[int, int] | None = None  # (height, width) of the networks' first block; None: chosen by images
     mirror_augment: bool = False  # flip every image left-right with probability 1/2
     max_images: int | None = None  # use only the first n images
     max_label_size: int | str = "full"  # 0: no labels; n: the first n components; full: all
@@ -35,6 +37,8 @@ class DataConfig(Section):
     def _check(self) -> None:
         if self.resolution is not None:
             check_resolution(self.resolution, self._path("resolution"))
+        if self.base_shape is not None:
+            check_base_shape(self.base_shape, self._path("base_shape"))
         if isinstance(self.max_label_size, str) and self.max_label_size != "full":
             self._refuse("max_label_size", "'full', 0 (no labels) or a number of components")
         if isinstance(self.max_label_size, int):
@@ -139,5 +143,6 @@ class TrainConfig(Section):
 
     def _fits_mbstd(self, batch_gpu: int) -> bool:
         """Minibatch stddev uses groups of min(group, n) images (paper: 4), which must divide the n images."""
-        group = min(self.D.mbstd_group_size, batch_gpu)
+        size = self.D.mbstd_group_size
+        group = batch_gpu if size is None else min(size, batch_gpu)
         return group <= 1 or batch_gpu % group == 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from training.config_types import Section, is_power_of_two, non_default_fields
+from training.layer_patterns import check_layers
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 NONLINEARITIES = ("linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")
@@ -15,6 +16,10 @@ class _FeatureMaps(Section):
     """What G and D share: channel counts (spec: nf(stage)), the resampling filter, precision."""
 
     def _check_network(self) -> None:
+        check_layers(self.spectral_norm, self._path("spectral_norm"))
+        if self.attention_resolution is not None and not is_power_of_two(self.attention_resolution):
+            self._refuse("attention_resolution", "the resolution of a block: 4, 8, 16, ...")
+        self._at_least(4, "attention_resolution")
         self._one_of("architecture", ARCHITECTURES)
         self._one_of("nonlinearity", NONLINEARITIES)
         self._at_least(1, "fmap_base", "fmap_min", "fmap_max")
@@ -51,6 +56,9 @@ class GeneratorConfig(_FeatureMaps):
     fused_modconv: bool | None = None  # None: chosen by device
     num_fp16_res: int = 0  # how many of the highest resolutions run in low precision
     conv_clamp: float | None = None  # clamp activations of convolutions to +-value
+    noconst: bool = False  # the first block starts from w instead of a learned constant
+    spectral_norm: bool | str = False  # divide weights by their largest singular value; or patterns: */ToRGB,4x4/*
+    attention_resolution: int | None = None  # self-attention after the block of that resolution
     style_mixing_prob: float | None = 0.9  # None: no mixing
     dlatent_avg_beta: float | None = 0.995  # decay of the running mean of w; None: not tracked
 
@@ -75,17 +83,18 @@ class DiscriminatorConfig(_FeatureMaps):
     fmap_min: int = 1
     fmap_max: int = 512
     fmap_explicit: dict[int, int] | None = None
-    mbstd_group_size: int = 4  # images per minibatch-stddev group; smaller minibatches use min(group, n); 0, 1: off
-    mbstd_num_features: int = 1
+    mbstd_group_size: int | None = 4  # images per minibatch-stddev group, at most the n there are; None: n; 0, 1: off
+    mbstd_num_features: int = 1  # feature maps that minibatch stddev adds; 0: off
     resample_kernel: tuple[int, ...] = (1, 3, 3, 1)
     nonlinearity: str = "lrelu"
     num_fp16_res: int = 0
     conv_clamp: float | None = None
+    spectral_norm: bool | str = False  # as for G
+    attention_resolution: int | None = None  # self-attention on what enters the block of that resolution
 
     def _check(self) -> None:
         self._check_network()
-        self._at_least(0, "mbstd_group_size")
-        self._at_least(1, "mbstd_num_features")
+        self._at_least(0, "mbstd_group_size", "mbstd_num_features")
 
 
 def G_kwargs(config: GeneratorConfig) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dnnlib.util import UserError
 _TRUE = ("true", "yes", "t", "y", "1", "on")
 _FALSE = ("false", "no", "f", "n", "0", "off")
 MIN_RESOLUTION, MAX_RESOLUTION = 8, 2048
+_LARGEST_ODD = 15
 
 
 def type_name(hint: Any) -> str:
@@ -148,11 +149,17 @@ def is_power_of_two(value: int) -> bool:
 
 
 def check_resolution(resolution: int, where: str) -> None:
-    """Networks of this family exist for power-of-two resolutions only."""
-    if not is_power_of_two(resolution) or not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
+    """Sides of images are a small number, at most 15, times a power of two; squares of 4 * 2^n are the published ones.
+
+    Raises:
+        UserError: another side, or one outside 8 to 2048; proposes powers of two.
+    """
+    odd = resolution // (resolution & -resolution) if resolution > 0 else 0
+    if odd > _LARGEST_ODD or not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
         below = 2 ** int(math.log2(min(max(resolution, MIN_RESOLUTION), MAX_RESOLUTION)))
         raise UserError(
-            f"{where}: found {resolution}, expected a power of two from {MIN_RESOLUTION} to {MAX_RESOLUTION}; "
+            f"{where}: found {resolution}, expected a power of two, or a number up to {_LARGEST_ODD} times one, "
+            f"from {MIN_RESOLUTION} to {MAX_RESOLUTION}; "
             f"use {below}" + (f" or {2 * below}" if below < MAX_RESOLUTION and resolution > below else "")
         )
 

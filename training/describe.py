@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,35 +11,32 @@ import numpy as np
 
 from dnnlib.submission.disk import format_bytes
 from dnnlib.tflib.network import Network
+from dnnlib.tflib.ops.build import is_built
 from dnnlib.tflib.ops.impl import requested_impl, set_default_impl
-from dnnlib.tflib.tfutil import create_session, num_gpus, tf
+from dnnlib.tflib.tfutil import tf
+from training.asymmetry import asymmetry_warnings
 from training.config import TrainConfig
 from training.config_io import field_types, get_field
-from training.config_networks import D_kwargs, G_kwargs
+from training.cost_report import cost_table, describe_memory
 from training.dataset import TFRecordDataset
 from training.image_grid import grid_dimensions
+from training.memory_estimate import Costs, measure_costs
 from training.schedule import schedule
+from training.startup import network_shape
 
 _FLOAT_BYTES = 4
 # Size of a grid file relative to its pixels; flat drawings need less, noise more.
 _PICTURE_RATIO = {"png": 0.7, "jpg": 0.25}
-# What TensorFlow takes besides variables and activations. With it the estimate is within 12% of the published memory
-# of config-f at 1024x1024 (13.3 GB), config-e at 1024x1024 (8.6 GB) and config-f at 256x256 (6.4 GB), 4 images per GPU.
-_OVERHEAD_BYTES = {"gpu": int(2.5 * 2**30), "cpu": int(0.75 * 2**30)}
-# Operations whose results count, in lower case; elementwise ones are taken as fused with them.
-_COUNTED = re.compile("conv2d|upfirdn")
 
 
 @dataclass(frozen=True)
 class NetworkSizes:
-    """Numbers (of float32) in G and D. activations: results of convolutions and resampling filters, per image."""
+    """Numbers (of float32) in G and D."""
 
     G_trainable: int
     D_trainable: int
     G_total: int
     D_total: int
-    G_activations: int
-    D_activations: int
 
 
 @dataclass(frozen=True)
@@ -69,62 +65,30 @@ def network_sizes(G: Network, D: Network) -> NetworkSizes:
     def count(variables: dict[str, tf.Variable]) -> int:
         return sum(int(np.prod(var.shape.as_list())) for var in variables.values())
 
-    return NetworkSizes(
-        count(G.trainables), count(D.trainables), count(G.vars), count(D.vars), _activations(G), _activations(D)
-    )
+    return NetworkSizes(count(G.trainables), count(D.trainables), count(G.vars), count(D.vars))
 
 
-def _activations(net: Network) -> int:
-    parts = (net, *net.components.values())
-    ops = (op for part in parts for op in part.list_ops() if _COUNTED.search(op.type.lower()))
-    tensors = (tensor for op in ops for tensor in op.outputs if tensor.dtype.is_floating and tensor.shape.rank)
-    shapes = (tensor.shape.as_list() for tensor in tensors)
-    # The first dimension alone is open: that of the minibatch.
-    return sum(int(np.prod(sides)) for first, *sides in shapes if first is None and None not in sides)
-
-
-def build_and_measure(config: TrainConfig, shape: tuple[int, int, int], label_size: int) -> NetworkSizes:
-    """Build G and D for images of shape (C, H, W) in a graph of their own and count them.
-
-    Raises:
-        UserError: the configuration describes no network, e.g. `fmap_explicit` lacks a resolution.
-    """
-    sizes = dict(num_channels=shape[0], resolution=shape[1], label_size=label_size)
-    with _reference_ops(), tf.Graph().as_default(), create_session({"device_count.GPU": 0}):
-        # The form with one convolution for the whole minibatch, whose shapes say how they grow with it.
-        G = Network("G", func_name="G_main", **sizes, **{**G_kwargs(config.G), "fused_modconv": False})
-        D = Network("D", func_name="D_stylegan2", **sizes, **D_kwargs(config.D))
-        return network_sizes(G, D)
+def _sizes_of(costs: Costs) -> NetworkSizes:
+    trainable = (sum(costs.G_parameters.values()), sum(costs.D_parameters.values()))
+    return NetworkSizes(*trainable, costs.G_total, costs.D_total)
 
 
 @contextlib.contextmanager
-def _reference_ops() -> Iterator[None]:
-    """Counting needs no compiled operations, and must not start to compile them."""
+def ops_without_building(config: TrainConfig) -> Iterator[None]:
+    """The operations that training would use, but the reference ones where it would have to compile them first."""
     before = requested_impl()
-    set_default_impl("ref")
+    wanted = before if config.ops == "auto" else config.ops
+    set_default_impl("ref" if wanted == "ref" or not is_built() else wanted)
     try:
         yield
     finally:
         set_default_impl(before)
 
 
-def estimate_memory(config: TrainConfig, sizes: NetworkSizes, resolution: int) -> tuple[int, int]:
-    """Rough bytes per tower for (variables, activations).
-
-    Variables: G, D, Gs, two Adam moments and a gradient per trainable. Activations: those of the larger of G's step
-    (G and D) and D's step (D on reals and fakes).
-    """
-    trainable = sizes.G_trainable + sizes.D_trainable
-    variables = 2 * sizes.G_total + sizes.D_total + 3 * trainable
-    per_image = max(sizes.G_activations + sizes.D_activations, 2 * sizes.D_activations)
-    batch_gpu = schedule(config, 0, resolution).batch_gpu
-    return variables * _FLOAT_BYTES, per_image * batch_gpu * _FLOAT_BYTES
-
-
 def plan_disk(config: TrainConfig, shape: tuple[int, int, int], sizes: NetworkSizes) -> DiskPlan:
     """What a run on images of shape (C, H, W) will write, given what it keeps."""
     plan, channels, height, width = config.snapshots, *shape
-    step = schedule(config, 0, height)
+    step = schedule(config, 0, max(height, width))
     tick_nimg = math.ceil(step.kimg_per_tick * 1000 / step.batch) * step.batch
     ticks = math.ceil(config.schedule.total_kimg * 1000 / tick_nimg)
     snapshots = _times(ticks, plan.network_ticks) + (1 if plan.first_tick else 0)
@@ -160,33 +124,43 @@ def _show(value: object) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value) or '""'
 
 
-def describe_run(config: TrainConfig, shape: tuple[int, int, int], label_size: int) -> Iterator[str]:
-    """Lines about a run on images of shape (C, H, W): networks, schedule, memory, disk."""
-    resolution = shape[1]
-    sizes = build_and_measure(config, shape, label_size)
+def describe_run(
+    config: TrainConfig, shape: tuple[int, int, int], label_size: int, memory_gb: float | None = None
+) -> Iterator[str]:
+    """Lines about a run on images of shape (C, H, W): networks, schedule, memory, disk.
+
+    memory_gb: GiB of memory of one device; None: what the device of this machine has.
+    """
+    _, height, width = shape
+    resolution = max(height, width)
+    network = network_shape(config, shape) | {"label_size": label_size}
+    with ops_without_building(config):
+        costs = measure_costs(config, network)
+    sizes = _sizes_of(costs)
     step = schedule(config, 0, resolution)
-    variables, activations = estimate_memory(config, sizes, resolution)
-    rule = 0.0002 * resolution**2 / step.batch
-    yield f"Images        {resolution}x{resolution}, {shape[0]} channels, {label_size} label components"
+    rule = 0.0002 * height * width / step.batch
+    size = config.D.mbstd_group_size
+    group = step.batch_gpu if size is None else min(size, step.batch_gpu)
+    yield f"Images        {width}x{height}, {shape[0]} channels, {label_size} label components"
+    if "base_shape" in network:
+        first = "x".join(map(str, reversed(network["base_shape"])))
+        yield f"Networks      from {first}, doubled {network['resolution'].bit_length() - 3} times"
     yield f"G parameters  {sizes.G_trainable:,}"
     yield f"D parameters  {sizes.D_trainable:,}"
+    yield from asymmetry_warnings(config, network["resolution"])
     yield (
         f"Minibatch     {step.batch} images = {config.num_gpus} tower(s) x {step.rounds} round(s) x "
-        f"{step.batch_gpu} images; minibatch-stddev groups of {min(config.D.mbstd_group_size, step.batch_gpu)}"
+        f"{step.batch_gpu} images; minibatch-stddev groups of {group}"
     )
     yield f"Length        {config.schedule.total_kimg:g} kimg, {step.kimg_per_tick:g} kimg per tick"
     yield (
-        f"R1 gamma      {step.r1_gamma:g} (rule of thumb 0.0002 * resolution^2 / minibatch = {rule:g}; "
+        f"R1 gamma      {step.r1_gamma:g} (rule of thumb 0.0002 * width * height / minibatch = {rule:g}; "
         "raise it if training diverges)"
     )
-    device = "gpu" if config.device != "cpu" and num_gpus() else "cpu"
-    overhead = _OVERHEAD_BYTES[device]
-    yield (
-        f"Memory        about {format_bytes(variables + activations + overhead)} per {device.upper()} tower: "
-        f"variables, gradients, Adam {format_bytes(variables)}; activations {format_bytes(activations)} "
-        f"(in proportion to --batch-gpu); TensorFlow {format_bytes(overhead)}"
-    )
+    yield from describe_memory(config, costs, memory_gb)
     yield f"Disk          {plan_disk(config, shape, sizes)}"
+    yield ""
+    yield from cost_table(costs, network)
 
 
 def describe_minibatch(dataset: TFRecordDataset, batch: int) -> Iterator[str]:

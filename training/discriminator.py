@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from dnnlib.tflib.ops import downsample_2d
 from dnnlib.tflib.tfutil import tf
+from training.attention import check_attention, self_attention
+from training.base_shape import check_base_shape, level_shape
 from training.fmaps import Fmaps
 from training.layers import RESIDUAL_SCALE, Layout, append_minibatch_stddev, convolution, convolution_act, dense_act
+from training.spectral_norm import normalises_spectrum
 from training.synthesis import check_architecture, check_resolution, low_precision
 
 MBSTD_GROUP_SIZE = 4  # samples per set of the minibatch standard deviation, unless a network says otherwise
 
 
+@normalises_spectrum("D.spectral_norm")
 def D_stylegan2(  # noqa: N802  (published builder name)
     images_in: tf.Tensor,
     labels_in: tf.Tensor,
@@ -32,19 +36,30 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     num_fp16_res: int = 0,
     fp16_dtype: str | None = None,
     conv_clamp: float | None = None,
+    base_shape: Sequence[int] | None = None,
+    spectral_norm: bool | str = False,
+    attention_resolution: int | None = None,
     data_format: str | None = None,
 ) -> tf.Tensor:
     """Scores of images.
 
     images_in: [N, num_channels, resolution, resolution] float32 in [-1, 1]; labels_in: [N, label_size] float32.
-    Returns logits [N, 1] float32; with labels the output unit of each label is weighted by it. N must be divisible
-    by min(mbstd_group_size, N). Raises `UserError` for an unknown architecture or resolution.
+    Returns logits [N, 1] float32; with labels the output unit of each label is weighted by it.
+
+    mbstd_group_size: samples per group of the minibatch standard deviation, which must divide N (fewer than that are
+    one group); None: the whole minibatch; 0 or 1: no such layer. mbstd_num_features: feature maps that it adds, 0: no
+    such layer. base_shape: [height, width] of the last block instead of [4, 4]; images are that times resolution / 4.
+    spectral_norm: see `training.spectral_norm`; attention_resolution: self-attention on what enters the block of that
+    resolution (of a square network), see `training.attention`.
+    Raises `UserError` for an unknown architecture, resolution, base shape, or layers that do not exist.
     """
     log2_res = check_resolution(resolution, "D_stylegan2")
     check_architecture(architecture, "D_stylegan2")
+    check_attention(attention_resolution, resolution, "D_stylegan2")
+    height, width = level_shape(check_base_shape(base_shape, "D_stylegan2"), log2_res)
     nf = Fmaps(fmap_base, fmap_decay, fmap_min, fmap_max, fmap_explicit)
     layout = Layout.choose(data_format)
-    images_in.set_shape([None, num_channels, resolution, resolution])
+    images_in.set_shape([None, num_channels, height, width])
     labels_in.set_shape([None, label_size])
     image = layout.from_nchw(tf.cast(images_in, tf.float32))
 
@@ -58,6 +73,9 @@ def D_stylegan2(  # noqa: N802  (published builder name)
             features = conv(tf.cast(picture, dtype), nf(level - 1), 1)
         return features if x is None else x + features
 
+    def attend(x: tf.Tensor, level: int) -> tf.Tensor:
+        return self_attention(x, layout) if attention_resolution == 2**level else x
+
     x = None
     for level in range(log2_res, 2, -1):
         dtype = low_precision(fp16_dtype, num_fp16_res, level, log2_res, layout)
@@ -65,6 +83,7 @@ def D_stylegan2(  # noqa: N802  (published builder name)
             x = None if x is None else tf.cast(x, dtype)
             if architecture == "skip" or level == log2_res:
                 x = fromrgb(x, image, level, dtype)
+            x = attend(x, level)
             block_input = x
             with tf.variable_scope("Conv0"):
                 x = conv(x, nf(level - 1), 3)
@@ -81,6 +100,7 @@ def D_stylegan2(  # noqa: N802  (published builder name)
         x = tf.cast(x, tf.float32)
         if architecture == "skip":
             x = fromrgb(x, image, 2, tf.float32)
+        x = attend(x, 2)
         if mbstd_num_features and (mbstd_group_size is None or mbstd_group_size > 1):
             x = append_minibatch_stddev(x, layout, mbstd_group_size, mbstd_num_features)
         with tf.variable_scope("Conv"):

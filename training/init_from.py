@@ -17,6 +17,7 @@ from dnnlib import snapshot
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.network import Network
 from dnnlib.util import UserError
+from training.base_shape import image_size
 from training.config import TrainConfig
 
 # Options that say how to train or run a network, not what it is.
@@ -28,6 +29,7 @@ _TRAINING_OPTIONS = {
     "conv_clamp",
     "mbstd_group_size",
     "resolution",
+    "base_shape",
     "num_channels",
     "label_size",
     "truncation_psi",
@@ -76,13 +78,15 @@ def check_source(source: SourceNetworks, shape: tuple[int, int, int], label_size
     """
     kwargs = source.kwargs["G"]
     problems = []
-    resolution, channels = kwargs.get("resolution", 1024), kwargs.get("num_channels", 3)
+    height, width = image_size(kwargs.get("resolution", 1024), kwargs.get("base_shape"))
+    channels = kwargs.get("num_channels", 3)
     labels = kwargs.get("label_size", 0)
-    if resolution != shape[1]:
+    if (height, width) != tuple(shape[1:]):
+        size = f"{width}x{height}" if height != width else str(height)
         problems.append(
-            f"it draws {resolution}x{resolution}, the data set has {shape[2]}x{shape[1]} "
-            f"(--set data.resolution={resolution} if the set holds that level, "
-            f"else dataset_tool.py --resolution {resolution})"
+            f"it draws {width}x{height}, the data set has {shape[2]}x{shape[1]} "
+            f"(--set data.resolution={max(height, width)} if the set holds that level, "
+            f"else dataset_tool.py --resolution {size})"
         )
     if channels != shape[0]:
         problems.append(f"it has {channels} channels, the data set {shape[0]} (dataset_tool.py --channels {channels})")

@@ -124,8 +124,10 @@ def _resume_source(resume: str | None, run_dir: Path) -> Path:
     return Path(resume) if resume is not None and Path(resume).is_file() else run_dir
 
 
-def describe_launch(launch: Launch, init_from: str | None) -> Iterator[str]:
-    """Lines of a dry run: the configuration, a first minibatch, sizes of networks, memory, disk. Writes nothing.
+def describe_launch(launch: Launch, init_from: str | None, memory_gb: float | None = None) -> Iterator[str]:
+    """Lines of a dry run: the configuration, a first minibatch, costs of the networks, memory, disk. Writes nothing.
+
+    memory_gb: GiB of memory of one device, for the largest minibatch that fits; None: what this machine's has.
 
     Raises:
         UserError: no data set and no resolution, or something about the data set or pickle does not fit.
@@ -148,9 +150,9 @@ def describe_launch(launch: Launch, init_from: str | None) -> Iterator[str]:
         check_source(source, shape, label_size)
         config, changes = adopt_architecture(config, source)
         notes = (*notes, *changes)
-    first = list(describe.describe_minibatch(dataset, schedule(config, 0, shape[1]).batch)) if dataset else []
+    first = list(describe.describe_minibatch(dataset, schedule(config, 0, max(shape[1:])).batch)) if dataset else []
     yield "Configuration:"
     yield from describe.describe_config(config)
     yield from ("", *notes, *first)
-    yield from describe.describe_run(config, shape, label_size)
+    yield from describe.describe_run(config, shape, label_size, memory_gb)
     yield "Dry run: nothing was written."

@@ -48,7 +48,8 @@ def schedule(config: TrainConfig, nimg: float, resolution: int) -> StepSettings:
 
     Args:
         nimg: images so far, >= 0.
-        resolution: of the images; decides the length of a tick and the minibatch per tower where not configured.
+        resolution: larger side of the images; decides the length of a tick and the minibatch per tower where not
+            configured.
     """
     plan, kimg = config.schedule, nimg / 1000
     batch_gpu = choose_batch_gpu(config, resolution)
@@ -60,7 +61,7 @@ def schedule(config: TrainConfig, nimg: float, resolution: int) -> StepSettings:
         D_lrate=piecewise(plan.D_lrate_steps, kimg, config.opt.D_lrate),
         r1_gamma=piecewise(plan.gamma_steps, kimg, config.loss.r1_gamma),
         ema_beta=ema_beta(plan, nimg),
-        kimg_per_tick=plan.kimg_per_tick or KIMG_PER_TICK.get(resolution, 4.0),
+        kimg_per_tick=plan.kimg_per_tick or KIMG_PER_TICK.get(1 << (resolution - 1).bit_length(), 4.0),
     )
 
 

@@ -12,13 +12,14 @@ from dnnlib.tflib import tfutil
 from dnnlib.tflib.ops import set_default_impl
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
+from training.base_shape import shape_kwargs
 from training.config import TrainConfig
 from training.dataset import TFRecordDataset
 from training.state import read_newest_state, read_state
 
 
 def open_dataset(config: TrainConfig) -> TFRecordDataset:
-    """The data set of a configuration. Raises `UserError` if it is missing, empty, does not fit or is not square."""
+    """The data set of a configuration. Raises `UserError` if it is missing, empty, or of a shape no network draws."""
     data = config.data
     if not data.dataset:
         raise UserError("no data set given: use --dataset NAME (and --data-dir), or --set data.dataset=NAME")
@@ -30,14 +31,17 @@ def open_dataset(config: TrainConfig) -> TFRecordDataset:
         mirror_augment=data.mirror_augment,
         seed=config.seed,
     )
-    _, height, width = dataset.shape
-    if height != width or height & (height - 1):
-        side = 1 << (max(height, width).bit_length() - 1)
-        raise UserError(
-            f"{dataset.path}: images of {width}x{height}, the networks draw squares whose side is a power of two; "
-            f"make such a data set with dataset_tool.py create_from_images ... --resolution {side}"
-        )
+    network_shape(config, dataset.shape)
     return dataset
+
+
+def network_shape(config: TrainConfig, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Static arguments num_channels, resolution and, unless it is 4x4, base_shape for images of shape (C, H, W).
+
+    Raises `UserError` if no network draws such images, or not with the configured `data.base_shape`.
+    """
+    channels, height, width = shape
+    return {"num_channels": channels, **shape_kwargs(height, width, config.data.base_shape)}
 
 
 def open_session(config: TrainConfig) -> tf.Session:

@@ -20,6 +20,7 @@ from dnnlib.tflib.rng import StatelessRandom
 from dnnlib.tflib.tfutil import tf
 from training.config import TrainConfig
 from training.loss import LossBuilder, LossTerms, process_reals
+from training.spectral_norm import power_iterations
 
 # Sub-batches of one minibatch get consecutive seeds in the space above its image counter.
 _MAX_SUB_BATCHES = 1 << 20
@@ -82,7 +83,10 @@ class TrainingGraph:
         self._accumulates = accumulates
         self.phases = self._build_phases()
         with tf.device(tfutil.tower_device(0)):
-            self._ema = Gs.setup_as_moving_average_of(G, beta=self._ema_beta)
+            ema = Gs.setup_as_moving_average_of(G, beta=self._ema_beta)
+            with tf.control_dependencies([ema]):
+                iterations = power_iterations({"G": G, "D": D})
+            self._ema = ema if iterations is None else tf.group(ema, iterations)
         self.variables = {
             "pl_mean": self.pl_mean,
             **{f"TrainG/{n}": v for n, v in self.G_opt.state.items()},

@@ -8,9 +8,12 @@ from dnnlib.tflib.ops import ACTIVATIONS, fused_bias_act, modulated_epilogue, up
 from dnnlib.tflib.rng import RandomSource, StatefulRandom
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
+from training.attention import check_attention, self_attention
+from training.base_shape import check_base_shape, level_shape
 from training.config_networks import ARCHITECTURES
 from training.fmaps import Fmaps
-from training.layers import RESIDUAL_SCALE, Layout, convolution, modulated_convolution, scaled_bias
+from training.layers import RESIDUAL_SCALE, Layout, convolution, dense_act, modulated_convolution, scaled_bias
+from training.spectral_norm import normalises_spectrum
 
 
 def check_architecture(architecture: str, where: str) -> None:
@@ -108,6 +111,7 @@ class _Block:
         return t if image is None else image + t
 
 
+@normalises_spectrum("G.spectral_norm")
 def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     dlatents_in: tf.Tensor,
     dlatent_size: int = 512,
@@ -127,6 +131,10 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     num_fp16_res: int = 0,
     fp16_dtype: str | None = None,
     conv_clamp: float | None = None,
+    base_shape: Sequence[int] | None = None,
+    noconst: bool = False,
+    spectral_norm: bool | str = False,
+    attention_resolution: int | None = None,
     rng: RandomSource | None = None,
     data_format: str | None = None,
 ) -> tf.Tensor:
@@ -134,11 +142,21 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
 
     dlatents_in: [N, num_layers, dlatent_size] float32, num_layers = 2 log2(resolution) - 2. Returns float32
     [N, num_channels, resolution, resolution], dynamic range about [-1, 1]. Noise comes from `rng`
-    (`randomize_noise`) or from the buffers `noise0`, `noise1`, ... Raises `UserError` for an unknown architecture or
-    resolution.
+    (`randomize_noise`) or from the buffers `noise0`, `noise1`, ...
+
+    base_shape: [height, width] of the first block instead of [4, 4]; images are that times resolution / 4.
+    noconst: the first block starts from w instead of a learned constant ("Scaling up StyleGAN2", 3.1): dense layer,
+    activation, modulated upsampling convolution. `4x4/Dense0/{weight [dlatent_size, nf(0) * h/2 * w/2], bias}` and
+    `4x4/Conv0_up/{weight [3, 3, nf(0), nf(1)], mod_weight, mod_bias, noise_strength, bias}` replace
+    `4x4/Const/const`; every other variable is the same, so that a model with a constant converts by name.
+    spectral_norm: see `training.spectral_norm`; attention_resolution: self-attention after the block of that
+    resolution (of a square network), see `training.attention`.
+    Raises `UserError` for an unknown architecture, resolution, base shape, or layers that do not exist.
     """
     log2_res = check_resolution(resolution, "G_synthesis")
     check_architecture(architecture, "G_synthesis")
+    check_attention(attention_resolution, resolution, "G_synthesis")
+    base = check_base_shape(base_shape, "G_synthesis")
     nf = Fmaps(fmap_base, fmap_decay, fmap_min, fmap_max, fmap_explicit)
     layout = Layout.choose(data_format)
     fused = layout.data_format == "NCHW" if fused_modconv is None else fused_modconv
@@ -146,35 +164,25 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     dlatents_in.set_shape([None, num_layers, dlatent_size])
     dlatents = tf.cast(dlatents_in, tf.float32)
 
-    noise = _noise_inputs(num_layers - 1, tf.shape(dlatents)[0], randomize_noise, rng) if use_noise else None
+    noise = _noise_inputs(num_layers - 1, base, tf.shape(dlatents)[0], randomize_noise, rng) if use_noise else None
     block = _Block(dlatents, noise, layout, nonlinearity, resample_kernel, fused, conv_clamp, num_channels)
 
-    branch_scale = RESIDUAL_SCALE if architecture == "resnet" else 1.0
+    def attend(x: tf.Tensor, level: int) -> tf.Tensor:
+        return self_attention(x, layout) if attention_resolution == 2**level else x
+
     image = None
     with tf.variable_scope("4x4"):
-        with tf.variable_scope("Const"):
-            x = tf.get_variable(
-                "const", shape=[1, nf(1), 4, 4], initializer=tf.initializers.random_normal(), use_resource=True
-            )
-            x = tf.tile(layout.from_nchw(x), [tf.shape(dlatents)[0], 1, 1, 1])
+        start = _start_from_w if noconst else _start_from_const
+        x = start(block, base, nf)
         with tf.variable_scope("Conv"):
             x = block.layer(x, 0, nf(1))
+        x = attend(x, 2)
         if architecture == "skip":
             image = block.add_to_image(x, image, 2)
-
     for level in range(3, log2_res + 1):
-        fmaps = nf(level - 1)
+        dtype = low_precision(fp16_dtype, num_fp16_res, level, log2_res, layout)
         with tf.variable_scope(f"{2**level}x{2**level}"):
-            x = tf.cast(x, low_precision(fp16_dtype, num_fp16_res, level, log2_res, layout))
-            block_input = x
-            with tf.variable_scope("Conv0_up"):
-                x = block.layer(x, level * 2 - 5, fmaps, up=True)
-            with tf.variable_scope("Conv1"):
-                x = block.layer(x, level * 2 - 4, fmaps, branch_scale=branch_scale)
-            if architecture == "resnet":
-                with tf.variable_scope("Skip"):
-                    options = dict(up=True, resample_kernel=resample_kernel, gain=RESIDUAL_SCALE)
-                    x = x + convolution(block_input, fmaps, 1, layout, **options)
+            x = attend(_later_block(block, tf.cast(x, dtype), level, nf(level - 1), architecture), level)
             if architecture == "skip":
                 image = upsample_2d(image, k=resample_kernel, data_format=layout.data_format)
             if architecture == "skip" or level == log2_res:
@@ -182,18 +190,58 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     return tf.identity(layout.to_nchw(image), name="images_out")
 
 
-def _noise_inputs(count: int, batch: tf.Tensor, randomize: bool, rng: RandomSource | None) -> list[tf.Tensor]:
-    """Noise per layer [N, 1, s, s] (random) or [1, 1, s, s] (stored buffers, created in either case)."""
+def _start_from_const(block: _Block, base: tuple[int, int], nf: Fmaps) -> tf.Tensor:
+    """The learned constant of the first block, one copy per sample."""
+    with tf.variable_scope("Const"):
+        init = tf.initializers.random_normal()
+        x = tf.get_variable("const", shape=[1, nf(1), *base], initializer=init, use_resource=True)
+        return tf.tile(block.layout.from_nchw(x), [tf.shape(block.dlatents)[0], 1, 1, 1])
+
+
+def _start_from_w(block: _Block, base: tuple[int, int], nf: Fmaps) -> tf.Tensor:
+    """What the first block starts from without a constant: half its size from w, then upsampled."""
+    height, width = base
+    if height % 2 or width % 2:
+        raise UserError(
+            f"G.noconst: the first block of {height}x{width} starts at half its size, so both sides must be even; "
+            f"use data.base_shape=[{2 * height},{2 * width}] where images allow it, or G.noconst=false"
+        )
+    with tf.variable_scope("Dense0"):
+        x = dense_act(block.dlatents[:, 0], nf(0) * (height // 2) * (width // 2), act=block.act)
+        x = block.layout.from_nchw(tf.reshape(x, [-1, nf(0), height // 2, width // 2]))
+    with tf.variable_scope("Conv0_up"):
+        return block.layer(x, 0, nf(1), up=True)
+
+
+def _later_block(block: _Block, x: tf.Tensor, level: int, fmaps: int, architecture: str) -> tf.Tensor:
+    """Upsampling convolution and convolution, with a residual connection around both for `resnet`."""
+    is_residual = architecture == "resnet"
+    block_input = x
+    with tf.variable_scope("Conv0_up"):
+        x = block.layer(x, level * 2 - 5, fmaps, up=True)
+    with tf.variable_scope("Conv1"):
+        x = block.layer(x, level * 2 - 4, fmaps, branch_scale=RESIDUAL_SCALE if is_residual else 1.0)
+    if is_residual:
+        with tf.variable_scope("Skip"):
+            options = dict(up=True, resample_kernel=block.resample_kernel, gain=RESIDUAL_SCALE)
+            x = x + convolution(block_input, fmaps, 1, block.layout, **options)
+    return x
+
+
+def _noise_inputs(
+    count: int, base: tuple[int, int], batch: tf.Tensor, randomize: bool, rng: RandomSource | None
+) -> list[tf.Tensor]:
+    """Noise per layer [N, 1, h, w] (random) or [1, 1, h, w] (stored buffers, created in either case)."""
     rng = rng or StatefulRandom()
     inputs = []
     for index in range(count):
-        size = 2 ** ((index + 5) // 2)
+        height, width = level_shape(base, (index + 5) // 2)
         stored = tf.get_variable(
             f"noise{index}",
-            shape=[1, 1, size, size],
+            shape=[1, 1, height, width],
             initializer=tf.initializers.random_normal(),
             trainable=False,
             use_resource=True,
         )
-        inputs.append(rng.normal(f"noise{index}", [batch, 1, size, size]) if randomize else stored)
+        inputs.append(rng.normal(f"noise{index}", [batch, 1, height, width]) if randomize else stored)
     return inputs

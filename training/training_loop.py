@@ -29,7 +29,7 @@ from training.describe import network_sizes, plan_disk
 from training.prefetcher import Prefetcher
 from training.reporting import TickReport
 from training.snapshots import SnapshotWriter, list_snapshots, snapshot_nimg
-from training.startup import find_state, open_dataset, open_session
+from training.startup import find_state, network_shape, open_dataset, open_session
 from training.state import (
     Progress,
     list_states,
@@ -114,8 +114,8 @@ class _Run:
 
     def __init__(self, config: TrainConfig, dataset: TFRecordDataset, make_evaluator: EvaluatorFactory | None) -> None:
         self.config, self.dataset = config, dataset
-        self.settings = schedule.schedule(config, 0, dataset.shape[1])
-        shape = dict(num_channels=dataset.shape[0], resolution=dataset.shape[1], label_size=dataset.label_size)
+        self.settings = schedule.schedule(config, 0, dataset.resolution)
+        shape = network_shape(config, dataset.shape) | {"label_size": dataset.label_size}
         self.G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
         self.D = Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D))
         self.Gs = self.G.clone("Gs")
@@ -222,7 +222,7 @@ class _Run:
 
     def _minibatch(self) -> None:
         progress = self.progress
-        s = self.settings = schedule.schedule(self.config, progress.nimg, self.dataset.shape[1])
+        s = self.settings = schedule.schedule(self.config, progress.nimg, self.dataset.resolution)
         reals, labels = self.prefetcher.next(s.batch)
         g_labels = {
             phase: self.dataset.random_labels(s.batch, np.random.default_rng([self.config.seed, progress.nimg, code]))

@@ -47,7 +47,8 @@ class Contributions:
 def find_torgb(synthesis: Any, dlatents: tf.Tensor, rng: Any = None) -> tuple[tf.Tensor, dict[int, tf.Tensor]]:
     """(images, {resolution: output of its ToRGB layer}) of a synthesis network built anew on dlatents [N, layers, D].
 
-    Tensors are float [N, C, r, r]. Raises `UserError` if the network does not add up its image from all resolutions.
+    Tensors are float [N, C, h, w]; h and w are the resolution where images are square. Raises `UserError` if the
+    network does not add up its image from all resolutions.
     """
     architecture = synthesis.static_kwargs.get("architecture", "skip")
     if architecture != "skip":
@@ -65,7 +66,8 @@ def find_torgb(synthesis: Any, dlatents: tf.Tensor, rng: Any = None) -> tuple[tf
             scope = op.name[: match.end()]
             leaving = [t for t in op.outputs if any(not user.name.startswith(scope) for user in t.consumers())]
             found.setdefault(int(match[1]), []).extend(leaving)
-    channels, resolution = int(images.shape[1]), int(images.shape[2])
+    # Blocks of rectangular networks are called as those of the square network of as many layers.
+    resolution = max(found, default=4)
     expected = [2**level for level in range(2, resolution.bit_length())]
     if sorted(found) != expected or any(len(tensors) != 1 for tensors in found.values()):
         raise UserError(
@@ -73,7 +75,7 @@ def find_torgb(synthesis: Any, dlatents: tf.Tensor, rng: Any = None) -> tuple[tf
             f"{ {r: len(tensors) for r, tensors in sorted(found.items())} }: this network is built in another way"
         )
     last = found[resolution][0]
-    is_nchw = last.shape[1:].as_list() == [channels, resolution, resolution]
+    is_nchw = last.shape[1:].as_list() == images.shape[1:].as_list()
     outputs = {r: found[r][0] if is_nchw else tf.transpose(found[r][0], [0, 3, 1, 2]) for r in expected}
     return images, {r: tf.cast(tensor, tf.float32) for r, tensor in outputs.items()}
 

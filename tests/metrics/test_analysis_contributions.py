@@ -42,16 +42,19 @@ def test_constructed_contributions(session):
     np.testing.assert_allclose(again.in_image, found.in_image, rtol=1e-5)
 
 
-@pytest.mark.parametrize("extra", [{}, {"resample_kernel": [1, 2, 1]}, {"num_fp16_res": 2}, {"num_channels": 4}])
+@pytest.mark.parametrize(
+    "extra", [{}, {"resample_kernel": [1, 2, 1]}, {"num_fp16_res": 2}, {"num_channels": 4, "base_shape": [2, 3]}]
+)
 def test_what_is_found_adds_up_to_the_image(session, extra):
     Gs = Network("Gs", func_name="G_main", **NETWORK | extra)
     changed = [v for n, v in Gs.vars.items() if n.endswith(("noise_strength", "/bias"))]
     tfutil.set_vars({v: np.full(v.shape.as_list(), 0.7, np.float32) for v in changed})
     samples = Samples(Gs, seed=0)
     images, outputs = find_torgb(Gs.components.synthesis, samples.dlatents, samples.rng)
-    assert list(outputs) == [4, 8, 16] and outputs[8].shape.as_list()[1:] == [images.shape[1], 8, 8]
+    channels, height, width = images.shape.as_list()[1:]
+    assert list(outputs) == [4, 8, 16] and outputs[8].shape.as_list()[1:] == [channels, height // 2, width // 2]
     kernel = extra.get("resample_kernel", [1, 3, 3, 1])
-    total = tf.add_n([bring_to_size(t, 16, kernel) for t in outputs.values()])
+    total = tf.add_n([bring_to_size(t, height, kernel) for t in outputs.values()])
     image, added = tfutil.run([images, total], samples.feed(np.arange(3)))
     assert image.std() > 0.1
     np.testing.assert_allclose(added, image, atol=1e-5)

@@ -158,6 +158,14 @@ def build_library(cuda: bool | None = None, archs: Sequence[int] = (), verbose: 
     return build(cpu_plan(plan), verbose)
 
 
+def is_built() -> bool:
+    """Whether `build_library` would have nothing to do: starts no build, writes nothing."""
+    try:
+        return (cpu_plan(cuda_plan()) if num_gpus() else cpu_plan()).output.exists()
+    except UserError:
+        return False
+
+
 @click.command()
 @click.option("--cuda/--no-cuda", default=None, help="With CUDA kernels [default: if TensorFlow sees a GPU].")
 @click.option("--cuda-arch", "archs", type=int, multiple=True, help="Compute capability, e.g. 80; may be repeated.")

@@ -1,0 +1,144 @@
+"""Costs of networks: memory against TensorFlow's own record of a step, FLOPs and parameters against closed forms."""
+
+import numpy as np
+import pytest
+
+from dnnlib.tflib import tfutil
+from dnnlib.tflib.network import Network
+from dnnlib.tflib.tfutil import tf
+from tests.memory_trace import traced_peak
+from training import schedule
+from training.asymmetry import asymmetry_warnings
+from training.config import TrainConfig
+from training.config_io import apply_set
+from training.config_networks import D_kwargs, G_kwargs
+from training.cost_report import cost_table, describe_memory
+from training.memory_estimate import Costs, measure_costs, phase_peaks
+from training.memory_peak import Peak, level_of, memory_peak
+from training.steps import MinibatchSettings, TrainingGraph
+
+MIB = 2**20
+
+
+def small_config(*assignments):
+    return apply_set(
+        TrainConfig(),
+        "G.latent_size=16", "G.dlatent_size=16", "G.mapping_layers=2", "G.mapping_fmaps=16",
+        "G.fmap_base=512", "D.fmap_base=512", "G.fmap_max=32", "D.fmap_max=32",
+        "schedule.batch=8", "schedule.batch_gpu=8", *assignments,
+    )  # fmt: skip
+
+
+def test_estimate_is_near_what_tensorflow_reports(session, monkeypatch):
+    """A whole minibatch at 32x32, every phase of it: within 15%."""
+    config, shape = small_config(), dict(num_channels=3, resolution=32, label_size=0)
+    G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
+    D = Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D))
+    training = TrainingGraph(G, D, G.clone("Gs"), config, 8, False, (0.0, 0.99), (0.0, 0.99))
+    reported, run = [], tfutil.run
+
+    def traced(fetches, feeds):
+        metadata = tf.RunMetadata()
+        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE, output_partition_graphs=True)
+        values = run(fetches, feeds, options=options, run_metadata=metadata)
+        reported.append(traced_peak(metadata))
+        return values
+
+    estimated = phase_peaks(training)
+    assert list(estimated) == ["G_main", "G_reg", "D_main", "D_reg"]
+    settings = MinibatchSettings(0.001, 0.001, 10.0, 0.99, 1)
+    reals, labels = np.zeros([8, 3, 32, 32], np.uint8), np.zeros([8, 0], np.float32)
+    monkeypatch.setattr(tfutil, "run", traced)
+    for name in estimated:
+        training.run_phase(name, 0, settings, reals, labels, labels)
+    for (name, peak), truth in zip(estimated.items(), reported, strict=True):
+        assert truth > 4 * MIB
+        assert peak.total == pytest.approx(truth, rel=0.15), name
+
+
+def test_tensors_are_freed_after_their_last_reader():
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [8, 1000])  # fed: not counted
+        a = tf.transpose(x, name="8x8/a")  # 32000 bytes
+        b = tf.transpose(a, name="b")  # another 32000; a is read once more
+        c = tf.concat([b, tf.transpose(a)], axis=0, name="c")  # b and the second transposition, then 64000 more
+        done = tf.reduce_sum(tf.reshape(tf.square(c), [-1]))  # in place, renamed
+        peak = memory_peak([done.op], {(8, 1000)})
+    assert (peak.total, peak.at) == (128000, "c")
+    assert peak.constant == 2 * 32000
+    assert peak.by_level[0] == 64000
+    assert level_of("G/8x8/Conv") == 8
+    assert level_of("grad/16x16/ToRGB/x_grad/y") == 16
+    assert level_of("G_mapping/Dense0") == 0
+
+
+def test_an_input_that_is_read_again_is_not_overwritten():
+    with tf.Graph().as_default():
+        a = tf.transpose(tf.placeholder(tf.float32, [10, 100]))
+        once = memory_peak([tf.exp(a).op])
+        twice = memory_peak([(tf.exp(a) * tf.transpose(tf.transpose(a))).op])
+    assert once.total == 4000
+    assert twice.total == 3 * 4000
+
+
+def test_flops_and_parameters_by_hand():
+    """8x8, 3 channels; feature maps 16 at 4x4 and 8 at 8x8."""
+    config = small_config("G.fmap_base=32", "D.fmap_base=32", "G.fmap_max=16", "D.fmap_max=16")
+    costs = measure_costs(config, dict(num_channels=3, resolution=8, label_size=0))
+    conv0, down, skip = 9 * 8 * 8 * 64, 9 * 8 * 16 * 16, 8 * 16 * 16
+    assert costs.D_flops[8] == 2 * (3 * 8 * 64 + conv0 + down + skip)
+    assert costs.D_flops[4] == 2 * (9 * 17 * 16 * 16 + 256 * 16)
+    assert costs.D_flops[0] == 2 * 16
+    assert costs.G_flops[0] == 2 * 2 * 16 * 16
+    styles, demodulation = 16 * (16 + 16), 16 * 16
+    assert costs.G_flops[4] == 2 * (9 * 16 * 16 * 16 + 16 * 3 * 16 + styles + demodulation)
+    assert costs.D_parameters == {
+        8: 3 * 8 + 8 + 9 * 64 + 8 + 9 * 128 + 16 + 128,
+        4: 9 * 17 * 16 + 16 + 256 * 16 + 16,
+        0: 17,
+    }
+    assert sum(costs.G_parameters.values()) < costs.G_total
+    everything = 4 * (
+        2 * costs.G_total + costs.D_total + 2 * sum([*costs.G_parameters.values(), *costs.D_parameters.values()])
+    )
+    assert everything <= costs.variables < everything + 200  # and counters
+
+
+COSTS = Costs({0: 5, 4: 7}, {4: 8}, 20, 9, {4: 10**9}, {4: 2 * 10**9}, 1000,
+              {"G_main": Peak({4: 400}, 50), "D_reg": Peak({0: 10, 4: 600}, 10)}, 4)  # fmt: skip
+
+
+def test_memory_by_hand():
+    assert COSTS.worst_phase == "D_reg"
+    assert COSTS.memory(4) == 1000 + 610 + 10
+    assert COSTS.memory(1) == 1000 + 152 + 10
+    assert COSTS.largest_batch(1000 + 610 + 10) == 4
+    assert COSTS.largest_batch(1000 + 609 + 10) == 3
+    assert COSTS.largest_batch(900) == 0
+
+
+def test_the_report_names_the_largest_minibatch():
+    config = apply_set(TrainConfig(), "schedule.batch=32", "schedule.batch_gpu=4", "device=cpu")
+    memory, fits = describe_memory(config, COSTS, 0.75 + 3000 / 2**30)
+    assert "variables and Adam 1000 B; activations and gradients 620 B (in phase D_reg; 152 B per image)" in memory
+    assert "at most 13 image(s) at once in 768.0 MiB; --batch-gpu 8 is the largest" in fits
+    assert "warning" not in fits
+    *_, fits = describe_memory(config, COSTS, 0.1)
+    assert "not even one image" in fits
+    assert "warning: 4 images at once do not fit" in fits
+    table = list(cost_table(COSTS, {"resolution": 8, "base_shape": [4, 6]}))
+    assert [line.split()[0] for line in table] == ["Block", "mapping,", "6x4", "12x8", "total"]
+    assert table[2].split()[1:6] == ["7", "8", "1.00", "2.00", "150"]
+
+
+def test_unequal_capacity_is_warned_of():
+    assert not list(asymmetry_warnings(TrainConfig(), 1024))
+    (line,) = asymmetry_warnings(apply_set(TrainConfig(), "G.fmap_base=32768"), 128)
+    assert "(128: 512 and 256)" in line
+    assert '"Scaling up StyleGAN2", annex B' in line
+    assert not list(asymmetry_warnings(apply_set(TrainConfig(), "G.fmap_base=32768"), 32))
+
+
+def test_schedule_of_rectangles_is_that_of_the_larger_square():
+    assert schedule.schedule(TrainConfig(), 0, 640).kimg_per_tick == 4
+    assert schedule.schedule(TrainConfig(), 0, 192).kimg_per_tick == 8

@@ -1,0 +1,79 @@
+"""Costs of networks as lines to read: a table by resolution, and what fits into memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dnnlib.submission.disk import format_bytes
+from dnnlib.tflib.tfutil import num_gpus, tf
+from training.base_shape import check_base_shape, level_shape
+from training.config import TrainConfig
+from training.memory_estimate import Costs
+
+_GIB = 2**30
+# What TensorFlow takes besides variables and tensors: libraries, code, workspace of convolutions.
+OVERHEAD_BYTES = {"gpu": int(1.5 * _GIB), "cpu": int(0.75 * _GIB)}
+
+
+def device_memory() -> int | None:
+    """Bytes of memory of the first GPU, or of this machine where there is none; None: unknown."""
+    if num_gpus():
+        config = tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))
+        with tf.Session(graph=tf.Graph(), config=config) as session:
+            return max(d.memory_limit_bytes for d in session.list_devices() if d.device_type == "GPU")
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def describe_memory(config: TrainConfig, costs: Costs, memory_gb: float | None) -> Iterator[str]:
+    """What a run needs per device, and the most images at once that fit. memory_gb: GiB of a device, None: found."""
+    on_gpu = config.device != "cpu" and (num_gpus() > 0 or memory_gb is not None)
+    device = "gpu" if on_gpu else "cpu"
+    overhead, worst = OVERHEAD_BYTES[device], costs.peaks[costs.worst_phase]
+    yield (
+        f"Memory        about {format_bytes(costs.variables + worst.total + overhead)} per {device.upper()} tower: "
+        f"variables and Adam {format_bytes(costs.variables)}; activations and gradients {format_bytes(worst.total)} "
+        f"(in phase {costs.worst_phase}; {format_bytes(worst.growing // costs.batch_gpu)} per image); "
+        f"TensorFlow {format_bytes(overhead)}"
+    )
+    available = device_memory() if memory_gb is None else int(memory_gb * _GIB)
+    if available is None:
+        return
+    most = costs.largest_batch(available - overhead)
+    fitting = [n for n in config.batch_gpu_choices() if n <= most]
+    said = f"at most {most} image(s) at once" if most else "not even one image at once"
+    line = f"Fits          {said} in {format_bytes(available)}"
+    if fitting:
+        line += f"; --batch-gpu {fitting[-1]} is the largest that divides the minibatch"
+    if costs.batch_gpu > most:
+        line += f". warning: {costs.batch_gpu} images at once do not fit"
+    yield line
+
+
+def cost_table(costs: Costs, network: Mapping[str, Any]) -> Iterator[str]:
+    """Parameters, FLOPs of one image and memory per image by resolution, with totals.
+
+    network: static arguments resolution and base_shape. Memory is what the worst phase holds at its worst moment.
+    """
+    base, worst = check_base_shape(network.get("base_shape"), "network"), costs.peaks[costs.worst_phase]
+    yield (
+        f"{'Block':<18}{'G parameters':>14}{'D parameters':>14}{'G GFLOP':>10}{'D GFLOP':>10}{'memory/image':>14}   "
+        f"(GFLOP: one image forward; memory: {costs.worst_phase})"
+    )
+    levels = [0, *(2**level for level in range(2, network["resolution"].bit_length()))]
+    columns = (costs.G_parameters, costs.D_parameters, costs.G_flops, costs.D_flops, worst.by_level)
+    for level in levels:
+        height, width = level_shape(base, level.bit_length() - 1) if level else (0, 0)
+        name = f"{width}x{height}" if level else "mapping, output"
+        yield _row(name, [column.get(level, 0) for column in columns], costs.batch_gpu)
+    yield _row("total", [sum(column.values()) for column in columns], costs.batch_gpu)
+
+
+def _row(name: str, values: list[int], images: int) -> str:
+    g, d, g_flops, d_flops, memory = values
+    flops = f"{g_flops / 1e9:>10.2f}{d_flops / 1e9:>10.2f}"
+    return f"{name:<18}{g:>14,}{d:>14,}{flops}{format_bytes(memory // images):>14}"

@@ -1,0 +1,110 @@
+"""Counting the convolutions and matrix products of a graph.
+
+FLOPs are 2 * multiply-adds as the mathematics needs them: a transposed convolution counts the products it makes, not
+those with inserted zeros; filters, activations and noise count nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dnnlib.tflib.tfutil import tf
+
+CONV_OPS = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
+_MATMUL_OPS = {"MatMul": "transpose_a", "BatchMatMul": "adj_x", "BatchMatMulV2": "adj_x"}
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """One convolution as TensorFlow runs it. image, grad: shapes on the input and the output side; kernel: HWIO."""
+
+    op: str
+    image: tuple[int, ...]
+    kernel: tuple[int, ...]
+    grad: tuple[int, ...]
+    stride: int
+    padding: str
+    explicit: tuple[int, ...]
+    data_format: str
+    dtype: str
+
+    @property
+    def flops(self) -> int:
+        """2 * multiply-adds."""
+        axes = (1, 2) if self.data_format == "NHWC" else (2, 3)
+        pixels = self.grad[0] * self.grad[axes[0]] * self.grad[axes[1]]
+        return 2 * pixels * int(np.prod(self.kernel))
+
+
+def reachable(fetches: Iterable[tf.Operation]) -> list[tf.Operation]:
+    """All operations that a run of `fetches` needs."""
+    seen: set[tf.Operation] = set()
+    stack = list(fetches)
+    while stack:
+        op = stack.pop()
+        if op in seen:
+            continue
+        seen.add(op)
+        stack += [t.op for t in op.inputs] + list(op.control_inputs)
+    return list(seen)
+
+
+def conv_shape(op: tf.Operation, batch: int | None = None) -> ConvShape:
+    """What a convolution does. batch: stands in for a first dimension that is open.
+
+    Raises `ValueError` if shapes are not static otherwise.
+    """
+
+    def sides(tensor: tf.Tensor) -> tuple[int, ...]:
+        shape = tuple(tensor.shape.as_list()) if tensor.shape.rank is not None else ()
+        return (batch, *shape[1:]) if shape and shape[0] is None else shape
+
+    out, inputs = sides(op.outputs[0]), [sides(t) for t in op.inputs]
+    if op.type == "Conv2D":
+        image, kernel, grad = inputs[0], inputs[1], out
+    elif op.type == "Conv2DBackpropInput":
+        image, kernel, grad = out, inputs[1], inputs[2]
+    else:
+        image, kernel, grad = inputs[0], out, inputs[2]
+    if None in image + kernel + grad or not (image and kernel and grad):
+        raise ValueError(f"{op.name}: shapes {image} {kernel} {grad} are not static; nothing to count")
+    return ConvShape(
+        op.type,
+        image,
+        kernel,
+        grad,
+        max(op.get_attr("strides")),
+        op.get_attr("padding").decode(),
+        tuple(op.get_attr("explicit_paddings")),
+        op.get_attr("data_format").decode(),
+        op.outputs[0].dtype.name,
+    )
+
+
+def find_convolutions(fetches: Iterable[tf.Operation]) -> Counter[ConvShape]:
+    """Convolutions that a run of `fetches` executes, with how often."""
+    return Counter(conv_shape(op) for op in reachable(fetches) if op.type in CONV_OPS)
+
+
+def op_flops(op: tf.Operation, batch: int = 1) -> int:
+    """2 * multiply-adds of one operation; 0 for all that is neither a convolution nor a matrix product.
+
+    batch: stands in for open first dimensions.
+    """
+    if op.type in CONV_OPS:
+        return conv_shape(op, batch).flops
+    if op.type not in _MATMUL_OPS:
+        return 0
+    a = [batch if side is None else side for side in op.inputs[0].shape.as_list()]
+    out = [batch if side is None else side for side in op.outputs[0].shape.as_list()]
+    inner = a[-2] if op.get_attr(_MATMUL_OPS[op.type]) else a[-1]
+    return 2 * inner * int(np.prod(out))
+
+
+def matmul_flops(fetches: Iterable[tf.Operation]) -> int:
+    """2 * multiply-adds of the matrix products that a run of `fetches` executes."""
+    return sum(op_flops(op) for op in reachable(fetches) if op.type in _MATMUL_OPS)
