@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import psutil
@@ -78,3 +79,11 @@ class TickReport:
             f" time {format_time(self.total_sec):<12} ETA {format_time(self.eta_sec):<12}"
             f" mem {values['Resources/cpu_mem_gb']:.1f}G{gpu}{extra}"
         )
+
+
+def summary(means: Mapping[str, float]) -> str:
+    """End of the printed line: what tells whether training is well. means: of a tick, by name."""
+    shown = (("D(real)", "Loss/scores/real"), ("D(fake)", "Loss/scores/fake"))
+    text = "".join(f"  {label} {means[tag]:.2f}" for label, tag in shown if tag in means)
+    skipped = {name: int(means.get(f"Train{name}/skipped_steps", 0)) for name in ("G", "D")}
+    return text + (f"  skipped non-finite steps {skipped}" if any(skipped.values()) else "")
