@@ -18,7 +18,16 @@ from training.describe import network_sizes, plan_disk
 from training.evaluation import Evaluator
 from training.reporting import TickReport, summary
 from training.snapshots import SnapshotWriter, list_snapshots, snapshot_nimg
-from training.state import Progress, list_states, remove_unfinished, save_state, set_aside_newer, state_nimg
+from training.state import (
+    GOOD_PREFIX,
+    Progress,
+    list_states,
+    remove_unfinished,
+    save_state,
+    set_aside_newer,
+    state_nimg,
+)
+from training.watch import Watch
 
 
 class RunOutput:
@@ -62,7 +71,8 @@ class RunOutput:
             print("warning: that does not fit; --keep-snapshots N keeps only the newest N snapshots and the best")
 
     def _set_aside_newer(self) -> None:
-        set_aside_newer(list_states(self.dir), state_nimg, self.progress.nimg)
+        for states in (list_states(self.dir), list_states(self.dir, GOOD_PREFIX)):
+            set_aside_newer(states, state_nimg, self.progress.nimg)
         set_aside_newer(list_snapshots(self.dir), snapshot_nimg, self.progress.nimg)
 
     def close(self) -> None:
@@ -95,8 +105,8 @@ class RunOutput:
         print(report.line(summary(means)), flush=True)
         return means
 
-    def maintain(self, done: bool) -> None:
-        """Images, snapshot, metrics and state at the end of a tick, as due."""
+    def write_results(self, done: bool, watch: Watch) -> None:
+        """Images, snapshot and metrics at the end of a tick, as due. watch: is told the metrics."""
         s, tick = self.config.snapshots, self.progress.tick
         if done or (s.image_ticks and tick % s.image_ticks == 0):
             self._write_fakes()
@@ -105,34 +115,63 @@ class RunOutput:
             with_metrics = done or (every > 0 and tick - self.progress.metric_tick >= every)
             if with_metrics and self.evaluator is not None:
                 self.save_state()  # Metrics may take long: nothing is lost if they are killed.
-            self._write_snapshot(with_metrics)
-        if done or (s.state_ticks and tick % s.state_ticks == 0):
+            self._write_snapshot(with_metrics, watch)
+
+    def save_state_if_due(self, done: bool) -> None:
+        """The training state at the end of a tick."""
+        every = self.config.snapshots.state_ticks
+        if done or (every and self.progress.tick % every == 0):
             self.save_state()
 
-    def _write_snapshot(self, with_metrics: bool) -> None:
+    def _write_snapshot(self, with_metrics: bool, watch: Watch | None = None) -> None:
         path = self._snapshots.write_networks(tuple(self.networks[n] for n in ("G", "D", "Gs")), self.progress.nimg)
         if with_metrics and self.evaluator is not None:
-            self._measure(self.evaluator, path)
+            self._measure(self.evaluator, path, watch)
         self._snapshots.prune({best[1] for best in self.progress.best.values()})
 
-    def _measure(self, evaluator: Evaluator, path: Path) -> None:
+    def _measure(self, evaluator: Evaluator, path: Path, watch: Watch | None) -> None:
         progress = self.progress
         progress.metric_tick = progress.tick
         for name in self.config.metrics.names:
             result = evaluator.run(name)
             evaluator.write(self.dir, path.name, result)
             self._stats.report(f"Metrics/{name}", result.value)
-            sign = -1 if getattr(result, "higher_is_better", False) else 1
+            higher_is_better = getattr(result, "higher_is_better", False)
+            sign = -1 if higher_is_better else 1
             if name not in progress.best or sign * result.value < sign * progress.best[name][0]:
                 progress.best[name] = [float(result.value), path.name]
             value, best = progress.best[name]
             print(f"{path.name}  {result}  best so far {value:.4f} ({best})", flush=True)
+            if watch is not None:
+                watch.metric(name, float(result.value), value, higher_is_better)
         self._stats.flush(progress.nimg)
 
     def save_state(self) -> None:
         """Write a training state; older ones than `keep_states` go."""
-        config, keep = config_io.to_dict(self.config), self.config.snapshots.keep_states
-        self.state = save_state(self.dir, self.progress, self.variables, config, self.dataset.content_hash, keep)
+        self.state = self._save(self.config.snapshots.keep_states)
+
+    def save_good_state(self) -> None:
+        """Write a state to roll back to; only the two newest are kept."""
+        self._save(2, GOOD_PREFIX)
+
+    def _save(self, keep: int | None, *prefix: str) -> Path:
+        config, data = config_io.to_dict(self.config), self.dataset.content_hash
+        return save_state(self.dir, self.progress, self.variables, config, data, keep, *prefix)
+
+    def good_state(self) -> Path:
+        """The state to roll back to: the older one, which `good_ticks` healthy ticks have followed."""
+        return list_states(self.dir, GOOD_PREFIX)[0]
+
+    def go_back(self) -> None:
+        """After a roll-back: what lies beyond the counters as they are now goes, or is set aside."""
+        # First the new state: if this is interrupted, the run starts from before the alarm, and rolls back again.
+        self.state = self._save(None)
+        for path in [*list_states(self.dir), *list_states(self.dir, GOOD_PREFIX)]:
+            if state_nimg(path) > self.progress.nimg:
+                path.unlink()
+        self._set_aside_newer()
+        self._stats.close()
+        self._stats = StatsWriter(self.dir, resume_nimg=self.progress.nimg)
 
     def say_goodbye(self, finished: bool, reason: str) -> None:
         """Print how the run ended and how it goes on. reason: what stopped it; empty: the file `abort.txt`."""

@@ -126,6 +126,7 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     fused_modconv: bool | None = None,
     num_fp16_res: int = 0,
     fp16_dtype: str | None = None,
+    fp16_4x4: bool = False,
     conv_clamp: float | None = None,
     rng: RandomSource | None = None,
     data_format: str | None = None,
@@ -157,6 +158,9 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
                 "const", shape=[1, nf(1), 4, 4], initializer=tf.initializers.random_normal(), use_resource=True
             )
             x = tf.tile(layout.from_nchw(x), [tf.shape(dlatents)[0], 1, 1, 1])
+            # Published networks keep these layers in float32 whatever `num_fp16_res` is.
+            if fp16_4x4:
+                x = tf.cast(x, low_precision(fp16_dtype, num_fp16_res, 2, log2_res, layout))
         with tf.variable_scope("Conv"):
             x = block.layer(x, 0, nf(1))
         if architecture == "skip":

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from training.config import TrainConfig
 from training.evaluation import EvaluatorFactory
 from training.run import Run
 from training.startup import find_state, open_dataset, open_session
+from training.watch import TrainingStopped
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def train(
 
     resume: `latest`, a run directory or a state file: continues there with `config` (already checked against the
     run's own). init_from_pkl: a pickle of (G, D, Gs) to start from. make_evaluator: builds what measures snapshots.
-    Raises `UserError` before anything is written if configuration and data do not fit each other.
+    Raises `UserError` before anything is written if configuration and data do not fit each other, `TrainingStopped` if
+    the watch ended the run.
     """
     if resume and init_from_pkl:
         raise UserError("--resume continues a run, --init-from starts a new one from a pickle: give one of them")
@@ -68,4 +71,7 @@ def train(
             for note in notes:
                 print(note)
             finished = run.loop(directory, stopper)
+        if run.alarm and not finished:
+            resume_command = f"python run_training.py --resume {shlex.quote(str(directory))}"
+            raise TrainingStopped(f"{run.alarm}; the training state is kept: {resume_command}")
         return TrainResult(directory, run.progress.nimg, finished, run.state, run.progress.best)
