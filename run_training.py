@@ -16,6 +16,7 @@ from training import config_io
 from training.cli import OneLineCommand, quiet_tensorflow
 from training.config import TrainConfig
 from training.config_networks import ARCHITECTURES
+from training.config_precision import PRECISIONS, find_precision
 from training.launch import Launch, Request, describe_launch, resolve
 from training.presets import Preset
 from training.schedule import choose_batch_gpu
@@ -92,6 +93,8 @@ FIELD_OF_OPTION = {
 @click.option("--lr-d", type=float, help="Learning rate of D.")
 @click.option("--metrics", metavar="LIST", help="Comma list of metrics for snapshots, or none.")
 @click.option("--inception", metavar="PATH", help="Path or URL of the Inception graph, for fid metrics.")
+@click.option("--precision", metavar="NAME", help=f"Mixed precision: {', '.join(PRECISIONS)}.")
+@click.option("--freeze-d", type=int, metavar="N", help="Freeze the first N layers of D (for --init-from).")
 @click.option("--keep-snapshots", metavar="N", type=int, help="Keep the newest N and the best.  [default: all]")
 @click.option("--seed", type=int, help="Of everything random.  [default: 1000]")
 @click.option("--ops", metavar="auto|ref|compiled", help="Implementation of the custom operations.  [default: auto]")
@@ -150,8 +153,12 @@ def main(
 def explicit_fields(options: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
     """{path: value} of everything that the command line names; --set last."""
     fields: dict[str, Any] = {}
+    if options.get("precision") is not None:
+        fields |= find_precision(options["precision"])
+    if options.get("freeze_d") is not None:
+        fields["freeze.D"] = (f"first:{options['freeze_d']}",) if options["freeze_d"] else ()
     for name, value in options.items():
-        if value is not None:
+        if value is not None and name not in ("precision", "freeze_d"):
             path = FIELD_OF_OPTION[name]
             fields[path] = parse_names(value) if name == "metrics" else value
     return fields | config_io.parse_sets(assignments)

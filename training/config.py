@@ -7,14 +7,18 @@ to D). Defaults are those of StyleGAN2 config-f. Reading, writing and comparing 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dnnlib.util import UserError
 from training.base_shape import check_base_shape
+from training.config_freeze import FreezeConfig
 from training.config_networks import DiscriminatorConfig, GeneratorConfig
+from training.config_precision import PrecisionConfig
 from training.config_schedule import LossConfig, OptimizerConfig, ScheduleConfig
 from training.config_types import Section, check_resolution
+from training.config_watch import WatchConfig
 
 GRID_SIZES = ("1080p", "4k", "8k")
 
@@ -107,6 +111,9 @@ class TrainConfig(Section):
     loss: LossConfig = field(default_factory=LossConfig)
     opt: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
@@ -117,28 +124,38 @@ class TrainConfig(Section):
         if not 0 <= self.seed < 2**32:
             self._refuse("seed", "a whole number in [0, 2^32)")
         self._check_batch()
+        for curve, steps, field_name, start in (
+            ("gamma_curve", "gamma_steps", "loss.r1_gamma", self.loss.r1_gamma),
+            ("mixing_curve", "mixing_steps", "G.style_mixing_prob", self.G.style_mixing_prob),
+        ):
+            points = getattr(self.schedule, steps)
+            if getattr(self.schedule, curve) == "exponential" and points and points[0][0] > 0 and not start:
+                expected = f"a curve that can start from {field_name}={start}"
+                self.schedule._refuse(curve, expected, "use linear or cosine, or give a first point at 0 kimg")
 
     def _check_batch(self) -> None:
         """Every tower gets the same number of whole rounds, every round whole minibatch-stddev groups."""
-        batch, per_gpu, towers = self.schedule.batch, self.schedule.batch_gpu, self.num_gpus
-        if batch % towers:
-            raise UserError(
-                f"schedule.batch: found {batch}, expected a multiple of num_gpus={towers}; "
-                f"use {batch - batch % towers or towers} or {batch - batch % towers + towers}"
-            )
+        batches, per_gpu, towers = self.schedule.batches, self.schedule.batch_gpu, self.num_gpus
+        for index, batch in enumerate(batches):
+            if batch % towers:
+                raise UserError(
+                    f"schedule.batch{'_steps' if index else ''}: found {batch}, expected a multiple of "
+                    f"num_gpus={towers}; use {batch - batch % towers or towers} or {batch - batch % towers + towers}"
+                )
         if per_gpu is None:
             return
         choices = ", ".join(map(str, self.batch_gpu_choices())) + " (schedule.batch_gpu, --batch-gpu)"
-        if (batch // towers) % per_gpu:
-            self.schedule._refuse("batch_gpu", f"a divisor of batch/num_gpus={batch}/{towers}", f"use {choices}")
+        for batch in batches:
+            if (batch // towers) % per_gpu:
+                self.schedule._refuse("batch_gpu", f"a divisor of batch/num_gpus={batch}/{towers}", f"use {choices}")
         if not self._fits_mbstd(per_gpu):
             group = f"D.mbstd_group_size={self.D.mbstd_group_size}"
             expected = f"a multiple of {group} or fewer images than that"
             self.schedule._refuse("batch_gpu", expected, f"use {choices}, or another group size")
 
     def batch_gpu_choices(self) -> list[int]:
-        """Every `schedule.batch_gpu` that fits, ascending."""
-        per_tower = self.schedule.batch // self.num_gpus
+        """Every `schedule.batch_gpu` that fits all minibatches of the run, ascending."""
+        per_tower = math.gcd(*self.schedule.batches) // self.num_gpus
         return [n for n in range(1, per_tower + 1) if per_tower % n == 0 and self._fits_mbstd(n)]
 
     def _fits_mbstd(self, batch_gpu: int) -> bool:

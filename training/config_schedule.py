@@ -8,6 +8,9 @@ from typing import ClassVar
 
 from training.config_types import Section
 
+# How a value goes from one point of a schedule to the next: all at once, or gradually.
+CURVES = ("steps", "linear", "exponential", "cosine")
+
 
 @dataclass(frozen=True)
 class LossConfig(Section):
@@ -51,7 +54,11 @@ class OptimizerConfig(Section):
 
 @dataclass(frozen=True)
 class ScheduleConfig(Section):
-    """How long, in which minibatches, and what changes on the way. `*_steps`: ((kimg, value), ...), from kimg on."""
+    """How long, in which minibatches, and what changes on the way.
+
+    `*_steps`: ((kimg, value), ...). With the curve `steps` a value holds from its kimg on; with the others it is
+    reached there, coming from the point before (the first from the configured value at 0 kimg), and kept at the end.
+    """
 
     section: ClassVar[str] = "schedule"
     total_kimg: float = 25000.0
@@ -63,15 +70,32 @@ class ScheduleConfig(Section):
     G_lrate_steps: tuple[tuple[float, float], ...] = ()
     D_lrate_steps: tuple[tuple[float, float], ...] = ()
     gamma_steps: tuple[tuple[float, float], ...] = ()
+    mixing_steps: tuple[tuple[float, float], ...] = ()  # probability of style mixing
+    batch_steps: tuple[tuple[float, int], ...] = ()  # images per optimizer step; always in steps
+    lrate_curve: str = "steps"  # steps | linear | exponential | cosine, of both learning rates
+    gamma_curve: str = "steps"
+    mixing_curve: str = "steps"
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Every minibatch size of the run, in order."""
+        return (self.batch, *(batch for _, batch in self.batch_steps))
 
     def _check(self) -> None:
         self._at_least(0, "total_kimg", "ema_kimg")
         self._at_least(1, "batch", "batch_gpu")
         self._positive("kimg_per_tick", "ema_rampup")
-        for name in ("G_lrate_steps", "D_lrate_steps", "gamma_steps"):
+        for name in ("lrate_curve", "gamma_curve", "mixing_curve"):
+            self._one_of(name, CURVES)
+        for name in ("G_lrate_steps", "D_lrate_steps", "gamma_steps", "mixing_steps", "batch_steps"):
             steps = getattr(self, name)
             kimgs = [kimg for kimg, _ in steps]
             if any(k < 0 for k in kimgs) or any(a >= b for a, b in itertools.pairwise(kimgs)):
                 self._refuse(name, "[[kimg, value], ...] with increasing kimg >= 0")
-            if any(v < 0 or (v == 0 and name != "gamma_steps") for _, v in steps):
+            if any(v < 0 or (v == 0 and name not in ("gamma_steps", "mixing_steps")) for _, v in steps):
                 self._refuse(name, "positive values")
+        if any(p > 1 for _, p in self.mixing_steps):
+            self._refuse("mixing_steps", "probabilities in [0, 1]")
+        for curve, name in (("gamma_curve", "gamma_steps"), ("mixing_curve", "mixing_steps")):
+            if getattr(self, curve) == "exponential" and any(v == 0 for _, v in getattr(self, name)):
+                self._refuse(name, f"values > 0 with {self._path(curve)}=exponential", "use linear or cosine")

@@ -35,6 +35,7 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     resample_kernel: Sequence[float] = (1, 3, 3, 1),
     num_fp16_res: int = 0,
     fp16_dtype: str | None = None,
+    fp16_4x4: bool = False,
     conv_clamp: float | None = None,
     base_shape: Sequence[int] | None = None,
     spectral_norm: bool | str = False,
@@ -97,9 +98,10 @@ def D_stylegan2(  # noqa: N802  (published builder name)
                 image = downsample_2d(image, k=resample_kernel, data_format=layout.data_format)
 
     with tf.variable_scope("4x4"):
-        x = tf.cast(x, tf.float32)
+        dtype = low_precision(fp16_dtype, num_fp16_res, 2, log2_res, layout) if fp16_4x4 else tf.float32
+        x = tf.cast(x, dtype)
         if architecture == "skip":
-            x = fromrgb(x, image, 2, tf.float32)
+            x = fromrgb(x, image, 2, dtype)
         x = attend(x, 2)
         if mbstd_num_features and (mbstd_group_size is None or mbstd_group_size > 1):
             x = append_minibatch_stddev(x, layout, mbstd_group_size, mbstd_num_features)
@@ -110,7 +112,7 @@ def D_stylegan2(  # noqa: N802  (published builder name)
             x = dense_act(layout.to_nchw(x), nf(0), nonlinearity)
 
     with tf.variable_scope("Output"):
-        x = dense_act(x, max(label_size, 1))
+        x = tf.cast(dense_act(x, max(label_size, 1)), tf.float32)
         if label_size:
             x = tf.reduce_sum(x * tf.cast(labels_in, tf.float32), axis=1, keepdims=True)
     return tf.identity(x, name="scores_out")

@@ -24,7 +24,7 @@ def G_main(  # noqa: N802  (published builder name)
     truncation_psi_val: float | None = None,
     truncation_cutoff_val: int | None = None,
     dlatent_avg_beta: float | None = 0.995,
-    style_mixing_prob: float | None = 0.9,
+    style_mixing_prob: float | tf.Tensor | None = 0.9,
     is_training: bool = False,
     is_validation: bool = False,
     return_dlatents: bool = False,
@@ -79,7 +79,7 @@ def G_main(  # noqa: N802  (published builder name)
         else:
             with tf.control_dependencies([avg.assign(lerp(tf.stop_gradient(mean_w), avg, dlatent_avg_beta))]):
                 dlatents = tf.identity(dlatents)
-    if is_training and style_mixing_prob:
+    if is_training and (tf.is_tensor(style_mixing_prob) or style_mixing_prob):
         dlatents = _mix_styles(dlatents, mapping, latents_in, style_mixing_prob, num_layers, rng)
     if truncation_psi is not None:
         dlatents = truncate(dlatents, avg, truncation_psi, truncation_cutoff)
@@ -97,7 +97,7 @@ _ABSENT = object()
 
 
 def _mix_styles(
-    dlatents: tf.Tensor, mapping: Any, latents: tf.Tensor, prob: float, num_layers: int, rng: RandomSource
+    dlatents: tf.Tensor, mapping: Any, latents: tf.Tensor, prob: float | tf.Tensor, num_layers: int, rng: RandomSource
 ) -> tf.Tensor:
     """Layers from a random cutoff on take the w of second latents; one draw per minibatch (spec 2.12)."""
     second = mapping(rng.normal("mix_latents", tf.shape(latents)))

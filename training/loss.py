@@ -6,6 +6,7 @@ All per-sample losses are [N, 1] or [N] float32; what is optimised is their mean
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,19 @@ def path_length_penalty(lengths: tf.Tensor, pl_mean: Any, decay: float) -> tuple
     return tf.square(lengths - new_mean), new_mean
 
 
+def pixel_diversity(images: tf.Tensor, n: int, resolution: int = 8) -> tf.Tensor:
+    """Mean squared distance per pixel of two different images of a minibatch, averaged down to `resolution`.
+
+    images: float32 [n, C, H, W], n >= 2. Zero if all are the same, twice the variance of a pixel for independent ones.
+    The averaging makes noise and texture count little, what is drawn count much.
+    """
+    height, width = int(images.shape[2]), int(images.shape[3])
+    cell = 1 << max((min(height, width) // resolution).bit_length() - 1, 0)
+    small = tf.reduce_mean(tf.reshape(images, [n, -1, height // cell, cell, width // cell, cell]), axis=[3, 5])
+    centred = small - tf.reduce_mean(small, axis=0, keepdims=True)
+    return tf.reduce_mean(tf.reduce_sum(tf.square(centred), axis=0)) * np.float32(2 / (n - 1))
+
+
 @dataclass(frozen=True)
 class LossTerms:
     """What one loss gives: a scalar to minimise, side tensors for running means, scalars for reports."""
@@ -84,13 +98,15 @@ class LossBuilder:
     pl_weight: float = 2.0
     pl_decay: float = 0.01
     r1_gamma: Any = 10.0
+    G_options: Mapping[str, Any] = field(default_factory=dict)
+    D_options: Mapping[str, Any] = field(default_factory=dict)
 
     def _fakes(self, n: Any, labels: tf.Tensor, rng: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """(images, dlatents after mixing, batch mean of w before it)."""
         latents = rng.normal("latents", [n, self.G.input_shape[1]])
         means: list[tf.Tensor] = []
         images, dlatents = self.G.get_output_for(
-            latents, labels, is_training=True, return_dlatents=True, rng=rng, w_avg_sink=means
+            latents, labels, is_training=True, return_dlatents=True, rng=rng, w_avg_sink=means, **self.G_options
         )
         # Without w tracking (dlatent_avg_beta None) there is nothing to report.
         return images, dlatents, means[0] if means else None
@@ -99,7 +115,7 @@ class LossBuilder:
         return {} if mean is None else {"w_avg": mean}
 
     def _d(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        return self.D.get_output_for(images, labels)
+        return self.D.get_output_for(images, labels, **self.D_options)
 
     def score_both(self, fakes: tf.Tensor, reals: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores of fakes and of reals from one pass through D: twice the minibatch, half the operations.
@@ -119,7 +135,9 @@ class LossBuilder:
             both = tf.concat([split(a), split(b)], axis=1)
             return tf.reshape(both, [2 * n, *[int(d) for d in a.shape[1:]]])
 
-        scores = self.D.get_output_for(join(fakes, reals), join(labels, labels), mbstd_group_size=group)
+        scores = self.D.get_output_for(
+            join(fakes, reals), join(labels, labels), mbstd_group_size=group, **self.D_options
+        )
         both = tf.split(split(scores), 2, axis=1)
         return tuple(tf.reshape(s, [n, 1]) for s in both)
 
@@ -147,6 +165,9 @@ class LossBuilder:
         fake_scores, real_scores = self.score_both(tf.stop_gradient(images), reals, labels)
         loss = tf.reduce_mean(d_logistic(real_scores, fake_scores))
         stats = {"Loss/D/loss": loss, **_score_stats("real", real_scores)}
+        if int(reals.shape[0]) > 1:
+            n = int(reals.shape[0])
+            stats |= {"Diversity/real": pixel_diversity(reals, n), "Diversity/fake": pixel_diversity(images, n)}
         return LossTerms(loss, self._side(mean), {**stats, "Loss/scores/fake_D": tf.reduce_mean(fake_scores)})
 
     def d_reg(self, reals: tf.Tensor, labels: tf.Tensor) -> LossTerms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import psutil
@@ -78,3 +79,20 @@ class TickReport:
             f" time {format_time(self.total_sec):<12} ETA {format_time(self.eta_sec):<12}"
             f" mem {values['Resources/cpu_mem_gb']:.1f}G{gpu}{extra}"
         )
+
+
+def summary(means: Mapping[str, float]) -> str:
+    """End of the printed line: what tells whether training is well. means: of a tick, by name."""
+    shown = (
+        ("D(real)", "Loss/scores/real", ".2f"),
+        ("D(fake)", "Loss/scores/fake", ".2f"),
+        ("r_t", "Loss/signs/real", ".2f"),
+        ("R1", "Loss/D/reg", ".3g"),
+        ("|gG|", "Gradients/G_main", ".3g"),
+        ("|gD|", "Gradients/D_main", ".3g"),
+    )
+    text = "".join(f"  {label} {means[tag]:{form}}" for label, tag, form in shown if tag in means)
+    rates = [means[f"Train{name}/learning_rate"] for name in ("G", "D") if f"Train{name}/learning_rate" in means]
+    text += f"  lr {' '.join(f'{rate:.3g}' for rate in rates)}" if rates else ""
+    skipped = {name: int(means.get(f"Train{name}/skipped_steps", 0)) for name in ("G", "D")}
+    return text + (f"  skipped non-finite steps {skipped}" if any(skipped.values()) else "")

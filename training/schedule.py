@@ -5,6 +5,7 @@ Everything is a pure function of (configuration, nimg), so a resumed run is wher
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,8 @@ class StepSettings:
     """Settings of one optimizer step.
 
     batch: images per step over all towers = batch_gpu * rounds * num_gpus; batch_gpu: images per tower and round;
-    G_lrate, D_lrate: before the lazy-regularisation correction; ema_beta: Gs <- lerp(G, Gs, ema_beta).
+    G_lrate, D_lrate: before the lazy-regularisation correction; ema_beta: Gs <- lerp(G, Gs, ema_beta); mixing:
+    probability of style mixing.
     """
 
     batch: int
@@ -31,6 +33,7 @@ class StepSettings:
     r1_gamma: float
     ema_beta: float
     kimg_per_tick: float
+    mixing: float
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,44 @@ def schedule(config: TrainConfig, nimg: float, resolution: int) -> StepSettings:
             configured.
     """
     plan, kimg = config.schedule, nimg / 1000
-    batch_gpu = choose_batch_gpu(config, resolution)
+    batch_gpu, batch = choose_batch_gpu(config, resolution), int(piecewise(plan.batch_steps, kimg, plan.batch))
     return StepSettings(
-        batch=plan.batch,
+        batch=batch,
         batch_gpu=batch_gpu,
-        rounds=plan.batch // (batch_gpu * config.num_gpus),
-        G_lrate=piecewise(plan.G_lrate_steps, kimg, config.opt.G_lrate),
-        D_lrate=piecewise(plan.D_lrate_steps, kimg, config.opt.D_lrate),
-        r1_gamma=piecewise(plan.gamma_steps, kimg, config.loss.r1_gamma),
-        ema_beta=ema_beta(plan, nimg),
+        rounds=batch // (batch_gpu * config.num_gpus),
+        G_lrate=interpolate(plan.G_lrate_steps, kimg, config.opt.G_lrate, plan.lrate_curve),
+        D_lrate=interpolate(plan.D_lrate_steps, kimg, config.opt.D_lrate, plan.lrate_curve),
+        r1_gamma=interpolate(plan.gamma_steps, kimg, config.loss.r1_gamma, plan.gamma_curve),
+        ema_beta=ema_beta(plan, nimg, batch),
         kimg_per_tick=plan.kimg_per_tick or KIMG_PER_TICK.get(1 << (resolution - 1).bit_length(), 4.0),
+        mixing=interpolate(plan.mixing_steps, kimg, config.G.style_mixing_prob or 0.0, plan.mixing_curve),
     )
+
+
+def uses_rounds(config: TrainConfig, resolution: int) -> bool:
+    """Whether any minibatch of the run takes several rounds, which need accumulators."""
+    return max(config.schedule.batches) > choose_batch_gpu(config, resolution) * config.num_gpus
+
+
+def interpolate(points: Sequence[tuple[float, float]], kimg: float, before: float, curve: str) -> float:
+    """Value at `kimg` of a schedule through `points` (kimg, value).
+
+    curve: `steps` holds each value from its kimg on, `before` until the first. `linear`, `exponential` (a constant
+    factor per kimg) and `cosine` (level at both ends) go from point to point, from (0, `before`) unless the first
+    point is at 0, and stay at the last value.
+    """
+    if curve == "steps" or not points:
+        return piecewise(points, kimg, before)
+    knots = [*points] if points[0][0] <= 0 else [(0.0, before), *points]
+    for (start, a), (end, b) in zip(knots, knots[1:], strict=False):
+        if kimg < end:
+            t = (kimg - start) / (end - start)
+            if t <= 0:
+                return a
+            if curve == "exponential":
+                return a * (b / a) ** t
+            return a + (b - a) * (t if curve == "linear" else (1 - math.cos(math.pi * t)) / 2)
+    return knots[-1][1]
 
 
 def piecewise(steps: Sequence[tuple[float, float]], kimg: float, before: float) -> float:
@@ -86,8 +116,8 @@ def choose_batch_gpu(config: TrainConfig, resolution: int) -> int:
     return max(n for n in config.batch_gpu_choices() if n <= limit)
 
 
-def ema_beta(plan: ScheduleConfig, nimg: float) -> float:
-    """Decay of Gs per step: 0.5 ^ (batch / half-life in images) (spec 4.7).
+def ema_beta(plan: ScheduleConfig, nimg: float, batch: int | None = None) -> float:
+    """Decay of Gs per step: 0.5 ^ (batch / half-life in images) (spec 4.7). batch: of this step, if it changes.
 
     With `ema_rampup` the half-life is at most that fraction of the images seen, so that Gs does not drag the
     untrained G along; it starts at 0, where Gs is a copy of G.
@@ -95,7 +125,7 @@ def ema_beta(plan: ScheduleConfig, nimg: float) -> float:
     half_nimg = plan.ema_kimg * 1000
     if plan.ema_rampup is not None:
         half_nimg = min(half_nimg, nimg * plan.ema_rampup)
-    return 0.5 ** (plan.batch / max(half_nimg, 1e-8))
+    return 0.5 ** ((batch or plan.batch) / max(half_nimg, 1e-8))
 
 
 def lazy_adam(lrate: float, beta1: float, beta2: float, epsilon: float, interval: int | None) -> AdamSettings:

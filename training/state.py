@@ -21,6 +21,7 @@ import numpy as np
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, atomic_write
+from training.watch import WatchState
 
 FORMAT = 1
 # What reading a damaged or foreign zip of arrays and JSON may raise.
@@ -28,6 +29,7 @@ _DAMAGE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
 )  # fmt: skip
 _PREFIX = "training-state-"
+GOOD_PREFIX = "good-state-"  # states of a healthy run, kept to roll back to
 
 
 @dataclass
@@ -35,8 +37,9 @@ class Progress:
     """Counters of a run.
 
     nimg: real images shown to D; step: minibatches; tick: number of the current tick; tick_nimg: nimg at its start;
-    seconds: training time so far; best: metric name -> (value, snapshot file); metric_ticks: tick of the last
-    evaluation.
+    seconds: training time so far; best: metric name -> (value, snapshot file); metric_tick: tick of the last
+    evaluation; watch: what the watch remembers; rollbacks: how often the run went back to a good state; lrate_scale:
+    factor on both learning rates, lowered by each of them.
     """
 
     nimg: int = 0
@@ -46,6 +49,9 @@ class Progress:
     seconds: float = 0.0
     best: dict[str, list[Any]] = field(default_factory=dict)
     metric_tick: int = -1
+    watch: WatchState = field(default_factory=WatchState)
+    rollbacks: int = 0
+    lrate_scale: float = 1.0
 
 
 def save_state(
@@ -54,26 +60,27 @@ def save_state(
     variables: Mapping[str, tf.Variable],
     config: dict[str, Any],
     data_hash: str,
-    keep: int,
+    keep: int | None,
+    prefix: str = _PREFIX,
 ) -> Path:
-    """Write the state atomically, then delete all but the newest `keep`. Returns its path.
+    """Write the state atomically, then delete all but the newest `keep` (None: no other). Returns its path.
 
-    data_hash: content of the data set, which a resumed run must find again.
+    data_hash: content of the data set, which a resumed run must find again. prefix: of the file's name.
     """
     names = list(variables)
     values = dict(zip(names, tfutil.run([variables[n] for n in names]), strict=True))
     meta = {"format": FORMAT, "progress": dataclasses.asdict(progress), "config": config, "data_hash": data_hash}
-    path = run_dir / f"{_PREFIX}{progress.nimg:09d}.npz"
+    path = run_dir / f"{prefix}{progress.nimg:09d}.npz"
     with atomic_write(path) as f:
         np.savez(f, meta=np.array(json.dumps(meta)), **{f"var/{n}": v for n, v in values.items()})
-    for old in list_states(run_dir)[:-keep]:
+    for old in list_states(run_dir, prefix)[:-keep] if keep else []:
         old.unlink()
     return path
 
 
-def list_states(run_dir: Path) -> list[Path]:
-    """State files of a run directory, oldest first."""
-    return sorted(run_dir.glob(f"{_PREFIX}*.npz"))
+def list_states(run_dir: Path, prefix: str = _PREFIX) -> list[Path]:
+    """State files of a run directory, oldest first; with `GOOD_PREFIX` those to roll back to."""
+    return sorted(run_dir.glob(f"{prefix}*.npz"))
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -83,8 +90,8 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         with open(path, "rb") as f, np.load(f, allow_pickle=False) as data:
             meta = json.loads(str(data["meta"]))
             values = {n.removeprefix("var/"): data[n] for n in data.files if n.startswith("var/")}
-        format_number, progress = meta["format"], meta["progress"]
-        Progress(**progress)
+        format_number = meta["format"]
+        progress_from(meta)
     except FileNotFoundError:
         raise UserError(f"{path}: no such training state") from None
     except _DAMAGE as e:
@@ -110,7 +117,16 @@ def read_newest_state(run_dir: Path) -> tuple[Path, dict[str, Any], dict[str, np
 
 
 def restore(variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarray], where: Path) -> None:
-    """Set all variables. Raises `UserError` listing names that are missing, unknown or of another shape."""
+    """Set all variables. Raises `UserError` listing names that are missing, unknown or of another shape.
+
+    Loss scales come and go with the precision of a run: those that are missing keep their first value.
+    """
+    values = {n: v for n, v in values.items() if n in variables or not n.startswith("loss_scale/")}
+    values |= {n: tfutil.run(v) for n, v in variables.items() if n.startswith("loss_scale/") and n not in values}
+    for name, value in values.items():
+        # Before variables could be frozen, all shared their powers of the betas.
+        if name.endswith(("/beta1_power", "/beta2_power")) and value.shape == () and name in variables:
+            values[name] = np.broadcast_to(value, variables[name].shape.as_list())
     missing = [n for n in variables if n not in values]
     unknown = [n for n in values if n not in variables]
     shapes = [n for n in variables if n in values and tuple(variables[n].shape.as_list()) != values[n].shape]
@@ -140,9 +156,10 @@ def remove_unfinished(run_dir: Path) -> None:
 
 def state_nimg(path: Path) -> int:
     """Image count in the name of a state file."""
-    return int(path.stem.removeprefix(_PREFIX))
+    return int(path.stem.rpartition("-")[2])
 
 
 def progress_from(meta: Mapping[str, Any]) -> Progress:
     """The counters of a state's meta record."""
-    return Progress(**meta["progress"])
+    progress = dict(meta["progress"])
+    return Progress(**{**progress, "watch": WatchState(**progress.get("watch", {}))})

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from dnnlib.tflib import tfutil
+from dnnlib.tflib.loss_scaling import LossScaler
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.optimizer import Optimizer, Phase, SideUpdate, Tower
 from dnnlib.tflib.rng import StatelessRandom
 from dnnlib.tflib.tfutil import tf
 from training.config import TrainConfig
+from training.freeze import freeze_plans
 from training.loss import LossBuilder, LossTerms, process_reals
 from training.spectral_norm import power_iterations
 
@@ -37,13 +39,17 @@ class _TowerInputs:
 
 @dataclass(frozen=True)
 class MinibatchSettings:
-    """What may change between minibatches: learning rates (already corrected for lazy regularisation), weights."""
+    """What may change between minibatches: learning rates (already corrected for lazy regularisation), weights.
+
+    mixing: probability of style mixing; None: that of the configuration.
+    """
 
     G_lrate: float
     D_lrate: float
     r1_gamma: float
     ema_beta: float
     rounds: int
+    mixing: float | None = None
 
 
 class TrainingGraph:
@@ -74,13 +80,18 @@ class TrainingGraph:
             self._d_lrate = tf.placeholder(tf.float32, [], name="D_lrate")
             self._r1_gamma = tf.placeholder(tf.float32, [], name="r1_gamma")
             self._ema_beta = tf.placeholder(tf.float32, [], name="ema_beta")
+            mixes = config.G.style_mixing_prob or config.schedule.mixing_steps
+            self._mixing = tf.placeholder(tf.float32, [], name="style_mixing_prob") if mixes else None
+            self.freezing = freeze_plans(config.freeze, {"G": G.trainables, "D": D.trainables})
             self._inputs = [self._tower_inputs() for _ in range(self.num_towers)]
         self.pl_mean = tf.get_variable(
             "pl_mean", [], initializer=tf.initializers.zeros(), trainable=False, use_resource=True
         )
-        self.G_opt = Optimizer("TrainG", G.trainables, self._g_lrate, *G_betas, config.opt.epsilon)
-        self.D_opt = Optimizer("TrainD", D.trainables, self._d_lrate, *D_betas, config.opt.epsilon)
+        active = {name: plan.active for name, plan in self.freezing.items()}
+        self.G_opt = Optimizer("TrainG", G.trainables, self._g_lrate, *G_betas, config.opt.epsilon, active["G"])
+        self.D_opt = Optimizer("TrainD", D.trainables, self._d_lrate, *D_betas, config.opt.epsilon, active["D"])
         self._accumulates = accumulates
+        self.scalers: dict[str, LossScaler] = {}
         self.phases = self._build_phases()
         with tf.device(tfutil.tower_device(0)):
             ema = Gs.setup_as_moving_average_of(G, beta=self._ema_beta)
@@ -91,8 +102,10 @@ class TrainingGraph:
             "pl_mean": self.pl_mean,
             **{f"TrainG/{n}": v for n, v in self.G_opt.state.items()},
             **{f"TrainD/{n}": v for n, v in self.D_opt.state.items()},
+            **{f"loss_scale/{phase}/{n}": v for phase, s in self.scalers.items() for n, v in s.state.items()},
         }
-        tfutil.run([v.initializer for v in [self.pl_mean, *self.G_opt.variables(), *self.D_opt.variables()]])
+        sums = [*self.G_opt.variables(), *self.D_opt.variables()]
+        tfutil.run([v.initializer for v in [*self.variables.values(), *sums]])
 
     def _tower_inputs(self) -> _TowerInputs:
         n, shape = self.batch_gpu, self.G.output_shape[1:]
@@ -107,7 +120,16 @@ class TrainingGraph:
 
     def _build_phases(self) -> dict[str, Phase]:
         loss, opt_g, opt_d = self.config.loss, self.G_opt, self.D_opt
-        losses = LossBuilder(self.G, self.D, self.pl_mean, loss.pl_weight, loss.pl_decay, self._r1_gamma)
+        losses = LossBuilder(
+            self.G,
+            self.D,
+            self.pl_mean,
+            loss.pl_weight,
+            loss.pl_decay,
+            self._r1_gamma,
+            G_options=self._network_options("G"),
+            D_options=self._network_options("D"),
+        )
         n, pl_n = self.batch_gpu, max(self.batch_gpu // loss.pl_minibatch_shrink, 1)
         use_pl, use_r1 = bool(loss.pl_weight), bool(loss.r1_gamma or self.config.schedule.gamma_steps)
         g_lazy, d_lazy = loss.G_reg_interval or 1, loss.D_reg_interval or 1
@@ -134,6 +156,30 @@ class TrainingGraph:
             phases["D_reg"] = self._phase("D_reg", opt_d, d_reg)
         return phases
 
+    def _network_options(self, name: str) -> dict[str, Any]:
+        """Options of G or D that hold in training only: precision, and style mixing as it is at the time."""
+        precision, options = self.config.precision, {}
+        if precision.dtype != "auto":
+            options["fp16_dtype"] = precision.dtype
+        if getattr(precision, f"{name}_4x4"):
+            options["fp16_4x4"] = True
+        if name == "G" and self._mixing is not None:
+            options["style_mixing_prob"] = self._mixing
+        return options
+
+    def _scaler(self, phase: str) -> LossScaler | None:
+        """The loss scale of a phase, if it has one: some network behind the loss runs in low precision."""
+        config, precision = self.config, self.config.precision
+        low = {"G": config.G.num_fp16_res > 0, "D": config.D.num_fp16_res > 0}
+        behind = {"G_main": "GD", "G_reg": "G"}.get(phase, "D")
+        if phase not in precision.loss_scaling or not any(low[net] for net in behind):
+            return None
+        scaler = LossScaler(
+            f"loss_scale/{phase}", precision.scale_init, precision.scale_growth_steps, precision.scale_max
+        )
+        self.scalers[phase] = scaler
+        return scaler
+
     def _phase(
         self, name: str, optimizer: Optimizer, build: Callable[[_TowerInputs, StatelessRandom], LossTerms]
     ) -> Phase:
@@ -150,7 +196,7 @@ class TrainingGraph:
         }
         updates = {key: known[key]() for key in towers[0].side}
         with tf.device(tfutil.tower_device(0)):
-            return optimizer.phase(name, towers, updates, self._accumulates)
+            return optimizer.phase(name, towers, updates, self._accumulates, self._scaler(name))
 
     def run_minibatch(
         self,
@@ -195,18 +241,27 @@ class TrainingGraph:
             return {}
         phase = self.phases[name]
         base = {self._g_lrate: settings.G_lrate, self._d_lrate: settings.D_lrate, self._r1_gamma: settings.r1_gamma}
+        for plan in self.freezing.values():
+            base |= plan.feeds(nimg / 1000)
+        if self._mixing is not None:
+            prob = self.config.G.style_mixing_prob or 0.0
+            base[self._mixing] = prob if settings.mixing is None else settings.mixing
         feeds = self._feeds(nimg, reals, labels, g_labels, settings.rounds)
-        norm_tag = f"Gradients/{name}"
+        tags = {f"Gradients/{name}": (phase.step_norm, phase.apply_norm)}
+        tags[f"Skipped/{name}"] = (phase.step_skipped, phase.apply_skipped)
+        if phase.scaler is not None:
+            tags[f"LossScale/{name}"] = (phase.scaler.value, phase.scaler.value)
         if settings.rounds == 1:
-            fetched = tfutil.run([phase.step, phase.stats, phase.step_norm], {**base, **next(feeds)})
-            return {**fetched[1], norm_tag: fetched[2]}
+            reports = {tag: tensor for tag, (tensor, _) in tags.items()}
+            _, stats, values = tfutil.run([phase.step, phase.stats, reports], {**base, **next(feeds)})
+            return {**stats, **values}
         total: dict[str, float] = {}
         for feed in feeds:
             _, values = tfutil.run([phase.accumulate, phase.stats], {**base, **feed})
             for key, value in values.items():
                 total[key] = total.get(key, 0.0) + float(value) / settings.rounds
-        _, norm = tfutil.run([phase.apply, phase.apply_norm], base)
-        return {**total, norm_tag: norm}
+        _, values = tfutil.run([phase.apply, {tag: tensor for tag, (_, tensor) in tags.items()}], base)
+        return {**total, **values}
 
     def _feeds(
         self, nimg: int, reals: np.ndarray, labels: np.ndarray, g_labels: np.ndarray, rounds: int

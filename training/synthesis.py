@@ -130,6 +130,7 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     fused_modconv: bool | None = None,
     num_fp16_res: int = 0,
     fp16_dtype: str | None = None,
+    fp16_4x4: bool = False,
     conv_clamp: float | None = None,
     base_shape: Sequence[int] | None = None,
     noconst: bool = False,
@@ -174,6 +175,9 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     with tf.variable_scope("4x4"):
         start = _start_from_w if noconst else _start_from_const
         x = start(block, base, nf)
+        # Published networks keep these layers in float32 whatever `num_fp16_res` is.
+        if fp16_4x4:
+            x = tf.cast(x, low_precision(fp16_dtype, num_fp16_res, 2, log2_res, layout))
         with tf.variable_scope("Conv"):
             x = block.layer(x, 0, nf(1))
         x = attend(x, 2)

@@ -1,0 +1,24 @@
+"""What the training loop expects of whatever measures its snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from dnnlib.tflib.network import Network
+from training.config import TrainConfig
+from training.dataset import TFRecordDataset
+
+
+class Evaluator(Protocol):
+    """Measures snapshots; see metrics/evaluate.py. Made before the graph is closed, adds nothing to it afterwards."""
+
+    def run(self, name: str) -> Any:
+        """Evaluate one metric on the networks as they are; the result has a `value` and a one-line `str`."""
+
+    def write(self, directory: Path, snapshot: str, result: Any) -> None:
+        """Append the result to the files of a run directory."""
+
+
+EvaluatorFactory = Callable[[TrainConfig, Network, TFRecordDataset], Evaluator]
