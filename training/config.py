@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dnnlib.util import UserError
+from training.config_augment import AugmentConfig
 from training.config_networks import DiscriminatorConfig, GeneratorConfig
 from training.config_schedule import LossConfig, OptimizerConfig, ScheduleConfig
 from training.config_types import Section, check_resolution
@@ -102,6 +103,7 @@ class TrainConfig(Section):
     D: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     opt: OptimizerConfig = field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

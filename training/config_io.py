@@ -39,6 +39,7 @@ RESUMABLE: dict[str, str] = {
     "schedule.G_lrate_steps": "applies from here on",
     "schedule.D_lrate_steps": "applies from here on",
     "schedule.gamma_steps": "applies from here on",
+    "augment": "applies from here on; a probability that is adjusted goes on from where it is",
     "snapshots": "no influence on training",
     "metrics": "no influence on training",
 }

@@ -18,6 +18,9 @@ from dnnlib.tflib.network import Network
 from dnnlib.tflib.optimizer import Optimizer, Phase, SideUpdate, Tower
 from dnnlib.tflib.rng import StatelessRandom
 from dnnlib.tflib.tfutil import tf
+from training.augment.held_out import HeldOutScore
+from training.augment.pipeline import make_augment, make_zoom
+from training.augment.state import AugmentState
 from training.config import TrainConfig
 from training.loss import LossBuilder, LossTerms, process_reals
 
@@ -80,15 +83,19 @@ class TrainingGraph:
         self.G_opt = Optimizer("TrainG", G.trainables, self._g_lrate, *G_betas, config.opt.epsilon)
         self.D_opt = Optimizer("TrainD", D.trainables, self._d_lrate, *D_betas, config.opt.epsilon)
         self._accumulates = accumulates
+        self.augment = AugmentState(config.augment)
         self.phases = self._build_phases()
+        self.held_out = self._build_held_out()
         with tf.device(tfutil.tower_device(0)):
             self._ema = Gs.setup_as_moving_average_of(G, beta=self._ema_beta)
         self.variables = {
             "pl_mean": self.pl_mean,
+            **self.augment.variables,
             **{f"TrainG/{n}": v for n, v in self.G_opt.state.items()},
             **{f"TrainD/{n}": v for n, v in self.D_opt.state.items()},
         }
-        tfutil.run([v.initializer for v in [self.pl_mean, *self.G_opt.variables(), *self.D_opt.variables()]])
+        own = [self.pl_mean, *self.augment.variables.values(), *self.G_opt.variables(), *self.D_opt.variables()]
+        tfutil.run([v.initializer for v in own])
 
     def _tower_inputs(self) -> _TowerInputs:
         n, shape = self.batch_gpu, self.G.output_shape[1:]
@@ -103,7 +110,8 @@ class TrainingGraph:
 
     def _build_phases(self) -> dict[str, Phase]:
         loss, opt_g, opt_d = self.config.loss, self.G_opt, self.D_opt
-        losses = LossBuilder(self.G, self.D, self.pl_mean, loss.pl_weight, loss.pl_decay, self._r1_gamma)
+        augment, zoom = make_augment(self.config.augment, self.augment.p), make_zoom(self.config.augment)
+        losses = LossBuilder(self.G, self.D, self.pl_mean, loss.pl_weight, loss.pl_decay, self._r1_gamma, augment, zoom)
         n, pl_n = self.batch_gpu, max(self.batch_gpu // loss.pl_minibatch_shrink, 1)
         use_pl, use_r1 = bool(loss.pl_weight), bool(loss.r1_gamma or self.config.schedule.gamma_steps)
         g_lazy, d_lazy = loss.G_reg_interval or 1, loss.D_reg_interval or 1
@@ -120,15 +128,23 @@ class TrainingGraph:
             return terms if loss.D_reg_interval or not use_r1 else _add(terms, d_reg(x, rng))
 
         def d_reg(x: _TowerInputs, rng: StatelessRandom) -> LossTerms:
-            return _scale(losses.d_reg(process_reals(x.reals), x.labels), d_lazy)
+            return _scale(losses.d_reg(process_reals(x.reals), x.labels, rng.child("D_reg")), d_lazy)
 
         phases = {"G_main": self._phase("G_main", opt_g, g_main)}
         if use_pl and loss.G_reg_interval:
             phases["G_reg"] = self._phase("G_reg", opt_g, g_reg)
-        phases["D_main"] = self._phase("D_main", opt_d, d_main)
+        phases["D_main"] = self.augment.record(self._phase("D_main", opt_d, d_main), n * self.num_towers)
         if use_r1 and loss.D_reg_interval:
             phases["D_reg"] = self._phase("D_reg", opt_d, d_reg)
         return phases
+
+    def _build_held_out(self) -> HeldOutScore | None:
+        """Scoring of held-out images, where the augmentation follows it."""
+        if self.config.augment.mode != "adarv":
+            return None
+        augment = make_augment(self.config.augment, self.augment.p)
+        with tf.name_scope("held_out"), tf.device(tfutil.tower_device(0)):
+            return HeldOutScore(self.D, augment, self._seed, self.batch_gpu, self.config.seed)
 
     def _phase(
         self, name: str, optimizer: Optimizer, build: Callable[[_TowerInputs, StatelessRandom], LossTerms]
@@ -174,7 +190,8 @@ class TrainingGraph:
             if not due:
                 continue
             stats |= self.run_phase(name, nimg, settings, reals, labels, g_labels.get(name, labels))
-        return stats
+        score = None if self.held_out is None else lambda: self.held_out(nimg, len(reals))
+        return stats | self.augment.after_minibatch(step + 1, score)
 
     def run_phase(
         self,

@@ -22,6 +22,9 @@ from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, format_time
 from training import config_io, init_from, schedule
+from training.augment.held_out import open_held_out
+from training.augment.state import summary as augment_summary
+from training.augment.zoom import zoomed
 from training.config import TrainConfig
 from training.config_networks import D_kwargs, G_kwargs
 from training.dataset import TFRecordDataset
@@ -113,7 +116,7 @@ class _Run:
     """One process's share of a run, between building the graph and leaving it."""
 
     def __init__(self, config: TrainConfig, dataset: TFRecordDataset, make_evaluator: EvaluatorFactory | None) -> None:
-        self.config, self.dataset = config, dataset
+        self.config, self.dataset, self.source = config, dataset, zoomed(dataset, config.augment)
         self.settings = schedule.schedule(config, 0, dataset.shape[1])
         shape = dict(num_channels=dataset.shape[0], resolution=dataset.shape[1], label_size=dataset.label_size)
         self.G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
@@ -134,6 +137,8 @@ class _Run:
         )
         self.variables = {f"{name}/{n}": v for name, net in self.networks.items() for n, v in net.vars.items()}
         self.variables |= self.graph.variables
+        if self.graph.held_out is not None:
+            self.graph.held_out.images = open_held_out(dataset)
         self.progress = Progress()
         self.evaluator = make_evaluator(config, self.Gs, dataset) if make_evaluator and config.metrics.names else None
         self.dir: Path | None = None
@@ -193,7 +198,7 @@ class _Run:
         if fresh and self.config.snapshots.first_tick:
             self._snapshot(with_metrics=not self.config.metrics.skip_first)
         self.prefetcher = Prefetcher(
-            self.dataset,
+            self.source,
             start=progress.nimg,
             batch=self.settings.batch,
             threads=self.config.data.threads,
@@ -252,6 +257,7 @@ class _Run:
             for label, tag in (("D(real)", "Loss/scores/real"), ("D(fake)", "Loss/scores/fake"))
             if tag in means
         )
+        scores += augment_summary(means)
         warning = f"  skipped non-finite steps {skipped}" if any(skipped.values()) else ""
         print(report.line(scores + warning), flush=True)
 
