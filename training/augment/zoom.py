@@ -22,7 +22,7 @@ from training.dataset import TFRecordDataset
 from training.sampling import uniform_numbers
 
 _STREAM = 0x7A6F6F6D  # sets these numbers apart from others that depend on (seed, position)
-_PICTURE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_PICTURE_CHANNELS = (1, 3, 4)  # grey, RGB, RGB and alpha
 
 
 def zoom_factor(uniform: Any, zoom_range: tuple[float, float]) -> Any:
@@ -89,11 +89,10 @@ def cut(image: np.ndarray, part: float, x: float, y: float, size: tuple[int, int
     _, height, width = image.shape
     left, top = x * (1 - part) * width, y * (1 - part) * height
     box = (left, top, min(left + part * width, width), min(top + part * height, height))
-    mode = _PICTURE_MODES.get(len(image))
-    if mode is None:
+    if len(image) not in _PICTURE_CHANNELS:
         return np.concatenate([cut(channel[np.newaxis], part, x, y, size) for channel in image])
     pixels = np.ascontiguousarray(image.transpose(1, 2, 0) if len(image) > 1 else image[0])
-    picture = Image.fromarray(pixels, mode).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box)
+    picture = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box)
     result = np.asarray(picture)
     return result.transpose(2, 0, 1) if result.ndim == 3 else result[np.newaxis]
 

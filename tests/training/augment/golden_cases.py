@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from training.augment.parameters import neutral
 
@@ -64,16 +64,19 @@ def parameters_of(data: Any, case: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _at_percentile(case: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Every operation is applied, with the number at this percentile of its distribution."""
+    """Every operation is applied once, with a number that stands for this percentile of its distribution.
+
+    For normal distributions the published code takes erfinv without the root of 2 that quantiles have.
+    """
     q = case["debug_percentile"]
-    normal = scipy.stats.norm.ppf(q)
+    normal = scipy.special.erfinv(2 * q - 1)
     result = neutral(COUNT)
     values = {
         "flip": np.floor(2 * q), "quarter_turns": np.floor(4 * q), "xint": 0.125 * (2 * q - 1),
         "log2_scale": 0.2 * normal, "log2_aniso": 0.2 * normal, "xfrac": 0.125 * normal,
         "rotate_pre": np.pi * (2 * q - 1), "rotate_post": 0.0, "brightness": 0.2 * normal,
         "log2_contrast": 0.5 * normal, "lumaflip": np.floor(2 * q), "hue": np.pi * (2 * q - 1),
-        "log2_saturation": normal, "log2_bands": normal, "noise_sigma": 0.1 * scipy.stats.norm.ppf((1 + q) / 2),
+        "log2_saturation": normal, "log2_bands": normal, "noise_sigma": 0.1 * scipy.special.erfinv(q),
     }  # fmt: skip
     for name, value in values.items():
         result[name] = np.full_like(result[name], value)
