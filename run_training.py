@@ -12,7 +12,7 @@ import click
 
 from dnnlib.util import UserError, list_nearest
 from metrics.registry import find_metric
-from training import config_io
+from training import base_configs, config_io
 from training.cli import OneLineCommand, quiet_tensorflow
 from training.config import TrainConfig
 from training.config_networks import ARCHITECTURES
@@ -39,14 +39,14 @@ PRESETS = {
     # 64 M; published: FID about 4.0 after 30000 kimg, many collapses, 106 s/kimg on 4 V100 (config-f: 65).
     "M":        Preset(G="skip", D="resnet", fmaps="M",            z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.001,  gamma=10,   mixing=0.9,  path=2, ema=10, ramp=None, kimg=30000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", lr_steps=((10000, 1e-4), (20000, 1e-5)), d_lr_steps=((10000, 1e-4), (20000, 2e-5)), gamma_steps=((20000, 5),)),  # noqa: E501
     # 70 M; published: FID 2.32 after 25000 kimg, 100 s/kimg on 4 V100 (135 in float32).
-    "L":        Preset(G="skip", D="resnet", fmaps="L",            z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.002,  gamma=5,    mixing=None, path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", fp16=4, lr_steps=((10000, 2e-4), (20000, 1e-4))),  # noqa: E501
+    "L":        Preset(G="skip", D="resnet", fmaps="L",            z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.002,  gamma=5,    mixing=None, path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", aug="ada", fp16=4, lr_steps=((10000, 2e-4), (20000, 1e-4))),  # noqa: E501
     # 106 M; published: FID 2.50 after 15000 kimg, 135 s/kimg on 4 V100; lr fell "in several steps" until 6000 kimg.
-    "XL":       Preset(G="skip", D="resnet", fmaps="XL",           z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.0015, gamma=6,    mixing=None, path=2, ema=10, ramp=None, kimg=15000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", fp16=4, lr_steps=((2000, 7e-4), (4000, 3e-4), (6000, 1.5e-4))),  # noqa: E501
+    "XL":       Preset(G="skip", D="resnet", fmaps="XL",           z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.0015, gamma=6,    mixing=None, path=2, ema=10, ramp=None, kimg=15000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", aug="ada", fp16=4, lr_steps=((2000, 7e-4), (4000, 3e-4), (6000, 1.5e-4))),  # noqa: E501
     # 150 M; published: FID 2.40 after 11000 kimg, 1.85 after 25000 with gamma 5 and 5 resolutions in float16.
-    "XXL":      Preset(G="skip", D="resnet", fmaps="XXL",          z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.0015, gamma=6,    mixing=None, path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", fp16=5, lr_steps=((2000, 7e-4), (4000, 3e-4), (6000, 1.5e-4)), gamma_steps=((11000, 5),)),  # noqa: E501
+    "XXL":      Preset(G="skip", D="resnet", fmaps="XXL",          z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.0015, gamma=6,    mixing=None, path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", aug="ada", fp16=5, lr_steps=((2000, 7e-4), (4000, 3e-4), (6000, 1.5e-4)), gamma_steps=((11000, 5),)),  # noqa: E501
     # 254 M; published: 8000 kimg at 512x512 (85 s/kimg on 4 V100), then at 1024x1024 (130), lr tapering from 1.5e-3;
     # fits 32 GB; best truncation psi 0.9.
-    "XXXL":     Preset(G="skip", D="resnet", fmaps="XXXL",         z=1024, w=1024, mapping=(6, 1024), batch=(32,  4), lr=0.0015, gamma=6.5,  mixing=None, path=2, ema=10, ramp=None, kimg=19000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", fp16=5, lr_steps=((14000, 7e-4), (16000, 3e-4), (18000, 1.5e-4))),  # noqa: E501
+    "XXXL":     Preset(G="skip", D="resnet", fmaps="XXXL",         z=1024, w=1024, mapping=(6, 1024), batch=(32,  4), lr=0.0015, gamma=6.5,  mixing=None, path=2, ema=10, ramp=None, kimg=19000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", aug="ada", fp16=5, lr_steps=((14000, 7e-4), (16000, 3e-4), (18000, 1.5e-4))),  # noqa: E501
 }
 # fmt: on
 # The nine pairs of architectures that the paper compares: config-e-Gorig-Dorig, config-e-Gorig-Dskip, ...
@@ -66,6 +66,10 @@ FIELD_OF_OPTION = {
     "batch_gpu": "schedule.batch_gpu",
     "lr_g": "opt.G_lrate",
     "lr_d": "opt.D_lrate",
+    "aug": "augment.mode",
+    "p": "augment.p",
+    "target": "augment.target",
+    "augpipe": "augment.pipe",
     "metrics": "metrics.names",
     "inception": "metrics.inception",
     "keep_snapshots": "snapshots.keep_snapshots",
@@ -76,6 +80,9 @@ FIELD_OF_OPTION = {
 
 @click.command(cls=OneLineCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--preset", metavar="NAME", help="Row of the table at the top of this file; see --list-presets.")
+@click.option(
+    "--cfg", metavar="NAME", help="Base configuration of StyleGAN2-ADA: auto, stylegan2, paper256, ... cifar."
+)
 @click.option("--config", metavar="FILE", help="Configuration as JSON, e.g. training_options.json of a run.")
 @click.option("--dataset", metavar="NAME", help="Directory of TFRecords, inside --data-dir.")
 @click.option("--data-dir", metavar="DIR", help="Where data sets are.  [default: the current directory]")
@@ -91,6 +98,10 @@ FIELD_OF_OPTION = {
 @click.option("--gamma", type=float, help="R1 weight; rule of thumb 0.0002 * resolution^2 / batch.")
 @click.option("--lr-g", type=float, help="Learning rate of G.")
 @click.option("--lr-d", type=float, help="Learning rate of D.")
+@click.option("--aug", metavar="noaug|ada|fixed|adarv", help="Augment what D sees: adaptively, with --p, or not.")
+@click.option("--p", type=float, help="Probability of augmentations with --aug fixed; where ada and adarv start.")
+@click.option("--target", type=float, help="What ada (r_t, default 0.6) or adarv (r_v, 0.5) aims at.")
+@click.option("--augpipe", metavar="NAME", help="blit, geom, color, ..., bg, bgc, bgcf, bgcfn, bgcfnc.  [default: bgc]")
 @click.option("--metrics", metavar="LIST", help="Comma list of metrics for snapshots, or none.")
 @click.option("--inception", metavar="PATH", help="Path or URL of the Inception graph, for fid metrics.")
 @click.option("--precision", metavar="NAME", help=f"Mixed precision: {', '.join(PRECISIONS)}.")
@@ -106,6 +117,7 @@ FIELD_OF_OPTION = {
 @click.option("--list-presets", is_flag=True, help="Print the presets.")
 def main(
     preset: str | None,
+    cfg: str | None,
     config: str | None,
     result_dir: str,
     resume: str | None,
@@ -127,15 +139,18 @@ def main(
         return
     if config in PRESETS and preset is None:
         preset, config = config, None  # the published spelling, --config=config-f
+    explicit = explicit_fields(options, assignments)
     request = Request(
-        preset_fields=None if preset is None else find_preset(preset).fields(),
+        preset_fields=find_base_fields(preset, cfg, explicit, init_from),
         config_file=config,
-        explicit=explicit_fields(options, assignments),
+        explicit=explicit,
         resume=resume,
         init_from=init_from,
         result_dir=result_dir,
     )
     launch = resolve(request)
+    if "augment.pipe" in explicit and launch.config.augment.mode == "noaug":
+        raise UserError("--augpipe: there is no augmentation that it could be the pipeline of; give --aug ada, too")
     for name in launch.config.metrics.names:
         find_metric(name)
     quiet_tensorflow()
@@ -147,7 +162,7 @@ def main(
         raise UserError("no data set: give --dataset NAME (in --data-dir DIR); dataset_tool.py makes one")
     for note in launch.notes:
         click.echo(note)
-    run(launch, result_dir, describe_name(launch.config, preset), init_from)
+    run(launch, result_dir, describe_name(launch.config, preset or (cfg and describe_cfg(cfg, launch))), init_from)
 
 
 def explicit_fields(options: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
@@ -175,6 +190,24 @@ def find_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise UserError(f"unknown preset {name!r}: {list_nearest(name, PRESETS)}")
     return PRESETS[name]
+
+
+def find_base_fields(
+    preset: str | None, cfg: str | None, explicit: dict[str, Any], init_from: str | None
+) -> dict[str, Any] | None:
+    """Fields of the row or base configuration that is named; None: neither. Raises `UserError` for both."""
+    if cfg is None:
+        return None if preset is None else find_preset(preset).fields()
+    if preset is not None:
+        raise UserError("--preset and --cfg both describe a run: give one of them")
+    where = (explicit.get("data.data_dir", ""), explicit.get("data.dataset"), explicit.get("data.resolution"))
+    resolution = base_configs.find_resolution(*where)
+    return base_configs.base_fields(cfg, resolution, explicit.get("num_gpus", 1), transfer=init_from is not None)
+
+
+def describe_cfg(cfg: str, launch: Launch) -> str:
+    """The base configuration in the name of a run: auto depends on the number of GPUs."""
+    return f"auto{launch.config.num_gpus}" if cfg == "auto" else cfg
 
 
 def describe_name(plan: TrainConfig, preset: str | None) -> str:

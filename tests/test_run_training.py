@@ -140,6 +140,10 @@ OPTIONS = {
     "--batch-gpu": ("8", "schedule.batch_gpu", 8),
     "--lr-g": ("0.001", "opt.G_lrate", 0.001),
     "--lr-d": ("0.003", "opt.D_lrate", 0.003),
+    "--aug": ("ada", "augment.mode", "ada"),
+    "--p": ("0.25", "augment.p", 0.25),
+    "--target": ("0.7", "augment.target", 0.7),
+    "--augpipe": ("bgcfnc", "augment.pipe", "bgcfnc"),
     "--metrics": ("fd5k_effnet,fid50k", "metrics.names", ("fd5k_effnet", "fid50k")),
     "--inception": ("a.pb", "metrics.inception", "a.pb"),
     "--keep-snapshots": ("3", "snapshots.keep_snapshots", 3),
@@ -156,9 +160,30 @@ def test_the_table_of_options_is_complete():
 @pytest.mark.parametrize("spelling", ["{} {}", "{}={}"])
 def test_every_option_changes_its_field_and_nothing_else(launched, place, option, spelling):
     text, path, value = OPTIONS[option]
-    before = planned(launched, "--preset", "config-f")
-    after = planned(launched, "--preset", "config-f", *spelling.format(option, text).split(" "))
+    preset = "L" if option in ("--p", "--target", "--augpipe") else "config-f"  # they belong to an augmentation
+    before = planned(launched, "--preset", preset)
+    after = planned(launched, "--preset", preset, *spelling.format(option, text).split(" "))
     assert [(p, new) for p, _, new in config_io.diff(before, after)] == [(path, value)]
+
+
+def test_base_configurations_follow_resolution_and_gpus(launched, place):
+    config = planned(launched, "--cfg=auto", "--resolution", "256", "--num-gpus", "2", "--gamma", "3")
+    assert (config.schedule.batch, config.schedule.batch_gpu, config.schedule.ema_kimg) == (32, 16, 10)
+    assert (config.loss.r1_gamma, config.augment.mode, config.G.mapping_layers) == (3, "ada", 2)
+    assert launched[-1][2] == "stylegan2-d-2gpu-auto2"
+    config = planned(launched, "--cfg=cifar", "--resolution", "32", "--aug", "fixed", "--p", "0.3")
+    assert (config.D.architecture, config.augment.mode, config.augment.p) == ("orig", "fixed", 0.3)
+
+
+def test_base_configuration_reads_the_resolution_of_the_data_set(emoji, launched):
+    config = planned(launched, "--cfg", "auto", "--data-dir", str(emoji.parent), "--dataset", emoji.name)
+    assert config.loss.r1_gamma == pytest.approx(0.0002 * 32**2 / 32)
+
+
+def test_models_trained_with_ada_are_again(launched, place):
+    for name in PRESETS:
+        mode = planned(launched, "--preset", name).augment.mode
+        assert mode == ("ada" if name in ("L", "XL", "XXL", "XXXL") else "noaug")
 
 
 def test_published_spellings(launched, place):
@@ -225,6 +250,16 @@ def test_help_needs_no_tensorflow(place):
             "schedule.batch_gpu: found 6, expected a divisor of batch",
         ),
         (("--preset", "demo32", "--lr-g", "0"), "opt.G_lrate: found 0.0, expected a number > 0"),
+        (("--preset", "demo32", "--aug", "on"), "augment.mode: found 'on', expected one of noaug, ada, fixed, adarv"),
+        (("--preset", "demo32", "--aug", "fixed"), "augment.p: found None, expected a probability in [0, 1] with"),
+        (("--preset", "demo32", "--p", "0.5"), "augment.p: found 0.5, expected none with augment.mode=noaug"),
+        (("--preset", "demo32", "--target", "0.5"), "augment.target: found 0.5, expected none with"),
+        (("--preset", "demo32", "--augpipe", "bg"), "--augpipe: there is no augmentation that it could be"),
+        (("--preset", "demo32", "--aug", "ada", "--augpipe", "bx"), "augment.pipe: found 'bx', expected a named pipe"),
+        (("--preset", "demo32", "--cfg", "auto"), "--preset and --cfg both describe a run"),
+        (("--cfg", "auto"), "--cfg: its numbers depend on the resolution; give --dataset NAME"),
+        (("--cfg", "autp", "--resolution", "64"), "unknown base configuration 'autp': did you mean 'auto'?"),
+        (("--cfg", "paper256", "--resolution", "256", "--num-gpus", "3"), "do not spread over 3 GPUs"),
         (("--preset", "demo32", "--set", "G.fmap_bse=1"), "did you mean 'G.fmap_base'?"),
         (("--preset", "demo32", "--set", "fmap_max=1"), "expected one of G.fmap_max, D.fmap_max"),
         (("--preset", "demo32", "--resume", "latest", "--init-from", "a.pkl"), "give one of them"),

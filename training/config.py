@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from dnnlib.util import UserError
 from training.base_shape import check_base_shape
+from training.config_augment import AugmentConfig
 from training.config_freeze import FreezeConfig
 from training.config_networks import DiscriminatorConfig, GeneratorConfig
 from training.config_precision import PrecisionConfig
@@ -110,6 +111,7 @@ class TrainConfig(Section):
     D: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     opt: OptimizerConfig = field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)

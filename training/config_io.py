@@ -51,6 +51,7 @@ RESUMABLE: dict[str, str] = {
     "precision": "applies from here on; variables are float32 in either case",
     "freeze": "applies from here on; Adam's moments are kept",
     "watch": "applies from here on",
+    "augment": "applies from here on; a probability that is adjusted goes on from where it is",
     "snapshots": "no influence on training",
     "metrics": "no influence on training",
 }

@@ -6,7 +6,7 @@ All per-sample losses are [N, 1] or [N] float32; what is optimised is their mean
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,6 +89,7 @@ class LossBuilder:
     """Builds the losses of one sub-batch.
 
     G, D: networks; pl_mean: scalar variable; pl_weight, pl_decay: spec 4.2; r1_gamma: number or scalar tensor.
+    augment: (images, rng) -> images for everything that D sees, zoom: the same for fakes, before; None: nothing.
     Every method draws from the `rng` it is given, under names that do not depend on the tower.
     """
 
@@ -100,6 +101,8 @@ class LossBuilder:
     r1_gamma: Any = 10.0
     G_options: Mapping[str, Any] = field(default_factory=dict)
     D_options: Mapping[str, Any] = field(default_factory=dict)
+    augment: Callable[[tf.Tensor, Any], tf.Tensor] | None = None
+    zoom: Callable[[tf.Tensor, Any], tf.Tensor] | None = None
 
     def _fakes(self, n: Any, labels: tf.Tensor, rng: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """(images, dlatents after mixing, batch mean of w before it)."""
@@ -113,6 +116,21 @@ class LossBuilder:
 
     def _side(self, mean: tf.Tensor | None) -> dict[str, tf.Tensor]:
         return {} if mean is None else {"w_avg": mean}
+
+    def _augmented(self, images: tf.Tensor, rng: Any) -> tf.Tensor:
+        return images if self.augment is None else self.augment(images, rng.child("augment"))
+
+    def _zoomed(self, fakes: tf.Tensor, rng: Any) -> tf.Tensor:
+        return fakes if self.zoom is None else self.zoom(fakes, rng.child("zoom"))
+
+    def _augmented_pair(self, fakes: tf.Tensor, reals: tf.Tensor, rng: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Fakes and reals through one pass of the augmentation, each image with numbers of its own."""
+        fakes = self._zoomed(fakes, rng)
+        if self.augment is None:
+            return fakes, reals
+        fakes.set_shape(reals.shape)
+        both = self._augmented(tf.concat([fakes, reals], axis=0), rng)
+        return tuple(tf.split(both, 2, axis=0))
 
     def _d(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         return self.D.get_output_for(images, labels, **self.D_options)
@@ -144,7 +162,7 @@ class LossBuilder:
     def g_main(self, n: Any, labels: tf.Tensor, rng: StatelessRandom) -> LossTerms:
         """Main loss of G on `n` samples with labels [n, label_size]."""
         images, _, mean = self._fakes(n, labels, rng)
-        scores = self._d(images, labels)
+        scores = self._d(self._augmented(self._zoomed(images, rng), rng), labels)
         loss = tf.reduce_mean(g_logistic_ns(scores))
         return LossTerms(loss, self._side(mean), {"Loss/G/loss": loss, **_score_stats("fake", scores)})
 
@@ -162,7 +180,8 @@ class LossBuilder:
     def d_main(self, reals: tf.Tensor, labels: tf.Tensor, rng: StatelessRandom) -> LossTerms:
         """Main loss of D; the fakes take the reals' labels (spec 4.2). reals: [N, C, H, W] in [-1, 1]."""
         images, _, mean = self._fakes(tf.shape(reals)[0], labels, rng)
-        fake_scores, real_scores = self.score_both(tf.stop_gradient(images), reals, labels)
+        images = tf.stop_gradient(images)
+        fake_scores, real_scores = self.score_both(*self._augmented_pair(images, reals, rng), labels)
         loss = tf.reduce_mean(d_logistic(real_scores, fake_scores))
         stats = {"Loss/D/loss": loss, **_score_stats("real", real_scores)}
         if int(reals.shape[0]) > 1:
@@ -170,9 +189,9 @@ class LossBuilder:
             stats |= {"Diversity/real": pixel_diversity(reals, n), "Diversity/fake": pixel_diversity(images, n)}
         return LossTerms(loss, self._side(mean), {**stats, "Loss/scores/fake_D": tf.reduce_mean(fake_scores)})
 
-    def d_reg(self, reals: tf.Tensor, labels: tf.Tensor) -> LossTerms:
-        """R1 regularisation of D: gamma / 2 * |grad|^2 at the reals."""
+    def d_reg(self, reals: tf.Tensor, labels: tf.Tensor, rng: StatelessRandom | None = None) -> LossTerms:
+        """R1 regularisation of D: gamma / 2 * |grad|^2 at the reals, through their augmentation (needs `rng`)."""
         reals = tf.identity(reals)
-        penalty = tf.reduce_mean(r1_penalty(self._d(reals, labels), reals))
+        penalty = tf.reduce_mean(r1_penalty(self._d(self._augmented(reals, rng), labels), reals))
         loss = penalty * (self.r1_gamma * 0.5)
         return LossTerms(loss, {}, {"Loss/gradient_penalty": penalty, "Loss/D/reg": loss})

@@ -14,6 +14,8 @@ from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from training import freeze, schedule
+from training.augment.held_out import open_held_out
+from training.augment.zoom import zoomed
 from training.config import TrainConfig
 from training.config_networks import D_kwargs, G_kwargs
 from training.dataset import TFRecordDataset
@@ -39,7 +41,7 @@ class Run:
     """
 
     def __init__(self, config: TrainConfig, dataset: TFRecordDataset, make_evaluator: EvaluatorFactory | None) -> None:
-        self.config, self.dataset = config, dataset
+        self.config, self.dataset, self.source = config, dataset, zoomed(dataset, config.augment)
         self.settings = schedule.schedule(config, 0, dataset.resolution)
         shape = network_shape(config, dataset.shape) | {"label_size": dataset.label_size}
         G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
@@ -57,6 +59,8 @@ class Run:
         )
         self.variables = {f"{name}/{n}": v for name, net in self.networks.items() for n, v in net.vars.items()}
         self.variables |= self.graph.variables
+        if self.graph.held_out is not None:
+            self.graph.held_out.images = open_held_out(dataset)
         self.progress = Progress()
         self.watch = Watch(config.watch, self.progress.watch)
         self.alarm = ""
@@ -190,7 +194,7 @@ class Run:
     def _start_reading(self) -> None:
         data = self.config.data
         self._prefetcher = Prefetcher(
-            self.dataset,
+            self.source,
             start=self.progress.nimg,
             batch=self.settings.batch,
             threads=data.threads,

@@ -12,6 +12,7 @@ from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import format_time
 from training import config_io
+from training.augment.state import summary as augment_summary
 from training.config import TrainConfig
 from training.dataset import TFRecordDataset
 from training.describe import network_sizes, plan_disk
@@ -102,7 +103,7 @@ class RunOutput:
     def report_tick(self, report: TickReport, extra: Mapping[str, float]) -> dict[str, float]:
         """Write and print the statistics of a tick; returns means by name. extra: values at its end."""
         means = self._stats.flush(self.progress.nimg, {**report.scalars(), **extra})
-        print(report.line(summary(means)), flush=True)
+        print(report.line(summary(means) + augment_summary(means)), flush=True)
         return means
 
     def write_results(self, done: bool, watch: Watch) -> None:

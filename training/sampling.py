@@ -25,6 +25,16 @@ def coin_flips(seed: int, positions: np.ndarray) -> np.ndarray:
     return (numbers >> np.uint64(63)).astype(bool).reshape(positions.shape)
 
 
+def uniform_numbers(seed: int, stream: int, positions: np.ndarray, count: int) -> np.ndarray:
+    """Uniform numbers in [0, 1) for each (seed, position): float64 [n, count].
+
+    stream: sets uses apart. positions: integers [n] >= 0.
+    """
+    key = np.random.SeedSequence((seed, stream)).generate_state(1, np.uint64)
+    index = positions.astype(np.uint64)[:, np.newaxis] * np.uint64(count) + np.arange(count, dtype=np.uint64)
+    return (_mix64(index + key) >> np.uint64(11)) * 2.0**-53
+
+
 def _mix64(x: np.ndarray) -> np.ndarray:
     """uint64 -> uint64; each bit of the result depends on all of x (SplitMix64, Steele et al. 2014)."""
     x = x * np.uint64(0x9E3779B97F4A7C15)

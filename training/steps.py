@@ -19,6 +19,9 @@ from dnnlib.tflib.network import Network
 from dnnlib.tflib.optimizer import Optimizer, Phase, SideUpdate, Tower
 from dnnlib.tflib.rng import StatelessRandom
 from dnnlib.tflib.tfutil import tf
+from training.augment.held_out import HeldOutScore
+from training.augment.pipeline import make_augment, make_zoom
+from training.augment.state import AugmentState
 from training.config import TrainConfig
 from training.freeze import freeze_plans
 from training.loss import LossBuilder, LossTerms, process_reals
@@ -92,7 +95,9 @@ class TrainingGraph:
         self.D_opt = Optimizer("TrainD", D.trainables, self._d_lrate, *D_betas, config.opt.epsilon, active["D"])
         self._accumulates = accumulates
         self.scalers: dict[str, LossScaler] = {}
+        self.augment = AugmentState(config.augment)
         self.phases = self._build_phases()
+        self.held_out = self._build_held_out()
         with tf.device(tfutil.tower_device(0)):
             ema = Gs.setup_as_moving_average_of(G, beta=self._ema_beta)
             with tf.control_dependencies([ema]):
@@ -100,6 +105,7 @@ class TrainingGraph:
             self._ema = ema if iterations is None else tf.group(ema, iterations)
         self.variables = {
             "pl_mean": self.pl_mean,
+            **self.augment.variables,
             **{f"TrainG/{n}": v for n, v in self.G_opt.state.items()},
             **{f"TrainD/{n}": v for n, v in self.D_opt.state.items()},
             **{f"loss_scale/{phase}/{n}": v for phase, s in self.scalers.items() for n, v in s.state.items()},
@@ -129,6 +135,8 @@ class TrainingGraph:
             self._r1_gamma,
             G_options=self._network_options("G"),
             D_options=self._network_options("D"),
+            augment=make_augment(self.config.augment, self.augment.p),
+            zoom=make_zoom(self.config.augment),
         )
         n, pl_n = self.batch_gpu, max(self.batch_gpu // loss.pl_minibatch_shrink, 1)
         use_pl, use_r1 = bool(loss.pl_weight), bool(loss.r1_gamma or self.config.schedule.gamma_steps)
@@ -146,12 +154,12 @@ class TrainingGraph:
             return terms if loss.D_reg_interval or not use_r1 else _add(terms, d_reg(x, rng))
 
         def d_reg(x: _TowerInputs, rng: StatelessRandom) -> LossTerms:
-            return _scale(losses.d_reg(process_reals(x.reals), x.labels), d_lazy)
+            return _scale(losses.d_reg(process_reals(x.reals), x.labels, rng.child("D_reg")), d_lazy)
 
         phases = {"G_main": self._phase("G_main", opt_g, g_main)}
         if use_pl and loss.G_reg_interval:
             phases["G_reg"] = self._phase("G_reg", opt_g, g_reg)
-        phases["D_main"] = self._phase("D_main", opt_d, d_main)
+        phases["D_main"] = self.augment.record(self._phase("D_main", opt_d, d_main), n * self.num_towers)
         if use_r1 and loss.D_reg_interval:
             phases["D_reg"] = self._phase("D_reg", opt_d, d_reg)
         return phases
@@ -179,6 +187,14 @@ class TrainingGraph:
         )
         self.scalers[phase] = scaler
         return scaler
+
+    def _build_held_out(self) -> HeldOutScore | None:
+        """Scoring of held-out images, where the augmentation follows it."""
+        if self.config.augment.mode != "adarv":
+            return None
+        augment = make_augment(self.config.augment, self.augment.p)
+        with tf.name_scope("held_out"), tf.device(tfutil.tower_device(0)):
+            return HeldOutScore(self.D, augment, self._seed, self.batch_gpu, self.config.seed)
 
     def _phase(
         self, name: str, optimizer: Optimizer, build: Callable[[_TowerInputs, StatelessRandom], LossTerms]
@@ -224,7 +240,8 @@ class TrainingGraph:
             if not due:
                 continue
             stats |= self.run_phase(name, nimg, settings, reals, labels, g_labels.get(name, labels))
-        return stats
+        score = None if self.held_out is None else lambda: self.held_out(nimg, len(reals))
+        return stats | self.augment.after_minibatch(step + 1, score)
 
     def run_phase(
         self,

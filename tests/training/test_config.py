@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dnnlib.util import UserError
 from training import config_io
 from training.config import DataConfig, MetricsConfig, SnapshotConfig, TrainConfig
+from training.config_augment import AugmentConfig
 from training.config_networks import D_kwargs, DiscriminatorConfig, G_kwargs, GeneratorConfig
 from training.config_schedule import LossConfig, OptimizerConfig, ScheduleConfig
 
@@ -207,6 +208,10 @@ def test_defaults_equal_those_of_the_builders():
         ("inception=none", "metrics.inception", None),
         ("inception=/a=b/c.pb", "metrics.inception", "/a=b/c.pb"),
         ("ops=ref", "ops", "ref"),
+        ('multipliers={"hue": 0, "geom": 0.5}', "augment.multipliers", {"hue": 0.0, "geom": 0.5}),
+        ("diffaugment=color,translation", "augment.diffaugment", ("color", "translation")),
+        ("diffaugment=color", "augment.diffaugment", ("color",)),
+        ("zoom_range=1,3", "augment.zoom_range", (1.0, 3.0)),
     ],
 )
 def test_set_is_typed_by_the_field(text, path, value):
@@ -256,6 +261,9 @@ def changed_everywhere():
         D=DiscriminatorConfig(architecture="skip", conv_clamp=256),
         loss=LossConfig(pl_weight=0, D_reg_interval=None),
         opt=OptimizerConfig(D_lrate=0.0015),
+        augment=AugmentConfig(
+            mode="adarv", multipliers={"hue": 0, "geom": 0.5}, diffaugment=("color",), zoom_range=(1, 4), tune_kimg=100
+        ),
         schedule=ScheduleConfig(batch=24, batch_gpu=12, gamma_steps=((0, 5), (10, 1)), ema_rampup=0.05),
         snapshots=SnapshotConfig(grid_size=(4, 3), grid_psi=0.7, keep_snapshots=3),
         metrics=MetricsConfig(names=(), inception="a.pb"),

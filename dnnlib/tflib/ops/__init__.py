@@ -4,6 +4,7 @@
 at import.
 """
 
+from dnnlib.tflib.ops.affine_warp import affine_warp
 from dnnlib.tflib.ops.convolution import conv_2d
 from dnnlib.tflib.ops.fused_bias_act import ACTIVATIONS, fused_bias_act
 from dnnlib.tflib.ops.impl import default_impl, set_default_impl
@@ -14,6 +15,7 @@ from dnnlib.tflib.ops.upfirdn_2d import upfirdn_2d
 
 __all__ = [
     "ACTIVATIONS",
+    "affine_warp",
     "conv_2d",
     "conv_downsample_2d",
     "default_impl",

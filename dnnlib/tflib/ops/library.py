@@ -102,6 +102,11 @@ def trusted(required: bool) -> bool:
     return not reason
 
 
+def next_device_is_cpu() -> bool:
+    """Whether the next node of the graph will be placed on a CPU: some ops are compiled for it alone."""
+    return _next_device().startswith("CPU")
+
+
 def _next_device() -> str:
     """The device ('CPU:0', 'GPU:1', ...) that a node created now would run on."""
     probe = tf.no_op()

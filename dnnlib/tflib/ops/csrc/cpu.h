@@ -10,6 +10,7 @@
 #include "activation.h"
 #include "numeric.h"
 #include "resampling.h"
+#include "warp.h"
 
 namespace ops {
 
@@ -102,5 +103,10 @@ template <typename T>
 void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, const T* y, const T* x,
                        const wide_t<T>* scale, const T* noise, T* dx, wide_t<T>* dscale, wide_t<T>* dstrength,
                        wide_t<T>* db, const Parallel& parallel);
+
+// Images [samples, channels, h, w] through the affine maps theta [samples, 2, 3], or their adjoints; h has 12 taps.
+template <typename T>
+void warp_cpu(const WarpShape& s, const float* h, bool adjoint, const T* x, const T* theta, T* y,
+              const Parallel& parallel);
 
 }  // namespace ops

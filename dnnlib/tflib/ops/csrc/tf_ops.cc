@@ -3,3 +3,4 @@
 #include "tf_epilogue.h"
 #include "tf_modulate.h"
 #include "tf_upfirdn.h"
+#include "tf_warp.h"

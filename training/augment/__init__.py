@@ -1,0 +1,1 @@
+"""Augmentation of what D sees: the adaptive pipeline, DiffAugment, zooming, and the control of its strength."""
