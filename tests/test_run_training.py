@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -370,10 +371,14 @@ def test_dry_run_says_what_would_be(emoji, place, monkeypatch):
     ("preset", "resolution", "g", "d"),
     [("config-e", 32, "21,523,475", "21,507,073"), ("config-f", 256, "30,034,338", "28,864,129")],
 )
-def test_dry_run_counts_the_published_parameters(place, preset, resolution, g, d):
-    text = dry_run("--preset", preset, "--resolution", resolution)
+def test_dry_run_counts_the_published_parameters(place, monkeypatch, preset, resolution, g, d):
+    monkeypatch.setenv("SG2_OPS", "auto")
+    build_library()  # the memory of a run is that with compiled operations where they are there
+    text = dry_run("--preset", preset, "--resolution", resolution, "--gpu-memory", "16")
     assert f"G parameters  {g}\n" in text
     assert f"D parameters  {d}\n" in text
+    if preset == "config-f":  # published: 6.4 GB with 4 images at once
+        assert 6.0 < float(re.search(r"Memory +about ([\d.]+) GiB per GPU tower", text)[1]) < 6.8
     assert list(place.iterdir()) == []
 
 
