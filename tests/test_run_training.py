@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import run_training
+from dnnlib.tflib.ops.build import build_library
 from run_training import PRESETS, main
 from training import config_io
 from training.config import TrainConfig
