@@ -271,6 +271,7 @@ def test_bad_data_is_refused_before_anything_is_written(emoji, place, damage, te
     options = ("--dry-run",) if dry else ("--metrics", "none")
     assert text in refused("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", *options)
     assert sorted(place.rglob("*")) == before
+    assert "That is with reference operations" in text
 
 
 def test_a_resolution_that_the_data_lacks(emoji):
@@ -375,6 +376,7 @@ def test_dry_run_tells_the_published_costs(place, monkeypatch):
     text = dry_run("--preset", "config-f", "--resolution", "256", "--gpu-memory", "16")
     assert "G parameters  30,034,338\n" in text
     assert "D parameters  28,864,129\n" in text
+    assert "reference operations" not in text
     assert 6.0 < float(re.search(r"Memory +about ([\d.]+) GiB per GPU tower", text)[1]) < 6.8
     assert re.search(r"Fits +at most \d+ image\(s\) at once in 16.0 GiB; --batch-gpu \d+ is the largest", text)
     assert list(place.iterdir()) == []
