@@ -164,8 +164,8 @@ def describe_run(
     yield from describe_memory(config, costs, memory_gb)
     if stands_in:
         yield (
-            "              That is with reference operations, for which it is too much by up to 1.8 times; compiled ones "
-            "need less, and are counted once they are built: python -m dnnlib.tflib.ops.build"
+            "              That is with reference operations, and too much by up to 1.8 times; compiled ones need "
+            "less, and are counted once they are built: python -m dnnlib.tflib.ops.build"
         )
     yield f"Disk          {plan_disk(config, shape, sizes)}"
     yield ""
