@@ -242,11 +242,15 @@ def check_metrics(plan: TrainConfig) -> None:
 def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> None:
     """Train. Raises `UserError` before anything is written if data, metrics or pickle are not as they should be."""
     from dnnlib.tflib.tfutil import tf
-    from training.startup import open_dataset
+    from training.asymmetry import asymmetry_warnings
+    from training.startup import network_shape, open_dataset
     from training.training_loop import train
 
     plan = launch.config
-    resolution = open_dataset(plan).resolution
+    dataset = open_dataset(plan)
+    resolution = dataset.resolution
+    for warning in asymmetry_warnings(plan, network_shape(plan, dataset.shape)["resolution"]):
+        click.echo(warning)
     check_metrics(plan)
     try:
         train(

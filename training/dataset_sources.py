@@ -48,6 +48,7 @@ class ImageOptions:
     fit: of `FITS`. filter: of `FILTERS`.
     background: RGB, behind transparency and of padding.
     labels_from: of `LABEL_SOURCES`, None: no labels. labels_file: of labels, for json and csv.
+    sharpen: amount of unsharp masking after resizing, see `training.sharpen`; 0: none.
     """
 
     size: tuple[int, int] | None = None
@@ -57,6 +58,7 @@ class ImageOptions:
     background: tuple[int, int, int] = WHITE
     labels_from: str | None = None
     labels_file: str | None = None
+    sharpen: float = 0.0
 
     def __post_init__(self) -> None:
         for what, value, known in (("fit", self.fit, FITS), ("resize filter", self.filter, FILTERS)):
@@ -238,6 +240,7 @@ def create_from_images(
         raise
     take_over = None if options.encoding.name == "raw" else options.encoding.name
     spec = ImageSpec(wanted.size, channels, wanted.filter, wanted.fit, wanted.background, take_over)
+    spec = replace(spec, sharpen=wanted.sharpen)
     source = {
         "kind": "images",
         "inputs": [printable(os.fspath(given)) for given in inputs],
@@ -245,6 +248,7 @@ def create_from_images(
         "filter": wanted.filter,
         "background": list(wanted.background),
         "labels_from": wanted.labels_from,
+        **({"sharpen": wanted.sharpen} if wanted.sharpen else {}),
     }
     # Every file counts for the order, the unreadable ones too: a repaired file then changes one record, not all.
     options = replace(

@@ -17,6 +17,7 @@ from training.archives import open_item, read_item
 from training.color_profiles import to_srgb
 from training.dataset_items import Item, StoredFile
 from training.fits import FILTERS, crop_and_resize, fit_image, result_size
+from training.sharpen import sharpen
 
 __all__ = ["FILTERS", "ImageHeader", "ImageSpec", "crop_and_resize", "read_header", "read_image", "render_item"]
 
@@ -49,6 +50,7 @@ class ImageSpec:
     fit: str = "center-crop"
     background: tuple[int, int, int] = WHITE  # behind transparency, and of padding
     take_over: str | None = None  # format of files (png, jpeg, webp) that are kept as they are if they fit
+    sharpen: float = 0.0  # amount of unsharp masking
 
     @property
     def result_size(self) -> tuple[int, int] | None:
@@ -143,6 +145,8 @@ def render_item(item: Item, spec: ImageSpec) -> np.ndarray | StoredFile:
         coloured = to_srgb(upright)
         plain = to_channels(coloured, spec.channels, spec.background)
     fitted = plain if spec.size is None else fit_image(plain, *spec.size, spec.fit, spec.filter, spec.background)
+    if spec.sharpen:
+        fitted = sharpen(fitted, spec.sharpen)
     pixels = _planes(fitted) if spec.take_over is None else _view(fitted)
     untouched = coloured is image and fitted is plain and "transparency" not in image.info
     return StoredFile(data, pixels) if untouched and known else pixels

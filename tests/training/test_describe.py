@@ -1,25 +1,12 @@
 """Estimates of memory and disk against published and counted numbers."""
 
 import numpy as np
-import pytest
 
-from training import describe
 from training.config import TrainConfig
 from training.config_io import apply_set
-from training.cost_report import OVERHEAD_BYTES
 from training.describe import NetworkSizes, describe_config, plan_disk
-from training.memory_estimate import measure_costs
 
 SIZES = NetworkSizes(G_trainable=10, D_trainable=20, G_total=12, D_total=20)
-
-
-def test_memory_is_near_the_published_one():
-    # Published: 6.4 GB of a GPU for StyleGAN2's config-f at 256x256 with 4 images at once.
-    config = apply_set(TrainConfig(), "batch_gpu=4")
-    with describe.ops_without_building(config):
-        costs = measure_costs(config, {"num_channels": 3, "resolution": 256, "label_size": 0})
-    total = costs.variables + costs.activations + OVERHEAD_BYTES["gpu"]
-    assert total / 2**30 == pytest.approx(6.4, rel=0.15)
 
 
 def test_disk_by_hand():

@@ -20,7 +20,8 @@ from tests.record_sets import pictures, write_set
 from tests.tiny import tiny_config
 from training.base_shape import choose_base_shape, image_size, shape_kwargs
 from training.config_io import apply_set, load_config
-from training.startup import open_dataset
+from training.init_from import check_source, read_source
+from training.startup import network_shape, open_dataset
 from training.training_loop import train
 
 
@@ -66,8 +67,13 @@ def test_square_weights_fit_a_rectangle(session):
     assert Network("G", func_name="G_main", base_shape=[3, 5], **options).output_shape == [None, 3, 12, 20]
 
 
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
 def test_a_run_on_rectangular_images(tmp_path, monkeypatch):
-    write_set(tmp_path / "data" / "wide", list(pictures(24, (3, 16, 24))))
+    write_set(tmp_path / "data" / "wide", list(pictures(24, (3, 8, 12))))
     config = apply_set(
         tiny_config(), f"data.data_dir={tmp_path / 'data'}", "data.dataset=wide", "schedule.total_kimg=0.032"
     )
@@ -80,36 +86,36 @@ def test_a_run_on_rectangular_images(tmp_path, monkeypatch):
     result = train(config, tmp_path / "results", make_evaluator=make_evaluator)
     assert result.finished
     assert 0 < result.best["fd_pixels"][0] < np.inf
-    assert Image.open(result.run_dir / "reals.png").size == (4 * 24, 2 * 16)
-    assert Image.open(result.run_dir / "fakes000000.png").size == (4 * 24, 2 * 16)
+    assert size_of(result.run_dir / "reals.png") == (4 * 12, 2 * 8)
+    assert size_of(result.run_dir / "fakes000000.png") == (4 * 12, 2 * 8)
 
     snapshot = str(result.run_dir / result.best["fd_pixels"][1])
     with tf.Graph().as_default(), tfutil.create_session():
         G, D, Gs = pickles.load(snapshot)
         assert G.static_kwargs["base_shape"] == [4, 6]
-        assert G.static_kwargs["resolution"] == 16
-        assert D.input_shapes[0] == Gs.output_shape == [None, 3, 16, 24]
+        assert G.static_kwargs["resolution"] == 8
+        assert D.input_shapes[0] == Gs.output_shape == [None, 3, 8, 12]
         images = Gs.run(np.zeros([2, 8], np.float32), None)
-        assert images.shape == (2, 3, 16, 24)
+        assert images.shape == (2, 3, 8, 12)
         assert np.isfinite(D.run(images, None)).all()
     with tf.Graph().as_default(), tfutil.create_session():
         args = ["generate-images", "--network", snapshot, "--seeds", "1,2", "--result-dir", str(tmp_path / "out")]
         done = CliRunner().invoke(run_generator.main, args)
     assert done.exit_code == 0, done.output
-    assert Image.open(tmp_path / "out" / "00000-generate-images" / "seed0002.png").size == (24, 16)
+    assert size_of(tmp_path / "out" / "00000-generate-images" / "seed0002.png") == (12, 8)
 
-    # The run goes on where it was, from the networks as they were.
+    # The run goes on where it was, from the networks as they were; another one may start from them.
     longer = apply_set(load_config(result.run_dir), "schedule.total_kimg=0.048", "metrics.names=none")
     assert train(longer, tmp_path / "results", resume=result.run_dir).nimg == 48
-    again = train(apply_set(longer, "schedule.total_kimg=0.016"), tmp_path / "results", init_from_pkl=snapshot)
-    assert again.finished
+    source = read_source(snapshot)
+    check_source(source, (3, 8, 12), 0)
+    with pytest.raises(UserError, match=r"it draws 12x8, the data set has 8x8 .*--resolution 12x8"):
+        check_source(source, (3, 8, 8), 0)
 
 
 def test_a_configured_base_shape_is_used(tmp_path):
     write_set(tmp_path / "wide", list(pictures(4, (1, 16, 24))))
     config = apply_set(tiny_config(), f"data.data_dir={tmp_path}", "data.dataset=wide", "data.base_shape=2,3")
-    from training.startup import network_shape
-
     shape = network_shape(config, open_dataset(config).shape)
     assert shape == {"num_channels": 1, "resolution": 32, "base_shape": [2, 3]}
     with pytest.raises(UserError, match="does not double to images of 16x24"):

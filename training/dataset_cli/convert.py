@@ -25,6 +25,7 @@ from training.image_shapes import parse_size
 @click.option("--fit", type=click.Choice(FITS), default="center-crop", show_default=True, help="How; see above.")
 @click.option("--channels", type=click.Choice(["1", "3", "4"]), help="[default: 1 if all images are grey, else 3]")
 @click.option("--background", default="white", show_default=True, help="Behind transparency, and of padding.")
+@click.option("--sharpen", type=click.FloatRange(0), default=0.0, help="Unsharp masking; does harm, see recipes.md.")
 @click.option("--labels-from", type=click.Choice(LABEL_SOURCES), help="folders: one class per sub-folder.")
 @click.option("--labels-file", help="Of labels. [default for json: dataset.json in the inputs]")
 @click.option("--dry-run", is_flag=True, help="Only list what would be converted and what skipped.")
@@ -38,6 +39,7 @@ def create_from_images_command(
     fit: str,
     channels: str | None,
     background: str,
+    sharpen: float,
     labels_from: str | None,
     labels_file: str | None,
     dry_run: bool,
@@ -71,6 +73,7 @@ def create_from_images_command(
         background=_colour(background),
         labels_from=labels_from,
         labels_file=labels_file,
+        sharpen=sharpen,
     )
     built = make_options(**options)
     drop = partial(find_dropped, options=cleaning, workers=built.workers, say=click.echo, report=clean_report)
