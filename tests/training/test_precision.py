@@ -74,8 +74,9 @@ def test_float16_trains_like_float32_and_overflow_is_skipped(session):
             (loss, gradient), (loss16, gradient16) = values["float32", name], values["float16", name]
             assert np.isfinite(gradient16).all() and loss16 == pytest.approx(loss, rel=0.05), name
             found.append(np.linalg.norm(gradient16 - gradient) / np.linalg.norm(gradient))
-    # Where rounding carries a feature over the kink of the activation, a gradient of these few differs by percents.
-    assert {name: found for name, found in errors.items() if not 0 < np.median(found) < 0.02} == {}
+    # Where rounding carries a feature over the kink of the activation, a gradient of these few differs by percents:
+    # 0.2 to 0.9 % is usual, up to 7 % was seen; with a smooth activation it is never more than 1.1 %.
+    assert {name: found for name, found in errors.items() if not 0 < np.median(found) < 0.05} == {}
 
     before = session.run(list(losses.D.trainables.values()))
     scale, skipped = 2.0**24, 0

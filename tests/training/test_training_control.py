@@ -96,7 +96,7 @@ def test_a_run_interrupted_in_the_middle_of_everything(config, tmp_path):
     assert not any(frozen_d & names for names in moved.values())
     assert {"D/8x8/Conv1_down/weight", "D/Output/weight"} <= moved[16]
     final = read(whole, 144)[1]
-    assert final["loss_scale/G_main/scale"] == 2.0**18 and final["TrainG/skipped"] == 0
+    assert final["loss_scale/G_main/scale"] == 2.0**19 and final["TrainG/skipped"] == 0
     assert final["TrainG/steps"] == 6 + 3  # minibatches of 16, 16, 16, 32, 32 and 32 images, every second regularised
 
     lines = [json.loads(line) for line in (whole / "stats.jsonl").read_text().splitlines()]
