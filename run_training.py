@@ -171,7 +171,7 @@ def explicit_fields(options: dict[str, Any], assignments: tuple[str, ...]) -> di
     if options.get("precision") is not None:
         fields |= find_precision(options["precision"])
     if options.get("freeze_d") is not None:
-        fields["freeze.D"] = (f"first:{options['freeze_d']}",) if options["freeze_d"] else ()
+        fields["freeze.D_layers"] = (f"first:{options['freeze_d']}",) if options["freeze_d"] else ()
     for name, value in options.items():
         if value is not None and name not in ("precision", "freeze_d"):
             path = FIELD_OF_OPTION[name]

@@ -188,6 +188,15 @@ def test_models_trained_with_ada_are_again(launched, place):
         assert mode == ("ada" if name in ("L", "XL", "XXL", "XXXL") else "noaug")
 
 
+def test_freeze_d_and_precision_name_several_fields(launched, place):
+    config = planned(launched, "--preset", "config-f", "--freeze-d", "4", "--precision", "whole-G")
+    assert config.freeze.D_layers == ("first:4",)
+    assert (config.G.num_fp16_res, config.D.num_fp16_res, config.precision.G_4x4) == (10, 4, True)
+    config = planned(launched, "--preset", "L", "--precision", "ada", "--set", "G.num_fp16_res=5", "--freeze-d", "0")
+    assert (config.G.num_fp16_res, config.D.num_fp16_res, config.freeze.D_layers) == (5, 4, ())
+    assert "--precision 'adda' is unknown: did you mean 'ada'" in refused("--preset", "L", "--precision", "adda")
+
+
 def test_published_spellings(launched, place):
     config = planned(launched, "--config=config-f", "--mirror-augment=true", "--metrics=none", "--num-gpus=8")
     assert (config.data.mirror_augment, config.metrics.names, config.num_gpus) == (True, (), 8)

@@ -15,13 +15,13 @@ Stages = tuple[tuple[float, tuple[str, ...]], ...]
 class FreezeConfig(Section):
     """Patterns of trainable variables that do not move; see `training/freeze.py` for what a pattern may be.
 
-    `*_steps`: ((kimg, patterns), ...): from kimg on, those patterns are frozen instead of the ones before, e.g.
-    [[500, ["res>=64"]], [1000, []]] to unfreeze in two steps.
+    `*_layers`: patterns that are frozen from the start. `*_steps`: ((kimg, patterns), ...): from kimg on, those are
+    frozen instead of the ones before, e.g. [[500, ["res>=64"]], [1000, []]] to unfreeze in two steps.
     """
 
     section: ClassVar[str] = "freeze"
-    G: tuple[str, ...] = ()  # e.g. G_mapping, res<=64, */ToRGB/*
-    D: tuple[str, ...] = ()  # e.g. first:4 (freeze-D), res>=32
+    G_layers: tuple[str, ...] = ()  # e.g. G_mapping, res<=64, */ToRGB/*
+    D_layers: tuple[str, ...] = ()  # e.g. first:4 (freeze-D), res>=32
     G_steps: Stages = ()
     D_steps: Stages = ()
 
@@ -33,4 +33,4 @@ class FreezeConfig(Section):
 
     def stages(self, network: str) -> Stages:
         """((kimg, patterns), ...) of `G` or `D`, the first from 0 kimg on."""
-        return ((0.0, getattr(self, network)), *getattr(self, f"{network}_steps"))
+        return ((0.0, getattr(self, f"{network}_layers")), *getattr(self, f"{network}_steps"))

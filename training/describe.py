@@ -101,10 +101,11 @@ def plan_disk(config: TrainConfig, shape: tuple[int, int, int], sizes: NetworkSi
     columns, rows = grid_dimensions(plan.grid_size, width, height)
     picture = columns * rows * width * height * channels * _PICTURE_RATIO[plan.image_format]
     networks = 2 * sizes.G_total + sizes.D_total
+    good_states = 2 if config.watch.may_roll_back else 0
     moments = 2 * (sizes.G_trainable + sizes.D_trainable)
     return DiskPlan(
         (networks * _FLOAT_BYTES, snapshots),
-        ((networks + moments) * _FLOAT_BYTES, min(plan.keep_states, max(ticks, 1))),
+        ((networks + moments) * _FLOAT_BYTES, min(plan.keep_states, max(ticks, 1)) + good_states),
         (int(picture), _times(ticks, plan.image_ticks) + 2),  # and the reals, and the fakes at the start
     )
 

@@ -72,7 +72,7 @@ class FreezePlan:
 
     def __init__(self, stages: Stages, names: Sequence[str], network: str) -> None:
         def frozen(patterns: Sequence[str], index: int) -> frozenset[str]:
-            where = f"freeze.{network}{'_steps' if index else ''}"
+            where = f"freeze.{network}_{'steps' if index else 'layers'}"
             return frozenset().union(*(matching(pattern, names, where) for pattern in patterns))
 
         self._stages = [(kimg, frozen(patterns, index)) for index, (kimg, patterns) in enumerate(stages)]

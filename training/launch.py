@@ -82,7 +82,8 @@ def _apply(base: TrainConfig, preset: Mapping[str, Any], explicit: Mapping[str, 
         return config_io.with_fields(base, fields), []
     except UserError:
         # Images per device that nobody asked for need not fit another minibatch or number of devices.
-        if "schedule.batch_gpu" in explicit or not explicit.keys() & {"schedule.batch", "num_gpus"}:
+        splits = {"schedule.batch", "schedule.batch_steps", "num_gpus"}
+        if "schedule.batch_gpu" in explicit or not explicit.keys() & splits:
             raise
     config = config_io.with_fields(base, fields | {"schedule.batch_gpu": None})
     return config, [

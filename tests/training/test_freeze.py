@@ -90,7 +90,9 @@ def test_what_fits_nothing_is_refused(pattern, names, text):
 
 
 def test_stages_at_their_corners(session):
-    config = FreezeConfig(G=("res>=8", "G_mapping"), G_steps=((0.5, ("res>=16",)), (2, ())), D=("first:1",))
+    config = FreezeConfig(
+        G_layers=("res>=8", "G_mapping"), G_steps=((0.5, ("res>=16",)), (2, ())), D_layers=("first:1",)
+    )
     plans = freeze_plans(config, {"G": dict.fromkeys(G), "D": dict.fromkeys(D)})
     frozen = {kimg: plans["G"].frozen_at(kimg) for kimg in (0, 0.499, 0.5, 1.999, 2, 1e6)}
     assert frozen[0] == frozen[0.499] == set(G[2:])
