@@ -44,7 +44,9 @@ def test_against_scipy(impl, shape):
     (found,) = evaluate(lambda a, b: [ops.affine_warp(a, b, impl=impl)], x, maps)
     assert found.shape == shape
     for image, m, result in zip(x, maps, found, strict=True):
-        wanted = oracles.warp(image, np.vstack([m, [0, 0, 1]]))
+        # Tiny images do not survive the filter, but the identity copies.
+        is_copy = np.array_equal(m, np.eye(2, 3))
+        wanted = image if is_copy else oracles.warp(image, np.vstack([m, [0, 0, 1]]))
         # The taps are rounded to float32.
         np.testing.assert_allclose(result, wanted, atol=1e-5 * np.abs(x).max())
 
