@@ -163,8 +163,8 @@ class LossBuilder:
     def d_main(self, reals: tf.Tensor, labels: tf.Tensor, rng: StatelessRandom) -> LossTerms:
         """Main loss of D; the fakes take the reals' labels (spec 4.2). reals: [N, C, H, W] in [-1, 1]."""
         images, _, mean = self._fakes(tf.shape(reals)[0], labels, rng)
-        images, reals = self._augmented_pair(tf.stop_gradient(images), reals, rng)
-        fake_scores, real_scores = self.score_both(images, reals, labels)
+        seen = self._augmented_pair(tf.stop_gradient(images), reals, rng)
+        fake_scores, real_scores = self.score_both(*seen, labels)
         loss = tf.reduce_mean(d_logistic(real_scores, fake_scores))
         stats = {"Loss/D/loss": loss, **_score_stats("real", real_scores)}
         return LossTerms(loss, self._side(mean), {**stats, "Loss/scores/fake_D": tf.reduce_mean(fake_scores)})
