@@ -111,7 +111,9 @@ class TrainingGraph:
     def _build_phases(self) -> dict[str, Phase]:
         loss, opt_g, opt_d = self.config.loss, self.G_opt, self.D_opt
         augment, zoom = make_augment(self.config.augment, self.augment.p), make_zoom(self.config.augment)
-        losses = LossBuilder(self.G, self.D, self.pl_mean, loss.pl_weight, loss.pl_decay, self._r1_gamma, augment, zoom)
+        losses = LossBuilder(
+            self.G, self.D, self.pl_mean, loss.pl_weight, loss.pl_decay, self._r1_gamma, augment=augment, zoom=zoom
+        )
         n, pl_n = self.batch_gpu, max(self.batch_gpu // loss.pl_minibatch_shrink, 1)
         use_pl, use_r1 = bool(loss.pl_weight), bool(loss.r1_gamma or self.config.schedule.gamma_steps)
         g_lazy, d_lazy = loss.G_reg_interval or 1, loss.D_reg_interval or 1
