@@ -37,10 +37,12 @@ def transform(images: tf.Tensor, p: Parameters) -> tf.Tensor:
 
 
 def _reflect(images: tf.Tensor, reach: int) -> tf.Tensor:
-    """Extend by `reach` pixels on all sides; small images are reflected several times."""
-    while reach > 0:
-        _, _, height, width = images.shape.as_list()
-        step = min(reach, height - 1, width - 1)
-        images = tf.pad(images, [[0, 0], [0, 0], [step, step], [step, step]], mode="REFLECT")
-        reach -= step
+    """Extend by `reach` pixels on all sides; what is smaller than that is reflected several times."""
+    for axis in (2, 3):
+        left = reach
+        while left > 0:
+            # All there is but in the last step: mirrors stay at the ends of the image.
+            step = min(left, images.shape.as_list()[axis] - 1)
+            images = tf.pad(images, [[step, step] if i == axis else [0, 0] for i in range(4)], mode="REFLECT")
+            left -= step
     return images

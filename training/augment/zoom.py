@@ -22,7 +22,7 @@ from training.dataset import TFRecordDataset
 from training.sampling import uniform_numbers
 
 _STREAM = 0x7A6F6F6D  # sets these numbers apart from others that depend on (seed, position)
-_PICTURE_CHANNELS = (1, 3, 4)  # grey, RGB, RGB and alpha
+_PICTURE_CHANNELS = (1, 3)  # grey and RGB; with alpha, Pillow would weigh colours by it, which data sets do not
 
 
 def zoom_factor(uniform: Any, zoom_range: tuple[float, float]) -> Any:

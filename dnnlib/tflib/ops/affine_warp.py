@@ -50,6 +50,8 @@ def affine_warp(x: Any, theta: Any, impl: str | None = None) -> tf.Tensor:
     for axis, name in ((2, "height"), (3, "width")):
         size = x.shape.as_list()[axis]
         arguments.check(size is None or size >= 2, "x", f"{name} {size}", "at least 2")
+    if n == 0:
+        return tf.identity(x)  # TensorFlow cannot reflect an empty minibatch
     if resolve_impl(impl) == "compiled" and library.next_device_is_cpu():
         return warp_compiled(x, theta, adjoint=False)
     return warp_reference(x, theta)

@@ -44,24 +44,33 @@ def test_against_scipy(impl, shape):
     (found,) = evaluate(lambda a, b: [ops.affine_warp(a, b, impl=impl)], x, maps)
     assert found.shape == shape
     for image, m, result in zip(x, maps, found, strict=True):
-        wanted = oracles.warp(image, np.vstack([m, [0, 0, 1]]))
-        np.testing.assert_allclose(result, wanted, atol=2e-6 * np.abs(x).max())
+        # Tiny images do not survive the filter, but the identity copies.
+        is_copy = np.array_equal(m, np.eye(2, 3))
+        wanted = image if is_copy else oracles.warp(image, np.vstack([m, [0, 0, 1]]))
+        # The taps are rounded to float32.
+        np.testing.assert_allclose(result, wanted, atol=1e-5 * np.abs(x).max())
 
 
-@settings(max_examples=20, deadline=None)
+@pytest.fixture(scope="module")
+def both():
+    """Results and gradients of both implementations for inputs of any shape: a function."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        x, theta = tf.placeholder(tf.float64, [None] * 4), tf.placeholder(tf.float64, [None, 2, 3])
+        results = [ops.affine_warp(x, theta, impl=impl) for impl in IMPLS]
+        fetches = [(y, tf.gradients(y, x, tf.sin(x))[0]) for y in results]
+        yield lambda images, maps: session.run(fetches, {x: images, theta: maps})
+
+
+@settings(max_examples=40, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(2, 40), st.integers(2, 40)),
     seed=st.integers(0, 1000),
     strength=st.sampled_from([0.0, 0.3, 1.0, 3.0]),
 )
-def test_both_implementations_agree(shape, seed, strength):
+def test_both_implementations_agree(both, shape, seed, strength):
     x, maps = np.random.RandomState(seed).randn(*shape), random_maps(shape[0], max(shape[2:]), seed, strength)
-
-    def build(a, b):
-        results = [ops.affine_warp(a, b, impl=impl) for impl in IMPLS]
-        return results + [tf.gradients(y, a, tf.sin(a))[0] for y in results]
-
-    a, b, da, db = evaluate(build, x, maps)
+    (a, da), (b, db) = both(x, maps)
+    assert a.shape == shape
     np.testing.assert_allclose(a, b, atol=1e-5)
     np.testing.assert_allclose(da, db, atol=1e-5 * max(1, np.abs(da).max()))
 
@@ -97,23 +106,13 @@ def test_identity_copies_and_far_away_is_black(impl):
     assert not found[1].any()
 
 
-def test_images_do_not_depend_on_their_neighbours():
+def test_images_do_not_depend_on_their_neighbours(both):
     x, maps = np.random.RandomState(3).randn(4, 3, 12, 12), random_maps(4, 12)
-    for impl in IMPLS:
-        (together,) = evaluate(lambda a, b, impl=impl: [ops.affine_warp(a, b, impl=impl)], x, maps)
-        for i in range(4):
-            part = slice(i, i + 1)
-            (alone,) = evaluate(lambda a, b, impl=impl: [ops.affine_warp(a, b, impl=impl)], x[part], maps[part])
-            np.testing.assert_allclose(alone, together[part], atol=1e-6)
-
-
-def test_unknown_sizes():
-    x, maps = np.random.RandomState(3).randn(2, 3, 8, 8), random_maps(2, 8)
-    for impl in IMPLS:
-        with tf.Graph().as_default(), tf.Session() as session:
-            images = tf.placeholder(tf.float64, [None, None, None, None])
-            y = ops.affine_warp(images, tf.constant(maps), impl=impl)
-            assert session.run(y, {images: x}).shape == x.shape
+    together = both(x, maps)
+    for i in range(4):
+        alone = both(x[i : i + 1], maps[i : i + 1])
+        for whole, part in zip(together, alone, strict=True):
+            np.testing.assert_allclose(part[0], whole[0][i : i + 1], atol=1e-12)
 
 
 @pytest.mark.parametrize(

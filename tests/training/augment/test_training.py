@@ -9,15 +9,18 @@ import pytest
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.network import Network
+from dnnlib.tflib.optimizer import Phase
 from dnnlib.tflib.rng import StatelessRandom
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from tests.tiny import tiny_config, tiny_dataset
 from training import state as states
 from training.augment import state as augment_state
+from training.augment.held_out import HeldOutScore, open_held_out
 from training.augment.pipeline import make_augment
 from training.config_augment import AugmentConfig
 from training.config_io import apply_set
+from training.dataset import TFRecordDataset
 from training.dataset_writer import DatasetWriter
 from training.loss import LossBuilder
 from training.training_loop import train
@@ -34,7 +37,7 @@ def config(tmp_path):
         f"data.data_dir={tmp_path / 'data'}", "data.dataset=tiny", "schedule.total_kimg=0.128", "schedule.batch=16",
         "schedule.kimg_per_tick=0.064", "loss.G_reg_interval=2", "loss.D_reg_interval=3", "snapshots.image_ticks=0",
         "snapshots.first_tick=false", "augment.mode=ada", "augment.tune_kimg=1", "augment.interval=2",
-        "augment.p=0.3",
+        "augment.p=0.3", "loss.pl_weight=0",
     )  # fmt: skip
 
 
@@ -53,6 +56,7 @@ def assert_equal_states(a, b):
 
 def test_p_is_in_the_state_and_resumes_bit_exactly(config, tmp_path):
     """Stopped after 3 of 8 minibatches, in the middle of an adjustment's interval, with half of the sums made."""
+    config = apply_set(config, "loss.r1_gamma=0")
     whole = train(config, tmp_path / "whole")
     part = train(apply_set(config, "schedule.total_kimg=0.048"), tmp_path / "part")
     before = variables_of(part)
@@ -68,48 +72,97 @@ def test_p_is_in_the_state_and_resumes_bit_exactly(config, tmp_path):
     assert "  augment 0." in log and "  r_t " in log
 
 
-def test_p_moves_by_the_images_shown(config, tmp_path):
-    """Two minibatches of 16 at a tune_kimg of 1: by 0.032, up or down, as the signs say."""
-    result = train(apply_set(config, "schedule.total_kimg=0.032"), tmp_path / "r")
-    rt = stats_of(result)[-1]["Progress/augment_rt"]["mean"]
-    assert variables_of(result)["augment_p"] == pytest.approx(0.3 + np.sign(rt - 0.6) * 0.032, abs=1e-6)
-
-
-def test_fixed_strength_stays(config, tmp_path):
-    result = train(
-        apply_set(config, "augment.mode=fixed", "augment.p=0.4", "schedule.total_kimg=0.032"), tmp_path / "r"
-    )
-    assert stats_of(result)[-1]["Progress/augment"]["mean"] == pytest.approx(0.4)
-    assert variables_of(result)["augment_p"] == np.float32(0.4)
-
-
 def test_held_out_images_steer_adarv(config, tmp_path):
-    rng = np.random.RandomState(1)
     with pytest.raises(UserError, match="augment.mode=adarv needs held-out images.*--validation N"):
-        train(apply_set(config, "augment.mode=adarv"), tmp_path / "none")
-    images = rng.randint(0, 256, [24, 3, 8, 8]).astype(np.uint8)
+        open_held_out(TFRecordDataset(tmp_path / "data" / "tiny"))
+    images = np.random.RandomState(1).randint(0, 256, [24, 3, 8, 8]).astype(np.uint8)
     with DatasetWriter(tmp_path / "data" / "held", (3, 8, 8)) as writer:
         for index, image in enumerate(images):
             writer.add(image, None, validation=index % 3 == 0)
-    adarv = apply_set(config, "augment.mode=adarv", "data.dataset=held")
-    whole = train(adarv, tmp_path / "whole")
-    train(apply_set(adarv, "schedule.total_kimg=0.048"), tmp_path / "part")
-    rest = train(adarv, tmp_path / "part", resume="latest")
-    assert_equal_states(variables_of(whole), variables_of(rest))
-    assert "Progress/augment_rv" in stats_of(whole)[-1]
+    config = apply_set(config, "augment.mode=adarv", "data.dataset=held", "schedule.total_kimg=0.032")
+    result = train(config, tmp_path / "r")
+    rv = stats_of(result)[-1]["Progress/augment_rv"]["mean"]
+    assert variables_of(result)["augment_p"] == pytest.approx(0.3 + np.sign(rv - 0.5) * 0.032, abs=1e-6)
 
 
-def test_alarm_when_p_stays_at_its_limit(capsys):
+def test_held_out_scores_are_those_of_d(session, config, tmp_path):
+    """Without augmentation: the mean over the images at those positions, in sub-batches."""
+    D = Network("D", func_name="D_stylegan2", num_channels=3, resolution=8, label_size=0, fmap_base=64, fmap_max=8)
+    score = HeldOutScore(D, None, tf.placeholder(tf.int64, [2]), batch_gpu=4, run_seed=1)
+    score.images = TFRecordDataset(tmp_path / "data" / "tiny", seed=5)
+    images, _ = score.images.get(np.arange(16, 28))
+    parts = [D.run(part / 127.5 - 1, None) for part in images.astype(np.float32).reshape(3, 4, 3, 8, 8)]
+    assert score(16, 12) == pytest.approx(np.mean(parts), rel=1e-4)
+
+
+class MadeState:
+    """An `AugmentState` whose sums are set by hand."""
+
+    def __init__(self, **fields):
+        self.state = augment_state.AugmentState(AugmentConfig(**fields))
+        self.sums = self.state.variables["augment_sums"]
+        tfutil.run([v.initializer for v in self.state.variables.values()])
+
+    def after(self, step, signs, images=100.0, **rest):
+        tfutil.run(self.sums.assign_add([signs, rest.get("real", 0), rest.get("fake", 0), images, 0]))
+        return self.state.after_minibatch(step, lambda: rest["valid"])
+
+    @property
+    def p(self):
+        return float(tfutil.run(self.state.variables["augment_p"]))
+
+
+def test_p_moves_by_the_images_shown(session):
+    made = MadeState(mode="ada", p=0.3, tune_kimg=10, interval=2)
+    assert made.after(1, signs=90) == {}
+    found = made.after(2, signs=50)
+    assert found["Progress/augment_rt"] == pytest.approx(0.7)
+    assert made.p == pytest.approx(0.32) == found["Progress/augment"]
+    made.after(4, signs=30)
+    assert made.p == pytest.approx(0.31)
+    assert made.after(6, signs=0, images=0) == {"Progress/augment": pytest.approx(0.31)}
+
+
+def test_rv_needs_reals_fakes_and_held_out_images(session):
+    made = MadeState(mode="adarv", p=0.3, tune_kimg=10, interval=1)
+    found = made.after(1, signs=0, real=200, fake=-100, valid=1.25)
+    assert found["Progress/augment_rv"] == pytest.approx(0.25)
+    assert made.p == pytest.approx(0.29)
+
+
+def test_fixed_strength_is_that_of_the_configuration(session):
+    made = MadeState(mode="fixed", p=0.4)
+    assert made.after(4, signs=100) == {"Progress/augment": 0.4}
+    tfutil.run(made.state.variables["augment_p"].assign(0.9))  # as restored from a run with another one
+    assert tfutil.run(made.state.p) == np.float32(0.4)
+    assert MadeStateOff().after_minibatch(4) == {}
+
+
+class MadeStateOff(augment_state.AugmentState):
+    """Without augmentation, under another name in the same graph."""
+
+    def __init__(self):
+        with tf.variable_scope("off"):
+            super().__init__(AugmentConfig())
+
+
+def test_steps_that_are_not_finite_count_for_nothing(session):
+    """The sums follow D's main phase, one round after the other."""
+    state = augment_state.AugmentState(AugmentConfig(mode="ada"))
+    tfutil.run([v.initializer for v in state.variables.values()])
+    value = tf.placeholder(tf.float32, [])
+    stats = {"Loss/signs/real": value, "Loss/scores/real": 2 * value, "Loss/scores/fake_D": -value}
+    phase = state.record(Phase("D_main", tf.no_op(), tf.no_op(), tf.no_op(), stats, value, value), images=8)
+    session.run(phase.step, {value: 0.5})
+    session.run(phase.accumulate, {value: 0.25})
+    session.run(phase.step, {value: np.nan})
+    np.testing.assert_allclose(session.run(state.variables["augment_sums"]), [6, 12, -6, 16, 0])
+
+
+def test_alarm_when_p_stays_at_its_limit(session, capsys):
     """Signs of +1 all the time: p rises to its limit, and once it has been there too long, it says so, once."""
-    config = AugmentConfig(mode="ada", tune_kimg=1, interval=1, p_max=0.5, alarm_kimg=2)
-    with tf.Graph().as_default(), tfutil.create_session():
-        state = augment_state.AugmentState(config)
-        tfutil.run([v.initializer for v in state.variables.values()])
-        add = state.variables["augment_sums"].assign_add([100.0, 0, 0, 100.0, 0])
-        history = []
-        for step in range(40):
-            tfutil.run(add)
-            history.append(state.after_minibatch(step + 1)["Progress/augment"])
+    made = MadeState(mode="ada", tune_kimg=1, interval=1, p_max=0.5, alarm_kimg=2)
+    history = [made.after(step, signs=100)["Progress/augment"] for step in range(1, 41)]
     np.testing.assert_allclose(history[:6], [0.1, 0.2, 0.3, 0.4, 0.5, 0.5], atol=1e-6)
     out = capsys.readouterr().out
     assert out.count("warning: augmentation p has stayed at its limit 0.5 for 2 kimg") == 1
