@@ -196,13 +196,16 @@ def test_labels_from_json(folder, tmp_path):
     ("content", "text"),
     [
         ("{", 'expected {"labels": [[file, label], ...]}'),
+        ('{"label": [["cat/0.png", 1]]}', "found no such key"),
+        ('{"labels": []}', '"labels" is empty or no list'),
+        ('{"labels": [["cat/0.png", 1], ["cat/1.png", [1]]]}', "label [1] of cat/1.png, expected a class"),
         ('{"labels": null}', '"labels" is null'),
         ('{"labels": ["cat"]}', "found cat, expected [file, label]"),
         ('{"labels": [["cat/0.png", -1]]}', "class -1, expected numbers from 0 on"),
         ('{"labels": [["cat/0.png", 4000000000]]}', "expected numbers below 65536"),
         ('{"labels": [["cat/0.png", [1, 2]], ["cat/1.png", [1]]]}', "expected 2 finite numbers"),
         ('{"labels": [["cat/0.png", [1, "x"]]]}', "expected numbers"),
-        ('{"labels": [["cat/0.png", [NaN]]]}', "expected 1 finite numbers"),
+        ('{"labels": [["cat/0.png", [NaN]]]}', 'expected {"labels": [[file, label], ...]}'),
         ('{"labels": [["0.png", 1]]}', "has no label for any of the 6 images; expected names such as cat/0.png"),
     ],
 )

@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import os
 import pickle
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -19,17 +18,18 @@ import numpy as np
 import PIL
 import tqdm
 
+from dnnlib.submission.disk import format_bytes, free_bytes
 from dnnlib.util import UserError
 from training.dataset_items import Item, StoredFile, printable
 from training.dataset_writer import DatasetWriter, check_target, expected_bytes
 from training.encodings import Encoding
 from training.image_shapes import check_size
-from training.spool import Spooled, spool
+from training.spool import Spooled, SpoolReader, spool
 from training.workers import Failure, Workers, available_cores, ordered_map
 
 __all__ = [
     "BuildOptions", "BuildReport", "Failure", "Item", "PUBLISHED_SEED", "StoredFile", "available_cores", "build",
-    "format_bytes", "ordered_map", "published_order",
+    "ordered_map", "published_order",
 ]  # fmt: skip
 
 PUBLISHED_SEED = 123  # of the order in which the published tool writes images
@@ -170,6 +170,7 @@ def _convert(
 ) -> None:
     """The held-out set and then the training set, each in its own order; `done` says how far both are."""
     n = len(items)
+    reader = SpoolReader()
 
     def write(indices: np.ndarray, counter: str, enough: int) -> None:
         validation = counter == "tried"
@@ -177,7 +178,7 @@ def _convert(
         with closing(workers.map(chosen, len(indices))) as results:
             for item, records in zip(again, results, strict=False):
                 if not isinstance(records, Failure):
-                    records = records.take() if isinstance(records, Spooled) else records
+                    records = reader.take(records) if isinstance(records, Spooled) else records
                     writer.append(records, _label(item, options.label_size), validation)
                     bar.update()
                 elif options.strict:
@@ -261,20 +262,8 @@ def _expected_bytes(
 
 
 def _check_room(target: Path, needed: int, about: bool, wanted: int, say: Callable[[str], None]) -> None:
-    folder = target.parent
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(target.parent)
     size = f"about {format_bytes(needed)}" if about else format_bytes(needed)
     say(f"Writing up to {wanted} images: {size} on disk ({format_bytes(free)} free).")
     if needed > free:
-        raise UserError(f"{folder}: {format_bytes(needed)} needed, {format_bytes(free)} free; try --max-images")
-
-
-def format_bytes(size: float) -> str:
-    """Size in bytes as `812 B`, `3.4 MB` (powers of 1000, like disks)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+        raise UserError(f"{target.parent}: {format_bytes(needed)} needed, {format_bytes(free)} free; try --max-images")

@@ -6,6 +6,7 @@ It lives for a moment, in the work directory of the data set, where an interrupt
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import tempfile
@@ -22,16 +23,32 @@ class Spooled:
     path: str
     sizes: tuple[int, ...]
 
-    def take(self) -> list[memoryview]:
-        """The records; the file is gone afterwards."""
-        with open(self.path, "rb") as file:
-            data = memoryview(file.read())
-        os.unlink(self.path)
-        records, start = [], 0
-        for size in self.sizes:
-            records.append(data[start : start + size])
-            start += size
-        return records
+
+class SpoolReader:
+    """Reads spooled records into memory that is used again and again: fresh memory costs as much as the copying."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def take(self, spooled: Spooled) -> list[memoryview]:
+        """The records, valid until the next call; the file is gone afterwards.
+
+        Raises:
+            OSError: the file is not there, or shorter than it was.
+        """
+        total = sum(spooled.sizes)
+        if len(self._buffer) < total:
+            self._buffer = bytearray(total)
+        data = memoryview(self._buffer)[:total]
+        start = 0
+        with open(spooled.path, "rb", buffering=0) as file:
+            while start < total:
+                if not (count := file.readinto(data[start:])):
+                    raise OSError(f"{spooled.path}: {total - start} bytes are missing")
+                start += count
+        os.unlink(spooled.path)
+        ends = list(itertools.accumulate(spooled.sizes))
+        return [data[end - size : end] for size, end in zip(spooled.sizes, ends, strict=True)]
 
 
 def spool(records: Sequence[bytes], folder: str | None) -> Sequence[bytes] | Spooled:

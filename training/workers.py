@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from dnnlib.util import UserError
+from training.allocator import keep_freed_memory
 
 _IN_PROCESS = 64  # so few items are not worth starting processes for
 _CHUNK = 8  # items per hand-over to a process
@@ -151,6 +152,7 @@ def ordered_map(
 def _start_worker() -> None:
     """Ctrl-C is for the parent, which then stops its workers; a worker does not outlive a parent that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     threading.Thread(target=_leave_with_parent, name="leave with parent", daemon=True).start()
 
 

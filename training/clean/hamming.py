@@ -8,6 +8,7 @@ from collections import defaultdict
 import numpy as np
 
 MOST_BITS = 16  # beyond, the parts of a hash get so short that the index finds nearly everything
+_MOST_PART = 13  # bits: every different part has arrays of its own, which must not outweigh what is in them
 
 
 def popcount(values: np.ndarray) -> np.ndarray:
@@ -22,7 +23,7 @@ class HammingIndex:
     """Finds stored hashes within `bits` bits of another.
 
     A hash is cut into bits + 1 parts. Two hashes that differ by at most `bits` bits agree in at least one part
-    (pigeonhole principle), so only those that share a part are compared.
+    (pigeonhole principle), so only those that share a part (or its lowest bits, if it is long) are compared.
     """
 
     def __init__(self, bits: int) -> None:
@@ -31,7 +32,7 @@ class HammingIndex:
         self.bits = bits
         edges = [round(64 * part / (bits + 1)) for part in range(bits + 2)]
         self._parts = [
-            (low, (1 << (high - low)) - 1) for low, high in zip(edges[:-1], edges[1:], strict=True)
+            (low, (1 << min(high - low, _MOST_PART)) - 1) for low, high in zip(edges[:-1], edges[1:], strict=True)
         ]  # (shift, mask)
         self._hashes: list[dict[int, array]] = [defaultdict(lambda: array("Q")) for _ in self._parts]
         self._keys: list[dict[int, array]] = [defaultdict(lambda: array("q")) for _ in self._parts]
