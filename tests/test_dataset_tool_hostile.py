@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.dataset_tools import images_of, tool
-from tests.hostile_images import Hostile, make_corpus
+from tests.hostile_images import PICTURE, Hostile, make_corpus
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +84,35 @@ def test_dry_run_reads_headers_and_writes_nothing(corpus, tmp_path):
     assert "convert  turned6.tif: 16x16\n" in output and "convert  new\\nline.png: 16x16\n" in output
     assert "skip     text.jpg: not an image" in output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_must_not_be_read_is_listed():
+    """As root nothing is kept out, so that the conversion runs as nobody."""
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    with tempfile.TemporaryDirectory() as folder:  # below pytest's own folders nobody but their owner gets
+        os.chmod(folder, 0o777)
+        images = Path(folder, "images")
+        images.mkdir()
+        for name in ("good.png", "secret.png"):
+            Image.fromarray(PICTURE).save(images / name)
+        os.chmod(images / "secret.png", 0)
+        command = [
+            sys.executable,
+            "dataset_tool.py",
+            "create_from_images",
+            f"{folder}/out",
+            str(images),
+            "--workers",
+            "1",
+        ]
+        environment = {**os.environ, "HOME": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            checked = [*command[:2], "--help"]
+            subprocess.run(checked, check=True, capture_output=True, env=environment, **nobody)
+        except (OSError, subprocess.CalledProcessError) as err:
+            pytest.skip(f"user 65534 cannot run this program here: {err}")
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, **nobody)
+        assert result.returncode == 0, result.stderr
+        skipped = Path(folder, "out", "skipped.csv").read_text().splitlines()
+        assert len(skipped) == 2 and skipped[1].startswith("secret.png,") and "Permission denied" in skipped[1]
+        assert len(images_of(Path(folder, "out"))) == 1
