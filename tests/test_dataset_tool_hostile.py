@@ -86,32 +86,35 @@ def test_dry_run_reads_headers_and_writes_nothing(corpus, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+_AS_NOBODY = """
+import os, sys, dataset_tool
+def convert(out, images):
+    try:
+        dataset_tool.cli.main(["create_from_images", out, images, "--workers", "1"])
+    except SystemExit as err:
+        return err.code
+folder = sys.argv[1]
+assert convert(folder + "/first", folder + "/images") == 0  # whatever is imported on the way: nobody may not read it
+if os.geteuid() == 0:  # who may read everything is not kept out
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+sys.exit(convert(folder + "/out", folder + "/images"))
+"""
+
+
 def test_a_file_that_must_not_be_read_is_listed():
-    """As root nothing is kept out, so that the conversion runs as nobody."""
-    nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
-    with tempfile.TemporaryDirectory() as folder:  # below pytest's own folders nobody but their owner gets
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
         os.chmod(folder, 0o777)
         images = Path(folder, "images")
         images.mkdir()
         for name in ("good.png", "secret.png"):
             Image.fromarray(PICTURE).save(images / name)
         os.chmod(images / "secret.png", 0)
-        command = [
-            sys.executable,
-            "dataset_tool.py",
-            "create_from_images",
-            f"{folder}/out",
-            str(images),
-            "--workers",
-            "1",
-        ]
-        environment = {**os.environ, "HOME": folder, "PYTHONDONTWRITEBYTECODE": "1"}
-        try:
-            checked = [*command[:2], "--help"]
-            subprocess.run(checked, check=True, capture_output=True, env=environment, **nobody)
-        except (OSError, subprocess.CalledProcessError) as err:
-            pytest.skip(f"user 65534 cannot run this program here: {err}")
-        result = subprocess.run(command, capture_output=True, text=True, env=environment, **nobody)
+        command = [sys.executable, "-c", _AS_NOBODY, folder]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if "Operation not permitted" in result.stderr:  # a container whose root may not become somebody else
+            pytest.skip(result.stderr.splitlines()[-1])
         assert result.returncode == 0, result.stderr
         skipped = Path(folder, "out", "skipped.csv").read_text().splitlines()
         assert len(skipped) == 2 and skipped[1].startswith("secret.png,") and "Permission denied" in skipped[1]

@@ -29,7 +29,7 @@ from training.workers import Failure, Workers, available_cores, ordered_map
 
 __all__ = [
     "BuildOptions", "BuildReport", "Failure", "Item", "PUBLISHED_SEED", "StoredFile", "available_cores", "build",
-    "ordered_map", "published_order",
+    "held_out_order", "ordered_map", "published_order",
 ]  # fmt: skip
 
 PUBLISHED_SEED = 123  # of the order in which the published tool writes images
@@ -71,6 +71,14 @@ def published_order(n: int, seed: int = PUBLISHED_SEED) -> np.ndarray:
     order = np.arange(n)
     np.random.RandomState(seed).shuffle(order)
     return order
+
+
+def held_out_order(n: int, seed: int = PUBLISHED_SEED) -> np.ndarray:
+    """The order in which images are held out. int64 [n].
+
+    It is another one than that of writing, so that they are a random choice even of an ordered set.
+    """
+    return published_order(n, seed ^ 0x5EED)
 
 
 def encode_item(
@@ -193,8 +201,7 @@ def _convert(
     initial = writer.num_images + writer.num_validation
     total = wanted + options.num_validation
     with tqdm.tqdm(total=total, initial=initial, unit="img", desc=writer.path.name) as bar:
-        # Images are held out in an order of their own, so that they are a random choice even of an ordered set.
-        held_out = published_order(n, options.seed ^ 0x5EED) if options.num_validation else np.arange(0)
+        held_out = held_out_order(n, options.seed) if options.num_validation else np.arange(0)
         while (missing := options.num_validation - writer.num_validation) > 0 and done["tried"] < n:
             write(held_out[done["tried"] : done["tried"] + missing], "tried", options.num_validation)
         order = published_order(n, options.seed) if options.shuffle else np.arange(n)
