@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import tqdm
 
 from dnnlib.util import UserError, list_nearest
 from training.dataset_build import BuildOptions, BuildReport, Failure, Item, build, ordered_map
-from training.dataset_items import printable
+from training.dataset_items import StoredFile, printable
 from training.dataset_writer import check_target
 from training.fits import FILTERS, FITS, result_size
 from training.image_files import WHITE, ImageHeader, ImageSpec, read_header, render_item
@@ -223,8 +224,7 @@ def create_from_images(
     except BaseException:
         _remove_scratch(scratch)
         raise
-    take_over = None if options.encoding.name == "raw" else options.encoding.name
-    spec = ImageSpec(wanted.size, channels, wanted.filter, wanted.fit, wanted.background, take_over)
+    spec = ImageSpec(wanted.size, channels, wanted.filter, wanted.fit, wanted.background)
     source = {
         "kind": "images",
         "inputs": [printable(os.fspath(given)) for given in inputs],
@@ -241,9 +241,12 @@ def create_from_images(
         label_size=labels.size,
         source=source,
     )
-    render = partial(render_item, spec=spec)
-    advise_encoding(listing.items, render, options.encoding, options.shape, say)
-    return build(path, listing.items, render, options, listing.others, say)
+
+    def render_for(encoding: str) -> Callable[[Item], np.ndarray | StoredFile]:
+        return partial(render_item, spec=replace(spec, take_over=None if encoding == "raw" else encoding))
+
+    advise_encoding(listing.items, render_for, options.encoding, options.shape, say)
+    return build(path, listing.items, render_for(options.encoding.name), options, listing.others, say)
 
 
 def _drop(listing: Listing, dropped: Mapping[int, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -12,13 +13,15 @@ from training.dataset_items import Item, StoredFile
 from training.encodings import LOSSY, Encoding, signature
 from training.workers import Failure, ordered_map
 
+Render = Callable[[Item], np.ndarray | StoredFile]
+
 _SAMPLE = 8  # images that are tried
 _MUCH = 1.2  # times the source's bytes
 
 
 def advise_encoding(
     items: Sequence[Item],
-    render: Callable[[Item], np.ndarray | StoredFile],
+    render_for: Callable[[str], Render],
     encoding: Encoding,
     shape: tuple[int, int, int],
     say: Callable[[str], None],
@@ -26,14 +29,18 @@ def advise_encoding(
     """Says so if lossy files become much larger by a lossless encoding, and by how much jpeg would be smaller.
 
     Args:
-        items, render: see `build`; a few of the items are read.
+        items: see `build`; a few of them are read.
+        render_for: name of an encoding -> what makes images for it, and takes over files that fit.
         shape: (C, H, W) of the result.
     """
     if encoding.name == "raw" or not encoding.lossless or shape[0] == 4:
         return
+    work = partial(_sizes, render_for=render_for, encoding=encoding, shape=shape)
     before = lossless = lossy = 0
     for index in np.unique(np.linspace(0, len(items) - 1, _SAMPLE).astype(int)).tolist():
-        (sizes,) = ordered_map(_Sizes(render, encoding, shape), [items[index]], 1)
+        (sizes,) = ordered_map(
+            partial(_sizes, render_for=render_for, encoding=encoding, shape=shape), [items[index]], 1
+        )
         if not isinstance(sizes, Failure) and sizes is not None:
             before, lossless, lossy = before + sizes[0], lossless + sizes[1], lossy + sizes[2]
     if before and lossless > _MUCH * before:
@@ -43,15 +50,12 @@ def advise_encoding(
         )
 
 
-class _Sizes:
+def _sizes(
+    item: Item, render_for: Callable[[str], Render], encoding: Encoding, shape: tuple[int, int, int]
+) -> tuple[int, int, int] | None:
     """Bytes of a lossy file, of its records, and of those in jpeg; None for other files."""
-
-    def __init__(self, render: Callable[[Item], np.ndarray | StoredFile], encoding: Encoding, shape: tuple) -> None:
-        self._render, self._encoding, self._shape = render, encoding, shape
-
-    def __call__(self, item: Item) -> tuple[int, int, int] | None:
-        data = read_item(item)
-        if signature(data) not in LOSSY:
-            return None
-        records = [encode_item(item, self._render, kind, self._shape) for kind in (self._encoding, Encoding("jpeg"))]
-        return len(data), *(sum(map(len, one)) for one in records)
+    data = read_item(item)
+    if signature(data) not in LOSSY:
+        return None
+    both = [encode_item(item, render_for(kind.name), kind, shape) for kind in (encoding, Encoding("jpeg"))]
+    return len(data), sum(map(len, both[0])), sum(map(len, both[1]))

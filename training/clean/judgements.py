@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import weakref
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -36,6 +37,7 @@ class BlobFile(Sequence[bytes]):
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(buffering=1 << 16)  # noqa: SIM115 (closed with the object)
+        weakref.finalize(self, self._file.close)
         self._starts = array("q")
         self._end = 0
         self._writing = True
