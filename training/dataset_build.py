@@ -136,26 +136,24 @@ def build(
         target, options.shape, options.encoding, label_size, options.class_names, source, options.overwrite, key
     )
     done = writer.state
+    wanted = min(len(items) - options.num_validation, options.max_images or len(items))
+    chunk = max(1, min(8, _UNDER_WAY // max(1, expected_bytes(options.shape, 1))))
     with writer:
-        wanted = min(len(items) - options.num_validation, options.max_images or len(items))
-        if done is None:
-            expected, about = _expected_bytes(items, work, options, wanted + options.num_validation)
-            _check_room(target, expected, about, wanted + options.num_validation, say)
-            for name, reason in skipped:
-                writer.skip(name, reason)
-            done = {"tried": 0, "consumed": 0}
-        else:
-            if options.strict and writer.num_skipped > len(skipped):  # by a command without --strict
-                name, reason = writer.skipped[min(len(skipped), len(writer.skipped) - 1)]
-                raise _strict_error(name, reason)
-            say(f"Going on after {writer.num_images + writer.num_validation} images of an interrupted conversion.")
-        per_image = max(1, expected_bytes(options.shape, 1))
         try:
-            with Workers(
-                partial(work, folder=str(writer.work_directory)),
-                options.workers,
-                max(1, min(8, _UNDER_WAY // per_image)),
-            ) as workers:
+            with Workers(partial(work, folder=str(writer.work_directory)), options.workers, chunk) as workers:
+                workers.start(len(items))
+                if done is None:
+                    expected, about = _expected_bytes(items, work, options, wanted + options.num_validation)
+                    _check_room(target, expected, about, wanted + options.num_validation, say)
+                    for name, reason in skipped:
+                        writer.skip(name, reason)
+                    done = {"tried": 0, "consumed": 0}
+                else:
+                    if options.strict and writer.num_skipped > len(skipped):  # by a command without --strict
+                        name, reason = writer.skipped[min(len(skipped), len(writer.skipped) - 1)]
+                        raise _strict_error(name, reason)
+                    so_far = writer.num_images + writer.num_validation
+                    say(f"Going on after {so_far} images of an interrupted conversion.")
                 _convert(writer, items, workers, options, wanted, done)
         except (KeyboardInterrupt, SystemExit):
             writer.save()

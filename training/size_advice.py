@@ -38,9 +38,7 @@ def advise_encoding(
     work = partial(_sizes, render_for=render_for, encoding=encoding, shape=shape)
     before = lossless = lossy = 0
     for index in np.unique(np.linspace(0, len(items) - 1, _SAMPLE).astype(int)).tolist():
-        (sizes,) = ordered_map(
-            partial(_sizes, render_for=render_for, encoding=encoding, shape=shape), [items[index]], 1
-        )
+        (sizes,) = ordered_map(work, [items[index]], 1)
         if not isinstance(sizes, Failure) and sizes is not None:
             before, lossless, lossy = before + sizes[0], lossless + sizes[1], lossy + sizes[2]
     if before and lossless > _MUCH * before:
