@@ -176,12 +176,11 @@ def _convert(
 ) -> None:
     """The held-out set and then the training set, each in its own order; `done` says how far both are."""
     n = len(items)
-    reader = SpoolReader()
 
     def write(indices: np.ndarray, counter: str, enough: int) -> None:
         validation = counter == "tried"
         chosen, again = itertools.tee(items[int(index)] for index in indices)
-        with closing(workers.map(chosen, len(indices))) as results:
+        with closing(workers.map(chosen, len(indices))) as results, SpoolReader() as reader:
             for item, records in zip(again, results, strict=False):
                 if not isinstance(records, Failure):
                     records = reader.take(records) if isinstance(records, Spooled) else records
