@@ -247,7 +247,7 @@ def _colours(m: _Maker) -> None:
     m.good("cmyk_broken_profile.jpg", out.getvalue(), np.full((SIDE, SIDE, 3), (255, 0, 0), np.uint8), tolerance=1)
     inks, colours = printed()
     out = io.BytesIO()
-    Image.fromarray(inks, "CMYK").save(out, "tiff", icc_profile=cmyk_profile())
+    Image.frombytes("CMYK", (SIDE, SIDE), inks.tobytes()).save(out, "tiff", icc_profile=cmyk_profile())
     m.good("cmyk_profile.tif", out.getvalue(), colours, tolerance=1)
     out = io.BytesIO()
     one = Image.new("CMYK", (SIDE, SIDE), tuple(inks[4, 0].tolist()))

@@ -302,8 +302,8 @@ def test_files_that_fit_are_taken_over(tmp_path, encoding):
 def test_the_size_is_told_before(folder, tmp_path):
     output = tool("create_from_images", tmp_path / "a", folder, "--encoding", "png").output
     size = sum(path.stat().st_size for path in (tmp_path / "a").glob("*.tfrecords"))
-    told = float(output.split("about ")[1].split(" kB")[0])
-    assert "Writing up to 6 images: about" in output and abs(told * 1000 - size) < 0.1 * size
+    told = float(output.split("about ")[1].split(" KiB")[0])
+    assert "Writing up to 6 images: about" in output and abs(told * 1024 - size) < 0.1 * size
 
 
 def test_quality_and_channels(folder, tmp_path):

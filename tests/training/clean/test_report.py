@@ -119,8 +119,8 @@ def test_unmeasured_images_lead_and_high_scores_are_worst_where_they_are_bad(col
     order = worst_first(judgements, 0, filters[0], range(4), 4)
     scores = [judgements[index].verdicts[0].score for index in order]
     assert scores == sorted(scores, reverse=True)
-    lost = judgements[order[-1]]
-    judgements[order[-1]] = lost._replace(verdicts=(lost.verdicts[0]._replace(keep=False, score=float("nan")),))
+    lost = judgements[order[-1]].verdicts[0]._replace(keep=False, score=float("nan"))
+    judgements.set_verdict(order[-1], 0, lost)
     assert worst_first(judgements, 0, filters[0], range(4), 4)[0] == order[-1]
 
 
