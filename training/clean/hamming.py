@@ -34,23 +34,25 @@ class HammingIndex:
         self._parts = [
             (low, (1 << min(high - low, _MOST_PART)) - 1) for low, high in zip(edges[:-1], edges[1:], strict=True)
         ]  # (shift, mask)
-        self._hashes: list[dict[int, array]] = [defaultdict(lambda: array("Q")) for _ in self._parts]
-        self._keys: list[dict[int, array]] = [defaultdict(lambda: array("q")) for _ in self._parts]
+        self._values, self._keys = array("Q"), array("q")  # in the order in which they came
+        self._with: list[dict[int, array]] = [defaultdict(lambda: array("I")) for _ in self._parts]  # positions
 
     def add(self, value: int, key: int) -> None:
         """Stores a hash (64 bits, unsigned) under a key (64 bits, signed)."""
-        for (shift, mask), hashes, keys in zip(self._parts, self._hashes, self._keys, strict=True):
-            part = (value >> shift) & mask
-            hashes[part].append(value)
-            keys[part].append(key)
+        for (shift, mask), places in zip(self._parts, self._with, strict=True):
+            places[(value >> shift) & mask].append(len(self._values))
+        self._values.append(value)
+        self._keys.append(key)
 
     def near(self, value: int) -> list[tuple[int, int]]:
         """(distance in bits, key) of every stored hash within `bits`, nearest first, then by key."""
         found: set[tuple[int, int]] = set()
-        for (shift, mask), hashes, keys in zip(self._parts, self._hashes, self._keys, strict=True):
+        for (shift, mask), places in zip(self._parts, self._with, strict=True):
             part = (value >> shift) & mask
-            if part not in hashes:
+            if part not in places:
                 continue
-            distances = popcount(np.frombuffer(hashes[part], np.uint64) ^ np.uint64(value))
-            found.update((int(distances[i]), keys[part][i]) for i in np.flatnonzero(distances <= self.bits))
+            positions = np.array(places[part], np.uint32)
+            distances = popcount(np.frombuffer(self._values, np.uint64)[positions] ^ np.uint64(value))
+            close = np.flatnonzero(distances <= self.bits)
+            found.update((int(distances[i]), self._keys[positions[i]]) for i in close)
         return sorted(found)

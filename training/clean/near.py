@@ -86,10 +86,10 @@ class NearDuplicates(SetFilter):
     def decide(self, names: Sequence[str], measures: Sequence[NearMeasure]) -> list[Verdict]:
         """The best of those that look the same stays. Score: bits by which a copy differs, none for the others."""
         keys = np.fromiter(((one.pixels, one.detail) for one in measures), np.dtype((np.float64, 2)), len(measures))
-        best_first = np.lexsort((-keys[:, 1], -keys[:, 0])).tolist()  # stable
+        best_first = np.lexsort((-keys[:, 1], -keys[:, 0]))  # stable
         kept = HammingIndex(self.bits)
         verdicts: list[Verdict] = [Verdict(True, float("nan"))] * len(measures)
-        for index in best_first:
+        for index in map(int, best_first):
             twin = self._twin(measures, index, kept)
             if twin is None:
                 kept.add(measures[index].hash, index)

@@ -6,8 +6,9 @@ import heapq
 import itertools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -39,13 +40,12 @@ def count(judgements: Judgements, filters: Sequence[Filter]) -> Counts:
     return Counts(kept, len(judgements) - kept - unreadable, unreadable, by_filter)
 
 
-def dropped_by(judgements: Judgements, place: int) -> list[int]:
+def dropped_by(judgements: Judgements, place: int) -> np.ndarray:
     """Positions of the images that the filter at `place` drops."""
-    verdicts = (judgement.verdicts[place] for judgement in judgements)
-    return [index for index, verdict in enumerate(verdicts) if verdict is not None and not verdict.keep]
+    return _where(judgements, partial(_is_dropped, place=place))
 
 
-def worst_first(judgements: Judgements, place: int, of: Filter, positions: Sequence[int], most: int) -> list[int]:
+def worst_first(judgements: Judgements, place: int, of: Filter, positions: Iterable[int], most: int) -> list[int]:
     """The first `most` positions by the scores of the filter at `place`; unmeasured images that it drops lead."""
 
     def key(index: int) -> tuple[float, int]:
@@ -54,7 +54,7 @@ def worst_first(judgements: Judgements, place: int, of: Filter, positions: Seque
             return (math.inf if verdict is None or verdict.keep else -math.inf), index
         return -of.badness(verdict.score), index
 
-    return heapq.nsmallest(most, positions, key)
+    return heapq.nsmallest(most, map(int, positions), key)
 
 
 def format_score(score: float) -> str:
@@ -81,13 +81,13 @@ def write_report(
     galleries: list[tuple[int, list[int], list[int]]] = []  # place of the filter, dropped, kept
     for place, one in enumerate(filters):
         dropped = dropped_by(judgements, place)
-        scored = [index for index, judgement in enumerate(judgements) if _is_kept_with_score(judgement, place)]
+        scored = _where(judgements, partial(_is_kept_with_score, place=place))
         worst = worst_first(judgements, place, one, dropped, most_shown)
         galleries.append((place, worst, worst_first(judgements, place, one, scored, most_shown)))
-    everything_kept = [index for index, judgement in enumerate(judgements) if judgement.keep]
+    everything_kept = _where(judgements, lambda judgement: judgement.keep)
     # Evenly over the collection, so that it shows what is left rather than how it begins.
     picks = np.linspace(0, len(everything_kept) - 1, min(most_shown, len(everything_kept))).round().astype(int)
-    sample = [everything_kept[index] for index in picks]
+    sample = everything_kept[picks].tolist()
     shown = [*sample, *(index for _, dropped, kept in galleries for index in (*dropped, *kept))]
     twins = [verdict.twin for index in shown for verdict in judgements[index].verdicts if verdict is not None]
     pictures = thumbnails(
@@ -115,9 +115,19 @@ def write_report(
         file.write(document(title, parts))
 
 
+def _where(judgements: Judgements, test: Callable[[Judgement], bool]) -> np.ndarray:
+    """int64 [n], positions of the judgements that pass a test."""
+    return np.flatnonzero(np.fromiter(map(test, judgements), bool, len(judgements)))
+
+
 def _is_kept_with_score(judgement: Judgement, place: int) -> bool:
     verdict = judgement.verdicts[place]
     return verdict is not None and verdict.keep and not math.isnan(verdict.score)
+
+
+def _is_dropped(judgement: Judgement, place: int) -> bool:
+    verdict = judgement.verdicts[place]
+    return verdict is not None and not verdict.keep
 
 
 def _score(judgement: Judgement, place: int) -> float:
