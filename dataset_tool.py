@@ -9,7 +9,6 @@ import sys
 import click
 
 from training.cli import OneLineGroup
-from training.dataset_cli import clean, convert, look, openmoji, published
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -20,9 +19,12 @@ def cli() -> None:
     """
 
 
-for module in (convert, published, openmoji, look, clean):
-    for command in module.COMMANDS:
-        cli.add_command(command)
+if __name__ != "__mp_main__":  # worker processes import this file too, and need none of the commands
+    from training.dataset_cli import clean, convert, look, openmoji, published
+
+    for module in (convert, published, openmoji, look, clean):
+        for command in module.COMMANDS:
+            cli.add_command(command)
 
 
 def _stop(number: int, frame: object) -> None:

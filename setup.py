@@ -22,6 +22,7 @@ setup(
         "click>=8.5,<9",
         "filelock>=3.12,<5",
         "google-crc32c>=1.5,<2",
+        "ijson>=3.2,<4",
         "matplotlib>=3.8,<4",
         "moviepy>=2.1,<3",
         "numpy>=1.26,<3",

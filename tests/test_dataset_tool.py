@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 import dataset_tool
+from dnnlib.submission.disk import format_bytes
 from dnnlib.util import UserError
 from tests.dataset_tools import fails, tool
 from training import openmoji, workers
 from training.dataset import TFRecordDataset
-from training.dataset_build import Failure, format_bytes, ordered_map, published_order
+from training.dataset_build import Failure, ordered_map, published_order
 from training.dataset_writer import DatasetWriter, expected_bytes
 from training.image_files import ImageSpec, read_image
 

@@ -107,8 +107,8 @@ def test_clean_of_several_folders_compares_across_them(folder, tmp_path):
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (("nowhere",), "nowhere is not there, expected a folder of images"),
-        (("in", "in/"), "a folder is given twice"),
+        (("nowhere",), "nowhere is not there"),
+        (("in", "in/"), "an input is given twice"),
         (("empty",), "no images in empty"),
         (("in", "--apply", "move", "in/aside", "--min-size", 9), "where the next run would find the images again"),
         (("in", "--masks", "in"), "give --max-asymmetry, too"),

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.dataset_tools import images_of, tool
-from tests.hostile_images import Hostile, make_corpus
+from tests.hostile_images import PICTURE, Hostile, make_corpus
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +84,38 @@ def test_dry_run_reads_headers_and_writes_nothing(corpus, tmp_path):
     assert "convert  turned6.tif: 16x16\n" in output and "convert  new\\nline.png: 16x16\n" in output
     assert "skip     text.jpg: not an image" in output
     assert list(tmp_path.iterdir()) == []
+
+
+_AS_NOBODY = """
+import os, sys, dataset_tool
+def convert(out, images):
+    try:
+        dataset_tool.cli.main(["create_from_images", out, images, "--workers", "1"])
+    except SystemExit as err:
+        return err.code
+folder = sys.argv[1]
+assert convert(folder + "/first", folder + "/images") == 0  # whatever is imported on the way: nobody may not read it
+if os.geteuid() == 0:  # who may read everything is not kept out
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+sys.exit(convert(folder + "/out", folder + "/images"))
+"""
+
+
+def test_a_file_that_must_not_be_read_is_listed():
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        os.chmod(folder, 0o777)
+        images = Path(folder, "images")
+        images.mkdir()
+        for name in ("good.png", "secret.png"):
+            Image.fromarray(PICTURE).save(images / name)
+        os.chmod(images / "secret.png", 0)
+        command = [sys.executable, "-c", _AS_NOBODY, folder]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if "Operation not permitted" in result.stderr:  # a container whose root may not become somebody else
+            pytest.skip(result.stderr.splitlines()[-1])
+        assert result.returncode == 0, result.stderr
+        skipped = Path(folder, "out", "skipped.csv").read_text().splitlines()
+        assert len(skipped) == 2 and skipped[1].startswith("secret.png,") and "Permission denied" in skipped[1]
+        assert len(images_of(Path(folder, "out"))) == 1

@@ -196,13 +196,16 @@ def test_labels_from_json(folder, tmp_path):
     ("content", "text"),
     [
         ("{", 'expected {"labels": [[file, label], ...]}'),
+        ('{"label": [["cat/0.png", 1]]}', "found no such key"),
+        ('{"labels": []}', '"labels" is empty or no list'),
+        ('{"labels": [["cat/0.png", 1], ["cat/1.png", [1]]]}', "label [1] of cat/1.png, expected a class"),
         ('{"labels": null}', '"labels" is null'),
         ('{"labels": ["cat"]}', "found cat, expected [file, label]"),
         ('{"labels": [["cat/0.png", -1]]}', "class -1, expected numbers from 0 on"),
         ('{"labels": [["cat/0.png", 4000000000]]}', "expected numbers below 65536"),
         ('{"labels": [["cat/0.png", [1, 2]], ["cat/1.png", [1]]]}', "expected 2 finite numbers"),
         ('{"labels": [["cat/0.png", [1, "x"]]]}', "expected numbers"),
-        ('{"labels": [["cat/0.png", [NaN]]]}', "expected 1 finite numbers"),
+        ('{"labels": [["cat/0.png", [NaN]]]}', 'expected {"labels": [[file, label], ...]}'),
         ('{"labels": [["0.png", 1]]}', "has no label for any of the 6 images; expected names such as cat/0.png"),
     ],
 )
@@ -299,8 +302,8 @@ def test_files_that_fit_are_taken_over(tmp_path, encoding):
 def test_the_size_is_told_before(folder, tmp_path):
     output = tool("create_from_images", tmp_path / "a", folder, "--encoding", "png").output
     size = sum(path.stat().st_size for path in (tmp_path / "a").glob("*.tfrecords"))
-    told = float(output.split("about ")[1].split(" kB")[0])
-    assert "Writing up to 6 images: about" in output and abs(told * 1000 - size) < 0.1 * size
+    told = float(output.split("about ")[1].split(" KiB")[0])
+    assert "Writing up to 6 images: about" in output and abs(told * 1024 - size) < 0.1 * size
 
 
 def test_quality_and_channels(folder, tmp_path):

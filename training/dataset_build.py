@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import os
 import pickle
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -19,17 +18,18 @@ import numpy as np
 import PIL
 import tqdm
 
+from dnnlib.submission.disk import format_bytes, free_bytes
 from dnnlib.util import UserError
 from training.dataset_items import Item, StoredFile, printable
 from training.dataset_writer import DatasetWriter, check_target, expected_bytes
 from training.encodings import Encoding
 from training.image_shapes import check_size
-from training.spool import Spooled, spool
+from training.spool import Spooled, SpoolReader, spool
 from training.workers import Failure, Workers, available_cores, ordered_map
 
 __all__ = [
     "BuildOptions", "BuildReport", "Failure", "Item", "PUBLISHED_SEED", "StoredFile", "available_cores", "build",
-    "format_bytes", "ordered_map", "published_order",
+    "held_out_order", "ordered_map", "published_order",
 ]  # fmt: skip
 
 PUBLISHED_SEED = 123  # of the order in which the published tool writes images
@@ -71,6 +71,14 @@ def published_order(n: int, seed: int = PUBLISHED_SEED) -> np.ndarray:
     order = np.arange(n)
     np.random.RandomState(seed).shuffle(order)
     return order
+
+
+def held_out_order(n: int, seed: int = PUBLISHED_SEED) -> np.ndarray:
+    """The order in which images are held out. int64 [n].
+
+    It is another one than that of writing, so that they are a random choice even of an ordered set.
+    """
+    return published_order(n, seed ^ 0x5EED)
 
 
 def encode_item(
@@ -128,26 +136,24 @@ def build(
         target, options.shape, options.encoding, label_size, options.class_names, source, options.overwrite, key
     )
     done = writer.state
+    wanted = min(len(items) - options.num_validation, options.max_images or len(items))
+    chunk = max(1, min(8, _UNDER_WAY // max(1, expected_bytes(options.shape, 1))))
     with writer:
-        wanted = min(len(items) - options.num_validation, options.max_images or len(items))
-        if done is None:
-            expected, about = _expected_bytes(items, work, options, wanted + options.num_validation)
-            _check_room(target, expected, about, wanted + options.num_validation, say)
-            for name, reason in skipped:
-                writer.skip(name, reason)
-            done = {"tried": 0, "consumed": 0}
-        else:
-            if options.strict and writer.num_skipped > len(skipped):  # by a command without --strict
-                name, reason = writer.skipped[min(len(skipped), len(writer.skipped) - 1)]
-                raise _strict_error(name, reason)
-            say(f"Going on after {writer.num_images + writer.num_validation} images of an interrupted conversion.")
-        per_image = max(1, expected_bytes(options.shape, 1))
         try:
-            with Workers(
-                partial(work, folder=str(writer.work_directory)),
-                options.workers,
-                max(1, min(8, _UNDER_WAY // per_image)),
-            ) as workers:
+            with Workers(partial(work, folder=str(writer.work_directory)), options.workers, chunk) as workers:
+                workers.start(len(items))
+                if done is None:
+                    expected, about = _expected_bytes(items, work, options, wanted + options.num_validation)
+                    _check_room(target, expected, about, wanted + options.num_validation, say)
+                    for name, reason in skipped:
+                        writer.skip(name, reason)
+                    done = {"tried": 0, "consumed": 0}
+                else:
+                    if options.strict and writer.num_skipped > len(skipped):  # by a command without --strict
+                        name, reason = writer.skipped[min(len(skipped), len(writer.skipped) - 1)]
+                        raise _strict_error(name, reason)
+                    so_far = writer.num_images + writer.num_validation
+                    say(f"Going on after {so_far} images of an interrupted conversion.")
                 _convert(writer, items, workers, options, wanted, done)
         except (KeyboardInterrupt, SystemExit):
             writer.save()
@@ -174,10 +180,10 @@ def _convert(
     def write(indices: np.ndarray, counter: str, enough: int) -> None:
         validation = counter == "tried"
         chosen, again = itertools.tee(items[int(index)] for index in indices)
-        with closing(workers.map(chosen, len(indices))) as results:
+        with closing(workers.map(chosen, len(indices))) as results, SpoolReader() as reader:
             for item, records in zip(again, results, strict=False):
                 if not isinstance(records, Failure):
-                    records = records.take() if isinstance(records, Spooled) else records
+                    records = reader.take(records) if isinstance(records, Spooled) else records
                     writer.append(records, _label(item, options.label_size), validation)
                     bar.update()
                 elif options.strict:
@@ -192,8 +198,7 @@ def _convert(
     initial = writer.num_images + writer.num_validation
     total = wanted + options.num_validation
     with tqdm.tqdm(total=total, initial=initial, unit="img", desc=writer.path.name) as bar:
-        # Images are held out in an order of their own, so that they are a random choice even of an ordered set.
-        held_out = published_order(n, options.seed ^ 0x5EED) if options.num_validation else np.arange(0)
+        held_out = held_out_order(n, options.seed) if options.num_validation else np.arange(0)
         while (missing := options.num_validation - writer.num_validation) > 0 and done["tried"] < n:
             write(held_out[done["tried"] : done["tried"] + missing], "tried", options.num_validation)
         order = published_order(n, options.seed) if options.shuffle else np.arange(n)
@@ -261,20 +266,8 @@ def _expected_bytes(
 
 
 def _check_room(target: Path, needed: int, about: bool, wanted: int, say: Callable[[str], None]) -> None:
-    folder = target.parent
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(target.parent)
     size = f"about {format_bytes(needed)}" if about else format_bytes(needed)
     say(f"Writing up to {wanted} images: {size} on disk ({format_bytes(free)} free).")
     if needed > free:
-        raise UserError(f"{folder}: {format_bytes(needed)} needed, {format_bytes(free)} free; try --max-images")
-
-
-def format_bytes(size: float) -> str:
-    """Size in bytes as `812 B`, `3.4 MB` (powers of 1000, like disks)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+        raise UserError(f"{target.parent}: {format_bytes(needed)} needed, {format_bytes(free)} free; try --max-images")

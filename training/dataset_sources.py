@@ -13,24 +13,24 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import tqdm
 
 from dnnlib.util import UserError, list_nearest
 from training.dataset_build import BuildOptions, BuildReport, Failure, Item, build, ordered_map
-from training.dataset_items import printable
+from training.dataset_items import StoredFile, printable
 from training.dataset_writer import check_target
 from training.fits import FILTERS, FITS, result_size
 from training.image_files import WHITE, ImageHeader, ImageSpec, read_header, render_item
-from training.image_shapes import check_size
-from training.label_sources import LABEL_SOURCES, Labels, label_by_folder, label_items
+from training.image_shapes import check_size, nearest_sizes
+from training.label_sources import LABEL_SOURCES, Labels, label_items
+from training.size_advice import advise_encoding
 from training.source_listing import Listing, list_sources
 
 __all__ = [
     "LABEL_SOURCES",
     "ImageOptions",
     "create_from_images",
-    "label_by_folder",
-    "list_image_files",
     "look_at_images",
 ]
 
@@ -150,8 +150,10 @@ def _common_size(look: _Look) -> tuple[int, int]:
     """
     (usual, count), *_ = look.sizes.most_common(1)
     width, height = usual
-    side = max(4, 1 << (min(width, height).bit_length() - 1))
-    advice = f"--resolution {side} crops and resizes all images to {side}x{side}"
+    *smaller, side = (size[0] for size in nearest_sizes(min(width, height), min(width, height)))
+    larger = f", --resolution {side} enlarges them" if smaller else ""
+    side = smaller[0] if smaller else side
+    advice = f"--resolution {side} crops and resizes all images to {side}x{side}{larger}"
     try:
         check_size(height, width)
     except UserError as err:
@@ -184,20 +186,6 @@ def _list_labelled(
 def _refuse_nothing(inputs: Sequence[os.PathLike | str], first: tuple[str, str] | None, others: int) -> None:
     hint = f" (the first of {others} other files: {printable(first[0])}: {first[1]})" if first else ""
     raise UserError(f"no images in {', '.join(os.fspath(path) for path in inputs)}{hint}")
-
-
-def list_image_files(folder: os.PathLike | str) -> tuple[list[Item], list[tuple[str, str]]]:
-    """All image files below `folder`, sorted by relative name, and (name, reason) of the other files.
-
-    Raises:
-        UserError: no such folder.
-    """
-    if not os.path.isdir(folder):
-        raise UserError(
-            f"{folder} is {'a file' if os.path.exists(folder) else 'not there'}, expected a folder of images"
-        )
-    listing = list_sources([folder], Path(folder))
-    return list(listing.items), list(listing.others)
 
 
 def create_from_images(
@@ -238,9 +226,7 @@ def create_from_images(
     except BaseException:
         _remove_scratch(scratch)
         raise
-    take_over = None if options.encoding.name == "raw" else options.encoding.name
-    spec = ImageSpec(wanted.size, channels, wanted.filter, wanted.fit, wanted.background, take_over)
-    spec = replace(spec, sharpen=wanted.sharpen)
+    spec = ImageSpec(wanted.size, channels, wanted.filter, wanted.fit, wanted.background, sharpen=wanted.sharpen)
     source = {
         "kind": "images",
         "inputs": [printable(os.fspath(given)) for given in inputs],
@@ -258,7 +244,12 @@ def create_from_images(
         label_size=labels.size,
         source=source,
     )
-    return build(path, listing.items, partial(render_item, spec=spec), options, listing.others, say)
+
+    def render_for(encoding: str) -> Callable[[Item], np.ndarray | StoredFile]:
+        return partial(render_item, spec=replace(spec, take_over=None if encoding == "raw" else encoding))
+
+    advise_encoding(listing.items, render_for, options.encoding, options.shape, say)
+    return build(path, listing.items, render_for(options.encoding.name), options, listing.others, say)
 
 
 def _drop(listing: Listing, dropped: Mapping[int, str]) -> None:

@@ -23,9 +23,13 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
+def _head(number: int, size: int) -> bytes:
+    """What precedes the `size` bytes of a length-delimited protocol buffer field (wire type 2)."""
+    return _varint(number << 3 | 2) + _varint(size)
+
+
 def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited protocol buffer field (wire type 2)."""
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
+    return _head(number, len(content)) + content
 
 
 def encode_image(image: np.ndarray) -> bytes:
@@ -44,11 +48,12 @@ def encode_image(image: np.ndarray) -> bytes:
 def encode_bytes(data: bytes, shape: tuple[int, ...]) -> bytes:
     """A serialised Example of an image [C, H, W] whose `data` are pixels, or the bytes of an image file."""
     dims = _field(3, _field(1, b"".join(_varint(n) for n in shape)))  # Feature.int64_list, packed
-    content = _field(1, _field(1, data))  # Feature.bytes_list
-    features = b"".join(
-        _field(1, _field(1, key) + _field(2, feature)) for key, feature in ((b"shape", dims), (b"data", content))
-    )
-    return _field(1, features)
+    first = _field(1, _field(1, b"shape") + _field(2, dims))
+    # The data come last, so that whatever they are in is a prefix, and they are copied but once.
+    prefix, size = b"", len(data)
+    for number, before in ((1, b""), (1, b""), (2, _field(1, b"data")), (1, first)):  # BytesList, Feature, entry, map
+        prefix = before + _head(number, len(prefix) + size) + prefix
+    return b"".join((_head(1, len(prefix) + size), prefix, data))
 
 
 def _read_varint(data: memoryview, pos: int) -> tuple[int, int]:

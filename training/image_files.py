@@ -19,7 +19,10 @@ from training.dataset_items import Item, StoredFile
 from training.fits import FILTERS, crop_and_resize, fit_image, result_size
 from training.sharpen import sharpen
 
-__all__ = ["FILTERS", "ImageHeader", "ImageSpec", "crop_and_resize", "read_header", "read_image", "render_item"]
+__all__ = [
+    "FILTERS", "ImageHeader", "ImageSpec", "crop_and_resize", "open_image", "planes", "read_header", "read_image",
+    "render_item",
+]  # fmt: skip
 
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # larger ones may be decompression bombs
 WHITE = (255, 255, 255)
@@ -72,7 +75,12 @@ class ImageHeader:
         return f"{self.width}x{self.height}"
 
 
-def _open(file: BinaryIO) -> Image.Image:
+def open_image(file: BinaryIO) -> Image.Image:
+    """An image that is not decoded yet; warnings about it are the caller's.
+
+    Raises:
+        UserError: of no known format, or of too many pixels.
+    """
     try:
         image = Image.open(file)
     except UnidentifiedImageError:
@@ -103,7 +111,7 @@ def read_header(source: str | os.PathLike | Item) -> ImageHeader:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about oddities of the file; what matters raises
-        with open_item(_as_item(source)) as file, _open(file) as image:
+        with open_item(_as_item(source)) as file, open_image(file) as image:
             width, height = image.size
             if image.format == "TIFF":  # Pillow has swapped them already
                 width, height = image.tag_v2.get(256, width), image.tag_v2.get(257, height)
@@ -134,7 +142,7 @@ def render_item(item: Item, spec: ImageSpec) -> np.ndarray | StoredFile:
     data = read_item(item)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with _open(io.BytesIO(data)) as image:
+        with open_image(io.BytesIO(data)) as image:
             wanted = spec.take_over is not None and (image.format or "").lower() == spec.take_over
             known = wanted and image.mode in _STORED_MODES[spec.channels] and getattr(image, "n_frames", 1) == 1
             turn = None if image.format == "TIFF" else _UPRIGHT.get(_orientation(image))  # Pillow turns TIFFs itself
@@ -147,12 +155,12 @@ def render_item(item: Item, spec: ImageSpec) -> np.ndarray | StoredFile:
     fitted = plain if spec.size is None else fit_image(plain, *spec.size, spec.fit, spec.filter, spec.background)
     if spec.sharpen:
         fitted = sharpen(fitted, spec.sharpen)
-    pixels = _planes(fitted) if spec.take_over is None else _view(fitted)
+    pixels = planes(fitted) if spec.take_over is None else _view(fitted)
     untouched = coloured is image and fitted is plain and "transparency" not in image.info
     return StoredFile(data, pixels) if untouched and known else pixels
 
 
-def _planes(image: Image.Image) -> np.ndarray:
+def planes(image: Image.Image) -> np.ndarray:
     """uint8 [C, H, W], as raw records hold it."""
     return np.stack([np.asarray(band) for band in image.split()])
 

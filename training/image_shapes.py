@@ -22,22 +22,34 @@ def check_size(height: int, width: int, where: str = "resolution") -> None:
     """Whether images of this size can be stored and trained on.
 
     Raises:
-        UserError: too small, or the base shape has a side above `LARGEST_BASE`; names the nearest size that will do.
+        UserError: too small, or the base shape has a side above `LARGEST_BASE`; names the nearest sizes that do.
     """
     if height >= SMALLEST and width >= SMALLEST and max(base_shape(height, width)[:2]) <= LARGEST_BASE:
         return
-    near = "x".join(str(_nearest(side)) for side in (width, height))
+    near = " and ".join("{1}x{0}".format(*size) for size in nearest_sizes(height, width))
     expected = (
         "a power of two" if height == width else "a small shape times a power of two, such as 640x384 = 5x3 * 128"
     )
     raise UserError(
-        f"{where} {width}x{height}: expected {expected}, both sides at least {SMALLEST}; the next is {near}"
+        f"{where} {width}x{height}: expected {expected}, both sides at least {SMALLEST}; the nearest: {near}"
     )
 
 
-def _nearest(side: int) -> int:
-    """The power of two below a side."""
-    return max(SMALLEST, 1 << (max(side, 1).bit_length() - 1))
+def nearest_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """The sizes (height, width) below and above one that cannot be stored; one of them alone where both are equal.
+
+    Of squares these are powers of two, of rectangles multiples of the smallest power of two that will do.
+    """
+    longest = max(height, width, 1)
+    if height == width:
+        unit = 1 << (longest.bit_length() - 1)  # at most the side, and more than half of it
+    else:
+        unit = 1
+        while -(-longest // unit) > LARGEST_BASE:
+            unit *= 2
+    sides = [[max(SMALLEST, side // unit * unit, unit) for side in (height, width)]]
+    sides.append([max(SMALLEST, -(-max(side, 1) // unit) * unit) for side in (height, width)])
+    return tuple(dict.fromkeys((tall, wide) for tall, wide in sides))
 
 
 def level_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:

@@ -5,20 +5,22 @@ Names in label files are those of the images below the input (`cats/1.png`). An 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
-import json
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
+import ijson
 import numpy as np
 
 from dnnlib.util import UserError, list_nearest
-from training.archives import read_item
+from training.archives import open_item, read_item
 from training.dataset_items import Item, printable
 from training.item_table import ItemTable
 from training.source_listing import LABEL_FILE, Listing
@@ -26,6 +28,7 @@ from training.source_listing import LABEL_FILE, Listing
 LABEL_SOURCES = ("folders", "json", "csv")
 MOST_CLASSES = 1 << 16  # a label has a number for each
 _NONE = -1
+_EXPECTED = 'expected {"labels": [[file, label], ...]}'
 
 
 @dataclass(frozen=True)
@@ -101,16 +104,6 @@ def _first_folders(paths: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.array([position[name] for name in ids], np.int32)[of], names
 
 
-def label_by_folder(items: Sequence[Item]) -> tuple[list[Item], tuple[str, ...]]:
-    """Items with the class of their first sub-folder, and the names of the classes, sorted.
-
-    Raises:
-        UserError: an image lies outside of any sub-folder, or there are fewer than two.
-    """
-    classes, names = _first_folders([item.name for item in items])
-    return [replace(item, label=int(label)) for item, label in zip(items, classes, strict=True)], names
-
-
 # ---------------------------------------------------------------- files
 
 
@@ -158,36 +151,57 @@ def _drop_unlabelled(listing: Listing, found: np.ndarray, file: str) -> None:
 
 
 def _from_json(listing: Listing, finder: _Finder, file: str | None) -> Labels:
-    if file is not None:
-        contents = [(file, _read(Item(file, file)))]
-    else:
-        contents = [(item.name, _read(item)) for item in listing.label_files.values()]
-    if not contents:
+    sources = list(listing.label_files.values()) if file is None else [Item(file, file)]
+    if not sources:
         raise UserError(f"labels from json, but no {LABEL_FILE} at the root of the input; give it with --labels-file")
-    entries: list[tuple[str, Any]] = []
-    for name, data in contents:
-        try:
-            labels = json.loads(data)["labels"]
-        except (ValueError, KeyError, TypeError) as err:
-            raise UserError(f'{name}: expected {{"labels": [[file, label], ...]}}, found {_reason(err)}') from err
-        if not isinstance(labels, list) or not labels:
-            raise UserError(f'{name}: "labels" is {"null" if labels is None else "empty or no list"}, it has no labels')
-        for entry in labels:
-            if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
-                raise UserError(f"{name}: found {str(entry)[:60]}, expected [file, label]")
-        entries += labels
-    where = contents[0][0]
-    if all(isinstance(label, int) and not isinstance(label, bool) for _, label in entries):
-        classes = [label for _, label in entries]
-        if min(classes) < 0:
-            raise UserError(f"{where}: class {min(classes)}, expected numbers from 0 on")
-        if max(classes) >= MOST_CLASSES:
-            raise UserError(f"{where}: class {max(classes)}, expected numbers below {MOST_CLASSES}")
-        finder.items.labels = np.full(len(finder.items), _NONE, np.int32)
-        for name, label in entries:
-            finder.items.labels[finder.use(name)] = label
-        return Labels(max(classes) + 1)
-    return _set_vectors(finder, ((name, label) for name, label in entries), where)
+    rows = ((item.name, *row) for item in sources for row in _json_rows(item))
+    where, name, label = next(rows)
+    rest = itertools.chain([(where, name, label)], rows)
+    if not isinstance(label, int) or isinstance(label, bool):
+        return _set_vectors(finder, ((name, label) for _, name, label in rest), where)
+    finder.items.labels = np.full(len(finder.items), _NONE, np.int32)
+    most = 0
+    for where, name, label in rest:
+        if not isinstance(label, int) or isinstance(label, bool):
+            raise UserError(f"{where}: label {str(label)[:60]} of {printable(name)}, expected a class as of the first")
+        if not 0 <= label < MOST_CLASSES:
+            least = "from 0 on" if label < 0 else f"below {MOST_CLASSES}"
+            raise UserError(f"{where}: class {label}, expected numbers {least}")
+        most = max(most, label)
+        finder.items.labels[finder.use(name)] = label
+    return Labels(most + 1)
+
+
+def _open_json(item: Item) -> BinaryIO:
+    """A file of JSON behind its byte order mark, if it has one."""
+    file = open_item(item)
+    if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+        file.seek(0)
+    return file
+
+
+def _json_rows(item: Item) -> Iterator[tuple[str, Any]]:
+    """(file, label) of `{"labels": [[file, label], ...]}`, one by one: the file may be larger than the memory."""
+    try:
+        with _open_json(item) as file:
+            kind = next((event for prefix, event, _ in ijson.parse(file) if prefix == "labels"), "no such key")
+        if kind == "no such key":
+            raise UserError(f"{item.name}: {_EXPECTED}, found {kind}")
+        empty = True
+        if kind == "start_array":
+            with _open_json(item) as file:
+                for entry in ijson.items(file, "labels.item", use_float=True):
+                    if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
+                        raise UserError(f"{item.name}: found {str(entry)[:60]}, expected [file, label]")
+                    empty = False
+                    yield entry[0], entry[1]
+        if empty:
+            what = "null" if kind == "null" else "empty or no list"
+            raise UserError(f'{item.name}: "labels" is {what}, it has no labels')
+    except OSError as err:
+        raise UserError(f"cannot read {item.name}: {err.strerror or err}") from err
+    except (ijson.JSONError, UnicodeError) as err:
+        raise UserError(f"{item.name}: {_EXPECTED}, found {' '.join(str(err).split())[:100]}") from err
 
 
 def _set_vectors(finder: _Finder, rows: Iterable[tuple[str, Any]], where: str) -> Labels:
@@ -273,7 +287,3 @@ def _read(item: Item) -> bytes:
         return read_item(item)
     except OSError as err:
         raise UserError(f"cannot read {item.name}: {err.strerror or err}") from err
-
-
-def _reason(err: Exception) -> str:
-    return "no such key" if isinstance(err, KeyError) else str(err)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from dnnlib.util import UserError
+from training.allocator import keep_freed_memory
 
 _IN_PROCESS = 64  # so few items are not worth starting processes for
 _CHUNK = 8  # items per hand-over to a process
@@ -66,6 +67,15 @@ class Workers(Generic[T, R]):
         self._pool: ProcessPoolExecutor | None = None
         self._deaths = 0
 
+    def start(self, total: int) -> None:
+        """Starts the processes that `map` of so many items will want, so that they import while others work."""
+        if not self._alone_is_enough(total):
+            for _ in range(self._count):
+                self._submit([])
+
+    def _alone_is_enough(self, total: int) -> bool:
+        return self._count <= 1 or total <= _IN_PROCESS
+
     def map(self, items: Iterable[T], total: int) -> Iterator[R | Failure]:
         """Results in the order of the items, which are taken as they are needed.
 
@@ -76,7 +86,7 @@ class Workers(Generic[T, R]):
         """
         source = iter(items)
         chunks = iter(lambda: list(itertools.islice(source, self._chunk)), [])
-        if self._pool is None and (self._count <= 1 or total <= _IN_PROCESS):
+        if self._pool is None and self._alone_is_enough(total):
             for chunk in chunks:
                 yield from _attempt(self._work, chunk)
             return
@@ -151,6 +161,7 @@ def ordered_map(
 def _start_worker() -> None:
     """Ctrl-C is for the parent, which then stops its workers; a worker does not outlive a parent that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     threading.Thread(target=_leave_with_parent, name="leave with parent", daemon=True).start()
 
 

@@ -10,7 +10,8 @@ import pytest
 from dnnlib.util import UserError
 from tests.published_files import write_idx
 from training.dataset import TFRecordDataset
-from training.dataset_build import published_order
+from training.dataset_build import held_out_order, published_order
+from training.encodings import Encoding
 from training.published.idx import read_idx
 from training.published.mnist import create_mnist, create_mnistrgb, load_images
 from training.published.writing import WriteOptions
@@ -110,3 +111,24 @@ def test_files_that_do_not_fit(folder, tmp_path):
     with pytest.raises(UserError, match="is not a folder"):
         load_images(tmp_path / "nowhere")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpeg"])
+def test_encoding_and_images_held_out(folder, tmp_path, digits, encoding):
+    options = WriteOptions(num_validation=6, encoding=Encoding(encoding))
+    create_mnist(tmp_path / "out", folder, options)
+    training, held_out = (TFRecordDataset(tmp_path / "out", validation=validation) for validation in (False, True))
+    assert (training.num_images, held_out.num_images, training.encoding) == (COUNT - 6, 6, encoding)
+    images = np.concatenate([one.read(np.arange(one.num_images)) for one in (training, held_out)])[:, 0, 2:30, 2:30]
+    order = [i for i in published_order(COUNT) if i not in held_out_order(COUNT)[:6]]  # the rest, as without
+    expected = digits[[*order, *held_out_order(COUNT)[:6]]]
+    if encoding == "png":
+        np.testing.assert_array_equal(images, expected)
+    assert np.abs(images.astype(int) - expected).mean() < 12  # noise, which quality 95 alters a little
+    create_mnistrgb(tmp_path / "rgb", folder, 3, encoding=Encoding(encoding))
+    assert TFRecordDataset(tmp_path / "rgb").encoding == encoding
+
+
+def test_nothing_left_after_holding_out(folder, tmp_path):
+    with pytest.raises(UserError, match=f"{COUNT} images to hold out, but there are only {COUNT}"):
+        create_mnist(tmp_path / "out", folder, WriteOptions(num_validation=COUNT))

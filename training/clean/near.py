@@ -6,6 +6,7 @@ threshold of one that stays: there are no chains of images each like the next bu
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -21,6 +22,9 @@ from training.clean.verdicts import SetFilter, Verdict
 
 DEFAULT_BITS = 4
 COLOR_TOLERANCE = 24.0  # mean difference of 4x4 averages, of 255; the hash does not see colours
+
+
+_PACKED = struct.Struct("<QQQd48s")
 
 
 class NearMeasure(NamedTuple):
@@ -71,12 +75,21 @@ class NearDuplicates(SetFilter):
         colors = image.resize((4, 4), Image.Resampling.BOX, reducing_gap=2.0).tobytes()
         return NearMeasure(hashed, mirrored, picture.width * picture.height, detail(picture.grey), colors)
 
+    def pack(self, measured: NearMeasure) -> bytes:
+        """See `SetFilter`."""
+        return _PACKED.pack(*measured)
+
+    def unpack(self, data: bytes) -> NearMeasure:
+        """See `SetFilter`."""
+        return NearMeasure(*_PACKED.unpack(data))
+
     def decide(self, names: Sequence[str], measures: Sequence[NearMeasure]) -> list[Verdict]:
         """The best of those that look the same stays. Score: bits by which a copy differs, none for the others."""
-        best_first = sorted(range(len(measures)), key=lambda i: (-measures[i].pixels, -measures[i].detail, i))
+        keys = np.fromiter(((one.pixels, one.detail) for one in measures), np.dtype((np.float64, 2)), len(measures))
+        best_first = np.lexsort((-keys[:, 1], -keys[:, 0]))  # stable
         kept = HammingIndex(self.bits)
         verdicts: list[Verdict] = [Verdict(True, float("nan"))] * len(measures)
-        for index in best_first:
+        for index in map(int, best_first):
             twin = self._twin(measures, index, kept)
             if twin is None:
                 kept.add(measures[index].hash, index)

@@ -4,39 +4,23 @@ from __future__ import annotations
 
 import math
 import os
+from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import tqdm
 
 from dnnlib.util import UserError
+from training.clean.judgements import BlobFile, Chosen, Judgements, Names
 from training.clean.options import CleanOptions, make_filters
 from training.clean.picture import Decode, decode_file, open_picture
-from training.clean.verdicts import Filter, Verdict
+from training.clean.verdicts import Filter, SetFilter, Verdict
 from training.dataset_build import Failure, Item, ordered_map
-
-
-class Judgement(NamedTuple):
-    """What all filters think of one image."""
-
-    item: Item
-    verdicts: tuple[Verdict | None, ...]  # one per filter; None: not asked, an earlier filter dropped the image
-    unreadable: str = ""  # why the file cannot be decoded
-
-    @property
-    def keep(self) -> bool:
-        """Whether no filter drops it."""
-        return not self.unreadable and all(verdict is None or verdict.keep for verdict in self.verdicts)
-
-    @property
-    def reason(self) -> str:
-        """Why it is dropped: all reasons, the first filter's first."""
-        reasons = [verdict.reason for verdict in self.verdicts if verdict is not None and not verdict.keep]
-        return self.unreadable or "; ".join(reasons)
 
 
 @dataclass(frozen=True)
@@ -53,13 +37,39 @@ class _Hopeless:
     reason: str
 
 
+class _Waiting(Sequence[Any]):
+    """What a filter of sets has measured, on the disk until all images are known.
+
+    Attributes:
+        indices: positions of the images among the items.
+    """
+
+    def __init__(self, one: SetFilter) -> None:
+        self._filter = one
+        self._blobs = BlobFile()
+        self.indices = array("q")
+
+    def add(self, index: int, measured: Any) -> None:
+        """The measure of the image at a position that is higher than all before."""
+        failed = isinstance(measured, _Unmeasured)
+        self._blobs.append(b"?" + measured.reason.encode() if failed else b"=" + self._filter.pack(measured))
+        self.indices.append(index)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        data = self._blobs[index]
+        return self._filter.unpack(data[1:]) if data[:1] == b"=" else _Unmeasured(data[1:].decode())
+
+
 def judge(
     items: Sequence[Item],
     filters: Sequence[Filter],
     workers: int | None = None,
     decode: Decode = decode_file,
     thorough: bool = True,
-) -> list[Judgement]:
+) -> Judgements:
     """What the filters think of every item, in order. Shows a progress bar; changes no file.
 
     Filters that compare images see those that all filters before them keep. Files that cannot be decoded are
@@ -74,37 +84,37 @@ def judge(
         UserError: a process died, or a filter lacks something.
     """
     measure = partial(_measure, filters=tuple(filters), decode=decode, thorough=thorough)
-    verdicts: list[list[Verdict | None]] = [[None] * len(filters) for _ in items]
-    unreadable: dict[int, str] = {}
-    alive = [True] * len(items)
-    # Only what filters of sets have measured must be held until all images are known.
-    held: dict[int, dict[int, Any]] = {place: {} for place, one in enumerate(filters) if one.needs_set}
+    judgements = Judgements(items)
+    alive = np.ones(len(items), bool)
+    waiting = {place: _Waiting(one) for place, one in enumerate(filters) if one.needs_set}
     with closing(ordered_map(measure, items, workers)) as results:
         bar = tqdm.tqdm(results, total=len(items), unit="img", desc="judging")
         for index, result in enumerate(bar):
-            if isinstance(result, Failure):
-                unreadable[index], alive[index] = result.reason, False
-                continue
             if isinstance(result, _Hopeless):
                 raise UserError(f"{items[index].name}: {result.reason}")
+            verdicts: list[Verdict | None] = [None] * len(filters)
+            if isinstance(result, Failure):
+                judgements.append(verdicts, result.reason)
+                alive[index] = False
+                continue
             for place, measured in enumerate(result):
-                if place in held and measured is not None:
-                    held[place][index] = measured
-                else:
-                    verdicts[index][place] = measured
-            alive[index] = all(one is None or one.keep for one in verdicts[index])
-    for place, measures in held.items():
-        asked = [index for index in measures if alive[index]]
-        found = _decide(filters[place], [items[i].name for i in asked], [measures[i] for i in asked])
-        measures.clear()
-        for index, verdict in zip(asked, found, strict=True):
-            twin = None if verdict.twin is None else asked[verdict.twin]
-            verdicts[index][place] = verdict._replace(twin=twin)
+                if place not in waiting:
+                    verdicts[place] = measured
+                elif measured is not None:
+                    waiting[place].add(index, measured)
+            judgements.append(verdicts)
+            alive[index] = all(one is None or one.keep for one in verdicts)
+    names = Names(items)
+    for place in list(waiting):
+        held = waiting.pop(place)
+        positions = np.flatnonzero(alive[held.indices])
+        asked = np.asarray(held.indices, np.int64)[positions]
+        found = _decide(filters[place], Chosen(names, asked), Chosen(held, positions))
+        for index, verdict in zip(asked.tolist(), found, strict=True):
+            twin = None if verdict.twin is None else int(asked[verdict.twin])
+            judgements.set_verdict(index, place, verdict if twin is None else verdict._replace(twin=twin))
             alive[index] = verdict.keep
-    return [
-        Judgement(item, tuple(row), unreadable.get(index, ""))
-        for index, (item, row) in enumerate(zip(items, verdicts, strict=True))
-    ]
+    return judgements
 
 
 def find_dropped(
@@ -167,12 +177,12 @@ def _measure(item: Item, filters: tuple[Filter, ...], decode: Decode, thorough: 
 
 def _decide(one: Filter, names: Sequence[str], measures: Sequence[Any]) -> list[Verdict]:
     """`one.decide`, which sees only the images that it could measure; the others are dropped."""
-    measured = [index for index, value in enumerate(measures) if not isinstance(value, _Unmeasured)]
-    found = one.decide([names[index] for index in measured], [measures[index] for index in measured])
-    verdicts: list[Verdict] = [
-        Verdict(False, math.nan, value.reason) if isinstance(value, _Unmeasured) else Verdict(True, math.nan)
-        for value in measures
-    ]
-    for index, verdict in zip(measured, found, strict=True):
-        verdicts[index] = verdict if verdict.twin is None else verdict._replace(twin=measured[verdict.twin])
+    measured = np.fromiter((not isinstance(value, _Unmeasured) for value in measures), bool, len(measures))
+    positions = np.flatnonzero(measured)
+    found = one.decide(Chosen(names, positions), Chosen(measures, positions))
+    verdicts: list[Verdict] = [Verdict(True, math.nan)] * len(measures)
+    for index in np.flatnonzero(~measured).tolist():
+        verdicts[index] = Verdict(False, math.nan, measures[index].reason)
+    for index, verdict in zip(positions.tolist(), found, strict=True):
+        verdicts[index] = verdict if verdict.twin is None else verdict._replace(twin=int(positions[verdict.twin]))
     return verdicts

@@ -103,6 +103,10 @@ def _labels_of(items: Sequence[Item], discriminator: Any) -> np.ndarray | None:
     if not size:
         return None
     classes = [item.label for item in items]
+    if isinstance(classes[0], np.ndarray):
+        if len(classes[0]) != size:
+            raise UserError(f"the discriminator takes labels of {size} numbers, but those given have {len(classes[0])}")
+        return np.stack(classes)
     if min(classes) < 0 or max(classes) >= size:
         raise UserError(
             f"the discriminator judges images together with one of {size} classes, but the classes of the images go "

@@ -62,6 +62,14 @@ class ImageFilter(Filter):
 
 
 class SetFilter(Filter):
-    """A filter that compares images with one another."""
+    """A filter that compares images with one another. What it has measured waits on the disk for the last image."""
 
     needs_set = True
+
+    @abstractmethod
+    def pack(self, measured: Any) -> bytes:
+        """What `measure` returned, as bytes."""
+
+    @abstractmethod
+    def unpack(self, data: bytes) -> Any:
+        """The inverse of `pack`."""

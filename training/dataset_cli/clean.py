@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import itertools
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from dnnlib.util import UserError, atomic_write
 from training.clean import apply
@@ -18,14 +21,15 @@ from training.clean.cascade import Cascade
 from training.clean.crops import write_crops
 from training.clean.hamming import MOST_BITS
 from training.clean.inputs import collect
+from training.clean.judgements import Chosen
 from training.clean.near import DEFAULT_BITS
 from training.clean.options import CleanOptions, make_filters
 from training.clean.pipeline import judge
 from training.clean.report import MOST_SHOWN, count, write_report
 from training.clean.table import write_table
 from training.cli import quiet_tensorflow
-from training.dataset_build import Item
-from training.dataset_sources import label_by_folder
+from training.dataset_items import Item, printable
+from training.label_sources import LABEL_SOURCES, label_items
 
 _PERCENT = click.FloatRange(0, min_open=True)
 _FILE = click.Path(exists=True, dir_okay=False)
@@ -105,7 +109,7 @@ def clean_options(command: Callable) -> Callable:
 
 
 @click.command("clean")
-@click.argument("image_dirs", nargs=-1, required=True, metavar="IN...")
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @clean_options
 @click.option("--report", type=click.Path(dir_okay=False), default="clean.html", show_default=True, help="Page.")
 @click.option("--csv", "csv_path", type=click.Path(dir_okay=False), default="clean.csv", show_default=True)
@@ -115,7 +119,7 @@ def clean_options(command: Callable) -> Callable:
 @apply_option
 @workers_option
 def clean_command(
-    image_dirs: tuple[str, ...],
+    inputs: tuple[str, ...],
     cleaning: CleanOptions,
     report: str,
     csv_path: str,
@@ -123,7 +127,7 @@ def clean_command(
     action: tuple[str, str] | None,
     workers: int | None,
 ) -> None:
-    """Says which images of IN... filters would drop, and why.
+    """Says which images of IN... (folders, archives, lists) filters would drop, and why.
 
     Writes a page with the dropped and the kept images, worst first, and a table with all scores. No file of IN...
     is changed unless --apply move is given, which moves dropped and unreadable files aside.
@@ -134,11 +138,12 @@ def clean_command(
     if not filters:
         filters = make_filters(_USUAL)
         click.echo("No filter chosen; looking for duplicates and images of few colours.")
-    _check_action(action, image_dirs)
-    items, others = collect(image_dirs)
+    _check_action(action, inputs)
+    listing = collect(inputs, _scratch(), click.echo, action is not None)
+    items, others = listing.items, listing.others
     judgements = judge(items, filters, workers)
-    for name, reason in others[:5]:
-        click.echo(f"Not looked at: {name}: {reason}")
+    for name, reason in itertools.islice(others, 5):
+        click.echo(f"Not looked at: {printable(name)}: {reason}")
     if others:
         click.echo(f"Not looked at: {len(others)} other files")
     counts = count(judgements, filters)
@@ -146,19 +151,21 @@ def clean_command(
         click.echo(f"Filter {one.name} ({one.criterion}): would drop {counts.by_filter[one.name]}")
     click.echo(f"{len(items)} images: {counts.kept} kept, {counts.dropped} dropped, {counts.unreadable} unreadable")
     write_table(csv_path, judgements, filters)
-    write_report(report, f"Cleaning of {', '.join(image_dirs)}", judgements, filters, report_images, workers)
+    write_report(report, f"Cleaning of {', '.join(inputs)}", judgements, filters, report_images, workers)
     click.echo(f"Wrote {report} and {csv_path}")
-    kept = [judgement.item for judgement in judgements if judgement.keep]
-    _act(action, kept, [judgement.item for judgement in judgements if not judgement.keep])
+    if action is not None:
+        keep = np.fromiter((judgement.keep for judgement in judgements), bool, len(judgements))
+        _act(action, Chosen(items, np.flatnonzero(keep)), Chosen(items, np.flatnonzero(~keep)))
 
 
 @click.command("rank")
-@click.argument("image_dirs", nargs=-1, required=True, metavar="IN...")
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("--network", required=True, help="Snapshot with a trained discriminator: file or URL.")
 @click.option("--passes", type=click.IntRange(1), default=4, show_default=True, help="Scores per image to average.")
 @click.option("--minibatch", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the order.")
-@click.option("--labels-from", type=click.Choice(["folders"]), help="For networks with classes.")
+@click.option("--labels-from", type=click.Choice(LABEL_SOURCES), help="For networks with classes.")
+@click.option("--labels-file", type=_FILE, help="With --labels-from csv or json.")
 @click.option("--drop-worst", type=click.FloatRange(0, 100), default=10, show_default=True, help="Percent.")
 @click.option("--report", type=click.Path(dir_okay=False), default="rank.html", show_default=True, help="Page.")
 @click.option("--csv", "csv_path", type=click.Path(dir_okay=False), default="rank.csv", show_default=True)
@@ -168,12 +175,13 @@ def clean_command(
 @apply_option
 @workers_option
 def rank_command(
-    image_dirs: tuple[str, ...],
+    inputs: tuple[str, ...],
     network: str,
     passes: int,
     minibatch: int,
     seed: int,
     labels_from: str | None,
+    labels_file: str | None,
     drop_worst: float,
     report: str,
     csv_path: str,
@@ -185,10 +193,10 @@ def rank_command(
 
     Look at both ends: the best ones can be odd, too. --drop-worst tells which part --apply drops.
     """
-    _check_action(action, image_dirs)
-    items, _ = collect(image_dirs)
-    if labels_from is not None:
-        items, _ = label_by_folder(items)
+    _check_action(action, inputs)
+    listing = collect(inputs, _scratch(), click.echo, action is not None)
+    label_items(listing, labels_from, labels_file, click.echo)
+    items = listing.items
     quiet_tensorflow()
     from dnnlib import tflib
     from training.clean.rank import find_discriminator, rank
@@ -208,7 +216,7 @@ def rank_command(
 
 @click.command("crop")
 @click.argument("out_dir")
-@click.argument("image_dirs", nargs=-1, required=True, metavar="IN...")
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("--cascade", required=True, type=_FILE, help="OpenCV cascade (.xml), e.g. lbpcascade_animeface.xml.")
 @click.option("--crop-scale", type=_PERCENT, default=1.0, show_default=True, help="Side of the crops by what is found.")
 @click.option("--cascade-neighbors", type=click.IntRange(0), default=_DEFAULTS.cascade_neighbors, show_default=True)
@@ -219,7 +227,7 @@ def rank_command(
 @workers_option
 def crop_command(
     out_dir: str,
-    image_dirs: tuple[str, ...],
+    inputs: tuple[str, ...],
     cascade: str,
     crop_scale: float,
     cascade_neighbors: int,
@@ -227,7 +235,7 @@ def crop_command(
     workers: int | None,
 ) -> None:
     """Writes square crops around what a cascade finds in IN... to OUT_DIR, as PNG files, and a table crops.csv."""
-    items, _ = collect(image_dirs)
+    items = collect(inputs, _scratch(), click.echo).items
     done = write_crops(out_dir, items, Cascade(cascade, cascade_neighbors, cascade_min_side), crop_scale, workers)
     rows = [(file, image, *box) for file, image, box in done.crops]
     _write_csv(Path(out_dir, "crops.csv"), ("file", "image", "left", "top", "width", "height"), rows)
@@ -239,6 +247,11 @@ def crop_command(
     )
 
 
+def _scratch() -> Path:
+    """A folder for decompressed archives; it goes away when the command ends."""
+    return Path(click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="dataset-sources-")))
+
+
 def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     buffer = io.StringIO(newline="")
     csv.writer(buffer).writerows([columns, *rows])
@@ -246,9 +259,9 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[objec
         file.write(buffer.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def _check_action(action: tuple[str, str] | None, image_dirs: Sequence[str]) -> None:
+def _check_action(action: tuple[str, str] | None, inputs: Sequence[str]) -> None:
     if action is not None and action[0] == "move":
-        apply.check_aside(action[1], image_dirs)
+        apply.check_aside(action[1], inputs)
 
 
 def _act(action: tuple[str, str] | None, kept: Sequence[Item], dropped: Sequence[Item]) -> None:

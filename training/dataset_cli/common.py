@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import click
@@ -18,31 +18,49 @@ from training.dataset_items import printable
 from training.encodings import ENCODINGS, Encoding
 from training.fits import FILTERS
 
+_SHUFFLE = click.option("--shuffle", type=click.IntRange(0, 1), default=1, show_default=True, help="Mix the order.")
+_SEED = click.option("--seed", type=int, default=PUBLISHED_SEED, show_default=True, help="Of the order.")
+_MAX_IMAGES = click.option(
+    "--max-images", type=click.IntRange(1), help="Stop after so many (a random choice if mixed)."
+)
+_VALIDATION = click.option(
+    "--validation", type=click.IntRange(0), default=0, show_default=True, help="So many images are held out."
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing data set.")
+_ENCODING = click.option(
+    "--encoding", type=click.Choice(ENCODINGS), default="raw", show_default=True,
+    help="raw: as published, all levels. Others: full size only, files that fit are taken over unchanged.",
+)  # fmt: skip
+_QUALITY = click.option("--quality", type=click.IntRange(1, 100), help="Of jpeg [default: 95], or of lossy webp.")
+_DECODING = (
+    click.option("--workers", type=click.IntRange(1), help="Processes. [default: one per core]"),
+    click.option("--strict", is_flag=True, help="A bad image is an error instead of being skipped."),
+    click.option(
+        "--resample", "--filter", "filter_name", type=click.Choice(list(FILTERS)), default="lanczos",
+        show_default=True, help="For resizing.",
+    ),
+)  # fmt: skip
 
-def build_options(command: Callable) -> Callable:
-    """The options that all create commands have."""
-    for option in reversed(
-        (
-            click.option("--shuffle", type=click.IntRange(0, 1), default=1, show_default=True, help="Mix the order."),
-            click.option("--seed", type=int, default=PUBLISHED_SEED, show_default=True, help="Of the order."),
-            click.option("--max-images", type=click.IntRange(1), help="Stop after so many (a random choice if mixed)."),
-            click.option("--workers", type=click.IntRange(1), help="Processes. [default: one per core]"),
-            click.option("--strict", is_flag=True, help="A bad image is an error instead of being skipped."),
-            click.option("--overwrite", is_flag=True, help="Replace an existing data set."),
-            click.option("--validation", type=click.IntRange(0), default=0, help="So many images are held out."),
-            click.option(
-                "--encoding", type=click.Choice(ENCODINGS), default="raw", show_default=True,
-                help="raw: as published, all levels. Others: full size only, files that fit are taken over unchanged.",
-            ),
-            click.option("--quality", type=click.IntRange(1, 100), help="Of jpeg [default: 95], or of lossy webp."),
-            click.option(
-                "--resample", "--filter", "filter_name", type=click.Choice(list(FILTERS)), default="lanczos",
-                show_default=True, help="For resizing.",
-            ),
-        )
-    ):  # fmt: skip
+
+def _add(options: Sequence[Callable], command: Callable) -> Callable:
+    for option in reversed(options):
         command = option(command)
     return command
+
+
+def encoding_options(command: Callable) -> Callable:
+    """How images stand in the records."""
+    return _add((_ENCODING, _QUALITY), command)
+
+
+def write_options(command: Callable) -> Callable:
+    """The options of commands whose source needs no decoding."""
+    return encoding_options(_add((_SHUFFLE, _SEED, _MAX_IMAGES, _VALIDATION, overwrite_option), command))
+
+
+def build_options(command: Callable) -> Callable:
+    """The options of commands that decode image files."""
+    return write_options(_add(_DECODING, command))
 
 
 def make_options(

@@ -9,11 +9,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from dnnlib.submission.disk import format_bytes
 from dnnlib.util import UserError, atomic_write
 from training import dataset_inspect as inspect
 from training import dataset_verify
 from training.dataset import TFRecordDataset
-from training.dataset_build import format_bytes
 from training.dataset_cli.common import print_classes
 from training.dataset_files import dataset_directory, find_files, find_levels, first_shape, read_info
 from training.dataset_repair import repair

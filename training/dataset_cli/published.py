@@ -8,8 +8,15 @@ from typing import Any
 import click
 
 from training.dataset import TFRecordDataset
-from training.dataset_build import PUBLISHED_SEED
-from training.dataset_cli.common import build_options, make_options, print_report
+from training.dataset_cli.common import (
+    build_options,
+    encoding_options,
+    make_options,
+    overwrite_option,
+    print_report,
+    write_options,
+)
+from training.encodings import Encoding
 from training.published.celeba import create_celeba
 from training.published.cifar import CIFAR10, CIFAR100, create_cifar
 from training.published.hdf5 import create_from_hdf5, export_hdf5
@@ -23,22 +30,16 @@ from training.published.writing import DatasetTable, ImageSource, WriteOptions
 _SWITCH = click.IntRange(0, 1)
 
 
-def _write_options(command: Callable) -> Callable:
-    """The options of commands whose source needs no decoding."""
-    for option in reversed(
-        (
-            click.option("--shuffle", type=_SWITCH, default=1, show_default=True, help="Mix the order."),
-            click.option("--seed", type=int, default=PUBLISHED_SEED, show_default=True, help="Of the order."),
-            click.option("--max-images", type=click.IntRange(1), help="Stop after so many (a random choice if mixed)."),
-            click.option("--overwrite", is_flag=True, help="Replace an existing data set."),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _make_write_options(shuffle: int, seed: int, max_images: int | None, overwrite: bool) -> WriteOptions:
-    return WriteOptions(bool(shuffle), seed, max_images, overwrite)
+def _make_write_options(
+    shuffle: int,
+    seed: int,
+    max_images: int | None,
+    validation: int,
+    overwrite: bool,
+    encoding: str,
+    quality: int | None,
+) -> WriteOptions:
+    return WriteOptions(bool(shuffle), seed, max_images, overwrite, validation, Encoding(encoding, quality))
 
 
 def _command(name: str, shuffle: int = 1) -> Callable:
@@ -54,7 +55,7 @@ def _command(name: str, shuffle: int = 1) -> Callable:
 @_command("create_mnist")
 @click.argument("tfrecord_dir")
 @click.argument("mnist_dir")
-@_write_options
+@write_options
 def create_mnist_command(tfrecord_dir: str, mnist_dir: str, **options: Any) -> None:
     """MNIST, padded to 32x32, with labels.
 
@@ -68,19 +69,27 @@ def create_mnist_command(tfrecord_dir: str, mnist_dir: str, **options: Any) -> N
 @click.argument("mnist_dir")
 @click.option("--num_images", type=click.IntRange(1), default=1_000_000, show_default=True)
 @click.option("--random_seed", type=int, default=123, show_default=True, help="Decides which digits meet.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing data set.")
+@overwrite_option
+@encoding_options
 def create_mnistrgb_command(
-    tfrecord_dir: str, mnist_dir: str, num_images: int, random_seed: int, overwrite: bool
+    tfrecord_dir: str,
+    mnist_dir: str,
+    num_images: int,
+    random_seed: int,
+    overwrite: bool,
+    encoding: str,
+    quality: int | None,
 ) -> None:
     """Three random digits of MNIST as red, green and blue of each image, without labels."""
-    print_report(create_mnistrgb(tfrecord_dir, mnist_dir, num_images, random_seed, overwrite, click.echo))
+    kind = Encoding(encoding, quality)
+    print_report(create_mnistrgb(tfrecord_dir, mnist_dir, num_images, random_seed, overwrite, click.echo, kind))
 
 
 @_command("create_cifar10")
 @click.argument("tfrecord_dir")
 @click.argument("cifar10_dir")
 @click.option("--ignore_labels", type=_SWITCH, default=0, show_default=True)
-@_write_options
+@write_options
 def create_cifar10_command(
     tfrecord_dir: str,
     cifar10_dir: str,
@@ -98,7 +107,7 @@ def create_cifar10_command(
 @_command("create_cifar100")
 @click.argument("tfrecord_dir")
 @click.argument("cifar100_dir")
-@_write_options
+@write_options
 def create_cifar100_command(tfrecord_dir: str, cifar100_dir: str, **options: Any) -> None:
     """CIFAR-100 with the 100 fine labels.
 
@@ -111,7 +120,7 @@ def create_cifar100_command(tfrecord_dir: str, cifar100_dir: str, **options: Any
 @_command("create_svhn")
 @click.argument("tfrecord_dir")
 @click.argument("svhn_dir")
-@_write_options
+@write_options
 def create_svhn_command(tfrecord_dir: str, svhn_dir: str, **options: Any) -> None:
     """SVHN (format 2) with labels. SVHN_DIR holds train_32x32.mat."""
     print_report(create_svhn(tfrecord_dir, svhn_dir, _make_write_options(**options), click.echo))
@@ -161,7 +170,7 @@ def create_celeba_command(
 @_command("create_from_hdf5")
 @click.argument("tfrecord_dir")
 @click.argument("hdf5_file")
-@_write_options
+@write_options
 def create_from_hdf5_command(tfrecord_dir: str, hdf5_file: str, **options: Any) -> None:
     """The images of an HDF5 file in the layout of Progressive GAN.
 
@@ -214,7 +223,8 @@ def unpack_command(tfrecord_dir: str, output_dir: str, resolution: int | None) -
 @click.option("--num_validation", type=click.IntRange(0), default=0, show_default=True, help="Images held out.")
 @click.option("--mirror", type=_SWITCH, default=0, show_default=True, help="Add the mirror image of each for training.")
 @click.option("--seed", type=int, help="Of the order. [default: the order of the names]")
-@click.option("--overwrite", is_flag=True, help="Replace an existing data set.")
+@overwrite_option
+@encoding_options
 def pack_command(
     unpacked_dir: str,
     tfrecord_dir: str,
@@ -223,9 +233,13 @@ def pack_command(
     mirror: int,
     seed: int | None,
     overwrite: bool,
+    encoding: str,
+    quality: int | None,
 ) -> None:
     """Makes a data set of a folder of PNG files that `unpack` wrote."""
-    report = pack(unpacked_dir, tfrecord_dir, PackOptions(num_train, num_validation, bool(mirror), seed, overwrite))
+    kind = Encoding(encoding, quality)
+    options = PackOptions(num_train, num_validation, bool(mirror), seed, overwrite, kind)
+    report = pack(unpacked_dir, tfrecord_dir, options)
     print_report(report)
     if num_validation:
         click.echo(f"Held out {num_validation} images, in the files validation-*")

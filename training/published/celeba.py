@@ -12,6 +12,7 @@ from PIL import Image
 
 from dnnlib.util import UserError
 from training.dataset_build import BuildOptions, BuildReport, Item
+from training.image_files import planes
 from training.published.writing import build_items, tell_count
 
 NUM_IMAGES = 202_599
@@ -49,7 +50,7 @@ def render(item: Item, cx: int, cy: int) -> np.ndarray:
             raise UserError(f"{image.width}x{image.height}, expected {WIDTH}x{HEIGHT}: not of img_align_celeba")
         left, top = cx - SIDE // 2, cy - SIDE // 2
         square = image.convert("RGB").crop((left, top, left + SIDE, top + SIDE))
-    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+    return planes(square)
 
 
 def create_celeba(

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dnnlib.util import UserError
 from training.dataset_build import BuildOptions, BuildReport, Item
-from training.image_files import FILTERS, MAX_PIXELS, crop_and_resize, to_channels
+from training.image_files import FILTERS, crop_and_resize, open_image, planes, to_channels
 from training.image_shapes import check_size
 from training.published.writing import build_items
 
@@ -107,26 +107,14 @@ def read_value(item: Item) -> Image.Image:
         raise UserError("no image under this key")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            image = Image.open(io.BytesIO(value))
-        except UnidentifiedImageError:
-            raise UserError("not an image, or of an unknown format") from None
-        except Image.DecompressionBombError:
-            raise UserError(f"more than {MAX_PIXELS} pixels, refused as a decompression bomb") from None
-        with image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels, refused")
+        with open_image(io.BytesIO(value)) as image:
             image.load()  # while its data are open
             return to_channels(image, 3)
 
 
-def _to_array(image: Image.Image) -> np.ndarray:
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
-
-
 def render_square(item: Item, resolution: int, filter_name: str) -> np.ndarray:
     """The largest central square of a picture, resized: uint8 [3, resolution, resolution]."""
-    return _to_array(crop_and_resize(read_value(item), resolution, filter_name))
+    return planes(crop_and_resize(read_value(item), resolution, filter_name))
 
 
 def fit_wide(image: Image.Image, width: int, height: int, filter_name: str) -> Image.Image:
@@ -156,7 +144,7 @@ def fit_wide(image: Image.Image, width: int, height: int, filter_name: str) -> I
 
 def render_wide(item: Item, width: int, height: int, filter_name: str) -> np.ndarray:
     """A picture as `fit_wide` makes it: uint8 [3, width, width]."""
-    return _to_array(fit_wide(read_value(item), width, height, filter_name))
+    return planes(fit_wide(read_value(item), width, height, filter_name))
 
 
 def _create(

@@ -10,6 +10,7 @@ import numpy as np
 
 from dnnlib.util import UserError
 from training.dataset_build import BuildReport
+from training.encodings import Encoding
 from training.published.idx import read_idx
 from training.published.writing import ImageSource, Stream, WriteOptions, tell_count, write_source, write_stream
 
@@ -95,6 +96,7 @@ def create_mnistrgb(
     random_seed: int = 123,
     overwrite: bool = False,
     say: Callable[[str], None] = print,
+    encoding: Encoding | None = None,
 ) -> BuildReport:
     """MNIST-RGB as published: three random digits as red, green and blue; no labels.
 
@@ -110,4 +112,4 @@ def create_mnistrgb(
     empty = np.zeros(0, np.float32)
     pairs = ((image, empty) for image in random_triples(images, num_images, random_seed))
     stream = Stream(pairs, num_images, (3, SIDE, SIDE))
-    return write_stream(path, stream, facts=facts, overwrite=overwrite)
+    return write_stream(path, stream, facts=facts, overwrite=overwrite, encoding=encoding)

@@ -12,6 +12,7 @@ import numpy as np
 from dnnlib.util import UserError
 from training.dataset_build import BuildReport, published_order
 from training.dataset_writer import check_target
+from training.encodings import Encoding
 from training.published.png_layout import PngTable, read_labels
 from training.published.writing import Stream, write_stream
 
@@ -25,6 +26,7 @@ class PackOptions:
     mirror: bool = False  # each image for training is followed by its mirror image
     seed: int | None = None  # of the order; None: that of the names
     overwrite: bool = False
+    encoding: Encoding = Encoding()
 
 
 def choose(count: int, options: PackOptions) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +74,8 @@ def pack(folder: os.PathLike | str, path: os.PathLike | str, options: PackOption
     pairs = _pairs(table, labels, train, options.mirror)
     images = Stream(pairs, len(train) * (1 + options.mirror), shape, label_size)
     rest = Stream(_pairs(table, labels, held_out, False), len(held_out), shape, label_size)
-    return write_stream(path, images, rest if len(held_out) else None, class_names, facts, options.overwrite)
+    rest = rest if len(held_out) else None
+    return write_stream(path, images, rest, class_names, facts, options.overwrite, options.encoding)
 
 
 def _pairs(

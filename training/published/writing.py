@@ -12,8 +12,17 @@ import tqdm
 
 from dnnlib.util import UserError
 from training.dataset import TFRecordDataset
-from training.dataset_build import PUBLISHED_SEED, BuildOptions, BuildReport, Item, build, published_order
+from training.dataset_build import (
+    PUBLISHED_SEED,
+    BuildOptions,
+    BuildReport,
+    Item,
+    build,
+    held_out_order,
+    published_order,
+)
 from training.dataset_writer import DatasetWriter
+from training.encodings import Encoding
 
 
 class ImageTable(Protocol):
@@ -66,6 +75,8 @@ class WriteOptions:
     seed: int = PUBLISHED_SEED
     max_images: int | None = None
     overwrite: bool = False
+    num_validation: int = 0  # images held out, chosen as `dataset_build.build` does
+    encoding: Encoding = Encoding()
 
 
 def label_vectors(labels: np.ndarray | None, count: int, num_classes: int = 0) -> np.ndarray:
@@ -84,19 +95,29 @@ def label_vectors(labels: np.ndarray | None, count: int, num_classes: int = 0) -
 def write_source(path: os.PathLike | str, source: ImageSource, options: WriteOptions) -> BuildReport:
     """Writes a data set: record i is image `published_order(N, seed)[i]`, or image i if not shuffled.
 
+    Images that are held out are passed over.
+
     Raises:
-        UserError: no images, a size that cannot be, or see `DatasetWriter`.
+        UserError: no images, none left after holding out, a size that cannot be, or see `DatasetWriter`.
     """
     count = source.images.shape[0]
     if not 0 <= options.seed < 2**32:
         raise UserError(f"--seed is {options.seed}, expected 0 to {2**32 - 1}")
+    if options.num_validation >= max(count, 1):
+        raise UserError(f"{options.num_validation} images to hold out, but there are only {count} in all")
     order = published_order(count, options.seed) if options.shuffle else np.arange(count)
-    order = order[: options.max_images]
+    held_out = held_out_order(count, options.seed)[: options.num_validation]
+    order = order[~np.isin(order, held_out)][: options.max_images]
     labels = label_vectors(source.labels, count, len(source.class_names))
     facts = {**source.facts, "shuffle": options.shuffle, "seed": options.seed, "max_images": options.max_images}
-    pairs = ((source.images[i], labels[i]) for i in order.tolist())
-    stream = Stream(pairs, len(order), source.images.shape[1:], labels.shape[1])
-    return write_stream(path, stream, None, source.class_names, facts, options.overwrite)
+
+    def stream(indices: np.ndarray) -> Stream:
+        pairs = ((source.images[i], labels[i]) for i in indices.tolist())
+        return Stream(pairs, len(indices), source.images.shape[1:], labels.shape[1])
+
+    rest = stream(held_out) if options.num_validation else None
+    names = source.class_names
+    return write_stream(path, stream(order), rest, names, facts, options.overwrite, options.encoding)
 
 
 def write_stream(
@@ -106,6 +127,7 @@ def write_stream(
     class_names: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    encoding: Encoding | None = None,
 ) -> BuildReport:
     """Writes a data set of images as they come.
 
@@ -117,7 +139,7 @@ def write_stream(
     """
     parts = [(images, False)] + ([] if held_out is None else [(held_out, True)])
     count = sum(part.count for part, _ in parts)
-    writer = DatasetWriter(path, images.shape, None, images.label_size, class_names, facts, overwrite)
+    writer = DatasetWriter(path, images.shape, encoding, images.label_size, class_names, facts, overwrite)
     with writer, tqdm.tqdm(total=count, unit="img", desc=writer.path.name) as bar:
         for part, validation in parts:
             for image, label in part.pairs:

@@ -116,12 +116,12 @@ def test_page_shows_no_more_than_asked(collection, tmp_path):
 def test_unmeasured_images_lead_and_high_scores_are_worst_where_they_are_bad(collection):
     filters = make_filters(CleanOptions(max_asymmetry=0.5))
     judgements = judge(collection[:4], filters, 1)
-    order = worst_first(judgements, 0, filters[0], range(4))
+    order = worst_first(judgements, 0, filters[0], range(4), 4)
     scores = [judgements[index].verdicts[0].score for index in order]
     assert scores == sorted(scores, reverse=True)
-    lost = judgements[order[-1]]
-    judgements[order[-1]] = lost._replace(verdicts=(lost.verdicts[0]._replace(keep=False, score=float("nan")),))
-    assert worst_first(judgements, 0, filters[0], range(4))[0] == order[-1]
+    lost = judgements[order[-1]].verdicts[0]._replace(keep=False, score=float("nan"))
+    judgements.set_verdict(order[-1], 0, lost)
+    assert worst_first(judgements, 0, filters[0], range(4), 4)[0] == order[-1]
 
 
 def test_table(collection, tmp_path):

@@ -1,0 +1,155 @@
+"""Memory that lists of a million images take: `python benchmarks/dataset_memory.py`.
+
+Each row is a stage of `dataset_tool.py` in a process of its own, over a list of names for which there are no files;
+where pixels are needed, they are made up. What is shown is by how much the peak of the process is above what it was
+when everything had been imported. Limit: 200 MB for a million images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import click  # noqa: E402
+import numpy as np  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from training.clean.exact import ExactDuplicates  # noqa: E402
+from training.clean.near import NearDuplicates, NearMeasure  # noqa: E402
+from training.clean.picture import Picture  # noqa: E402
+from training.clean.pipeline import judge  # noqa: E402
+from training.clean.report import write_report  # noqa: E402
+from training.clean.size import SizeFilter  # noqa: E402
+from training.clean.table import write_table  # noqa: E402
+from training.dataset_build import BuildOptions, Item, build  # noqa: E402
+from training.item_table import ItemTable  # noqa: E402
+from training.label_sources import label_items  # noqa: E402
+from training.source_listing import Listing  # noqa: E402
+
+WANTED_MB = 200.0  # for a million images
+_CLASSES = 100
+
+
+@dataclass(frozen=True)
+class NearByName(NearDuplicates):
+    """Near duplicates of made-up measures: hashing a million pictures would take hours, and no more memory."""
+
+    name: ClassVar[str] = "near_by_name"
+
+    def measure(self, picture: Picture) -> NearMeasure:
+        """A hash of the name in place of that of the picture."""
+        number = int.from_bytes(hashlib.blake2b(picture.name.encode(), digest_size=8).digest(), "little")
+        return NearMeasure(number, number, 16, 1.0, bytes(48))
+
+
+def make_list(count: int) -> Listing:
+    """A folder of so many images, as names."""
+    items = ItemTable()
+    items.add_place("", "pictures", False)
+    for index in range(count):
+        items.append(_name(index))
+    return Listing(items)
+
+
+def _name(index: int) -> str:
+    return f"class{index % _CLASSES:03d}/picture{index:09d}.jpg"
+
+
+def made_up(item: Item) -> np.ndarray:
+    """An image of 4x4 that depends on the name, uint8 [3, 4, 4]."""
+    return np.frombuffer(hashlib.sha512(item.name.encode()).digest()[:48], np.uint8).reshape(3, 4, 4)
+
+
+def _list(count: int, folder: Path) -> None:
+    make_list(count)
+
+
+def _json_labels(count: int, folder: Path) -> None:
+    with open(folder / "labels.json", "w", encoding="utf-8") as file:
+        file.write('{"labels": [')
+        for index in range(count):
+            file.write((", " if index else "") + json.dumps([_name(index), index % _CLASSES]))
+        file.write("]}")
+    label_items(make_list(count), "json", str(folder / "labels.json"))
+
+
+def _csv_labels(count: int, folder: Path) -> None:
+    with open(folder / "labels.csv", "w", encoding="utf-8") as file:
+        file.writelines(f"{_name(index)},class{index % _CLASSES}\n" for index in range(count))
+    label_items(make_list(count), "csv", str(folder / "labels.csv"))
+
+
+def _clean(count: int, folder: Path) -> None:
+    filters = [SizeFilter(3), ExactDuplicates(), NearByName(4)]
+    judgements = judge(make_list(count).items, filters, 1, made_up)
+    write_table(folder / "clean.csv", judgements, filters)
+    write_report(folder / "clean.html", "million", judgements, filters, 10, 1, made_up)
+
+
+def _convert(count: int, folder: Path) -> None:
+    options = BuildOptions((3, 4, 4), workers=1, num_validation=count // 10)
+    build(folder / "out", make_list(count).items, made_up, options, say=lambda text: None)
+
+
+STAGES: Mapping[str, Callable[[int, Path], None]] = {
+    "list": _list,
+    "labels from csv": _csv_labels,
+    "labels from json": _json_labels,
+    "clean": _clean,
+    "convert": _convert,
+}
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _run(name: str, count: int, warm_up: int) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory(prefix="memory-") as folder, redirect_stderr(io.StringIO()):
+        Path(folder, "a").mkdir()
+        STAGES[name](warm_up, Path(folder, "a"))  # libraries that are loaded on first use
+        before, start = _peak(), time.perf_counter()
+        STAGES[name](count, Path(folder))
+        return (_peak() - before) / 1e6, time.perf_counter() - start
+
+
+def measure(name: str, count: int) -> tuple[float, float]:
+    """(MB by which memory grows, seconds) of a stage for `count` images, in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_run, name, count, 100).result()
+
+
+@click.command()
+@click.option("--images", type=click.IntRange(1), default=1_000_000, show_default=True)
+@click.option("--stage", "names", type=click.Choice(list(STAGES)), multiple=True, help="Only this row; repeatable.")
+def main(images: int, names: tuple[str, ...]) -> None:
+    """Measures memory; exit code 1 if a stage takes more than 200 MB for a million images."""
+    table = Table("stage", "images", "MB", "seconds")
+    worst = 0.0
+    for name in names or STAGES:
+        megabytes, seconds = measure(name, images)
+        worst = max(worst, megabytes)
+        table.add_row(name, str(images), f"{megabytes:.0f}", f"{seconds:.0f}")
+    Console(width=100).print(table)
+    if worst > WANTED_MB * max(1.0, images / 1e6):
+        click.echo(f"A stage takes {worst:.0f} MB, wanted {WANTED_MB:.0f} MB for a million images")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Advice against lossless copies of lossy files; cleaning commands on archives and lists."""
+
+from __future__ import annotations
+
+import csv
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.dataset_tools import tool
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Six JPEG files of 64x32, the last of which is the first once more."""
+    folder = tmp_path_factory.mktemp("photos") / "in"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(5):
+        small = Image.fromarray(rng.integers(0, 256, (8, 16, 3), np.uint8))
+        small.resize((64, 32), Image.Resampling.BICUBIC).save(folder / f"{index}.jpg", quality=75)
+    (folder / "5.jpg").write_bytes((folder / "0.jpg").read_bytes())
+    return folder
+
+
+def test_png_of_jpeg_files_is_advised_against(photos, tmp_path):
+    output = tool("create_from_images", tmp_path / "png", photos, "--encoding", "png").output
+    (line,) = (line for line in output.splitlines() if "compressed with loss" in line)
+    factor = float(line.partition("makes these files ")[2].split()[0])
+    source = sum(path.stat().st_size for path in photos.iterdir())
+    records = (tmp_path / "png" / "png-r06.tfrecords").stat().st_size
+    assert factor == pytest.approx(records / source, abs=0.06)
+    # Those files fit as they are: jpeg takes them over, with the frame of a record around each.
+    kept = tool("create_from_images", tmp_path / "jpeg", photos, "--encoding", "jpeg").output
+    records = (tmp_path / "jpeg" / "jpeg-r06.tfrecords").stat().st_size
+    assert f"With --encoding jpeg it is {records / source:.1f} times." in line and records < 1.1 * source
+    assert "compressed with loss" not in kept
+
+
+def test_png_of_png_files_is_not(photos, tmp_path):
+    (tmp_path / "in").mkdir()
+    for path in photos.iterdir():
+        Image.open(path).save(tmp_path / "in" / f"{path.stem}.png")
+    output = tool("create_from_images", tmp_path / "out", tmp_path / "in", "--encoding", "png").output
+    assert "compressed with loss" not in output
+    source = sum(path.stat().st_size for path in (tmp_path / "in").iterdir())
+    assert (tmp_path / "out" / "out-r06.tfrecords").stat().st_size < 1.1 * source
+
+
+def _packed(photos: Path, folder: Path, kind: str) -> Path:
+    path = folder / f"in.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(photos.iterdir()):
+                archive.write(file, file.name)
+    elif kind == "txt":
+        path.write_text("".join(f"{file}\n" for file in sorted(photos.iterdir())))
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(photos, ".")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "txt"])
+def test_clean_looks_into_what_conversion_takes(photos, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    given = _packed(photos, tmp_path, kind)
+    output = tool("clean", given, "--drop-duplicates", "--workers", 1).output
+    assert "6 images: 5 kept, 1 dropped, 0 unreadable" in output
+    with open("clean.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["name"]).name for row in rows] == [f"{index}.jpg" for index in range(6)]
+    assert [row["verdict"] for row in rows] == ["keep"] * 5 + ["drop"]
+
+
+def test_images_in_archives_are_no_files_to_list_or_move(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = _packed(photos, tmp_path, "zip")
+    error = tool("clean", given, "--drop-duplicates", "--apply", "list", "kept.txt", code=2).stderr
+    assert "unpack it, or give the same filters to create_from_images" in error
+    assert not (tmp_path / "kept.txt").exists()
+    listed = _packed(photos, tmp_path, "txt")
+    tool("clean", listed, "--drop-duplicates", "--apply", "list", "kept.txt", "--workers", 1)
+    assert [Path(line).name for line in Path("kept.txt").read_text().split()] == [f"{i}.jpg" for i in range(5)]
