@@ -50,27 +50,60 @@ def refused_options(state: NetworkState) -> list[str]:
     return sorted(set(state["static_kwargs"]) - (CONVERTER_G if is_generator(state) else CONVERTER_D))
 
 
+def notes_on(state: NetworkState) -> list[str]:
+    """What other programs cannot do with a network, one sentence each."""
+    notes = []
+    refused = refused_options(state)
+    if refused:
+        notes.append(f"other programs do not know {', '.join(refused)}; the converter of stylegan2-ada-pytorch refuses")
+    if option(state, "label_size", 0) and is_generator(state) and not is_ada(state):
+        notes.append("the converter of stylegan2-ada-pytorch has no label layers of StyleGAN2")
+    return notes
+
+
+def as_published(state: NetworkState) -> NetworkState:
+    """The state as it is written: a line in place of stored source code, by which published loaders find their own
+    builder; the group size of minibatch standard deviation, which the converter takes for the whole minibatch if it is
+    not said; and, only where needed, a key `notes` that published loaders ignore (`notes_on`)."""
+    module = "training.networks" if is_ada(state) else "training.networks_stylegan2"
+    if not is_generator(state) and not is_ada(state):
+        state = with_options(state, mbstd_group_size=option(state, "mbstd_group_size", 4))
+    result = _with_source(state, module)
+    result["components"] = {key: _with_source(c, module) for key, c in state.get("components", {}).items()}
+    result.pop("notes", None)
+    notes = notes_on(state)
+    if notes:
+        result["notes"] = notes
+    return result
+
+
+def _with_source(state: NetworkState, module: str) -> NetworkState:
+    builder = state["build_func_name"].rsplit(".", 1)[-1]
+    return NetworkState({**state, "build_module_src": f"from {module} import {builder}\n", "build_func_name": builder})
+
+
+def state_of(network: Any) -> NetworkState:
+    """The state of a `dnnlib.tflib.Network` that was built."""
+    state = NetworkState(network.__getstate__())
+    state["components"] = {key: state_of(component) for key, component in state["components"].items()}
+    return state
+
+
 def to_stylegan2(model: Model) -> tuple[Model, list[str]]:
-    """(the model as StyleGAN2 writes it, version 4; notes on what its programs do not know)."""
-    notes: list[str] = []
+    """(the model as StyleGAN2 writes it, version 4; notes on what was left out, none so far).
+
+    Raises:
+        UserError: the model has labels in the manner of StyleGAN2-ADA.
+    """
 
     def change(name: str, state: NetworkState) -> NetworkState:
-        if is_ada(state):
-            _refuse_labels(name, state, model.path)
-            state = _rename(_with_sg2_defaults(state), _SG2_BUILDERS, version=4)
-            if is_generator(state):
-                state = with_variables(state, {"lod": np.float32(0), **flat_variables(state)})
-        elif not is_generator(state):
-            # Its own default, said because the converter takes the whole minibatch otherwise.
-            state = with_options(state, mbstd_group_size=option(state, "mbstd_group_size", 4))
-        refused = refused_options(state)
-        if refused:
-            notes.append(f"{name}: published programs do not know {', '.join(refused)}; only this project reads it")
-        if option(state, "label_size", 0) and is_generator(state):
-            notes.append(f"{name}: stylegan2-ada-pytorch cannot convert label layers of StyleGAN2")
-        return state
+        if not is_ada(state):
+            return state
+        _refuse_labels(name, state, model.path)
+        state = _rename(_with_sg2_defaults(state), _SG2_BUILDERS, version=4)
+        return with_variables(state, {"lod": np.float32(0), **flat_variables(state)}) if is_generator(state) else state
 
-    return model.map(change), notes
+    return model.map(change), []
 
 
 def to_ada(model: Model) -> tuple[Model, list[str]]:

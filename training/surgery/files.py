@@ -12,7 +12,8 @@ from dnnlib.snapshot import NetworkState
 from dnnlib.snapshot.writer import save_states
 from dnnlib.util import UserError
 from training.export.arrays import READERS
-from training.surgery.states import Model, is_ada, is_generator
+from training.export.published import as_published
+from training.surgery.states import Model, is_generator
 
 _ROLES = {"G": "G", "D": "D", "Gs": "Gs", "G_ema": "Gs"}
 
@@ -53,7 +54,7 @@ def _describe(content: Any) -> str:
 
 def write_model(model: Model, path: os.PathLike | str) -> None:
     """A network pickle in the published layout: (G, D, Gs), or the network itself if there is only one."""
-    states = {name: published_state(state) for name, state in model.networks.items()}
+    states = {name: as_published(state) for name, state in model.networks.items()}
     save_states(tuple(states.values()) if len(states) == 3 else _only(states, model.path), path)
 
 
@@ -61,19 +62,6 @@ def _only(states: dict[str, NetworkState], path: str) -> NetworkState | tuple[Ne
     if len(states) != 1:
         raise UserError(f"{path}: found networks {', '.join(states)}; a pickle holds all of G, D, Gs, or one")
     return next(iter(states.values()))
-
-
-def published_state(state: NetworkState) -> NetworkState:
-    """The state with a line in place of stored source code: published loaders find their own builder by it."""
-    module = "training.networks" if is_ada(state) else "training.networks_stylegan2"
-    result = NetworkState(state)
-    result["components"] = {key: _with_source(c, module) for key, c in state.get("components", {}).items()}
-    return _with_source(result, module)
-
-
-def _with_source(state: NetworkState, module: str) -> NetworkState:
-    builder = state["build_func_name"].rsplit(".", 1)[-1]
-    return NetworkState({**state, "build_module_src": f"from {module} import {builder}\n", "build_func_name": builder})
 
 
 def check_target(path: os.PathLike | str, force: bool, sources: Sequence[str] = ()) -> None:

@@ -9,8 +9,8 @@ import click
 from dnnlib.util import UserError
 from training.cli import quiet_tensorflow
 from training.export.arrays import READERS, write_npz, write_safetensors
-from training.export.published import to_ada, to_stylegan2
-from training.surgery.files import published_state, read_model, write_model
+from training.export.published import as_published, notes_on, to_ada, to_stylegan2
+from training.surgery.files import read_model, write_model
 from training.surgery.report import compare
 from training.surgery.states import Model, is_ada, is_generator
 from training.surgery_cli.common import (
@@ -86,11 +86,11 @@ def convert_command(
 def _write(model: Model, target: str, kind: str) -> list[str]:
     if kind in ("npz", "safetensors"):
         write = write_npz if kind == "npz" else write_safetensors
-        write({name: published_state(state) for name, state in model.networks.items()}, target)
+        write({name: as_published(state) for name, state in model.networks.items()}, target)
         return []
     model, notes = (to_stylegan2 if kind == "tf" else to_ada)(model)
     write_model(model, target)
-    return notes
+    return notes + [f"{name}: {note}" for name, state in model.networks.items() for note in notes_on(state)]
 
 
 def _export(model: Model, target: str, kind: str, takes: str, psi: float | None, network: str) -> list[str]:
