@@ -62,7 +62,7 @@ setup(
         "export": [
             "onnx>=1.17,<2",
             "onnxruntime>=1.20,<2",
-            "tf2onnx>=1.16.1,<2",
+            "tf2onnx>=1.17,<2",
         ],
         "dev": [
             "hypothesis>=6.100,<7",
@@ -72,7 +72,7 @@ setup(
             "pytest-xdist>=3.6,<4",
             "ruff>=0.17,<0.18",
             "tensorboard>=2.20,<3",
-            "tf2onnx>=1.16.1,<2",
+            "tf2onnx>=1.17,<2",
         ],
     },
 )

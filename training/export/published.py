@@ -68,6 +68,8 @@ def as_published(state: NetworkState) -> NetworkState:
     module = "training.networks" if is_ada(state) else "training.networks_stylegan2"
     if not is_generator(state) and not is_ada(state):
         state = with_options(state, mbstd_group_size=option(state, "mbstd_group_size", 4))
+    if is_ada(state) and "input_shapes" not in state:
+        state = _with_interface(state)
     result = _with_source(state, module)
     result["components"] = {key: _with_source(c, module) for key, c in state.get("components", {}).items()}
     result.pop("notes", None)

@@ -1,4 +1,4 @@
-"""Commands that change a model's shape: grow, shrink, widen, noconst, add-labels."""
+"""Commands that change a model's shape: grow, shrink, widen, noconst, add-labels, add-alpha."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from dnnlib.util import UserError, list_nearest
 from training.fmaps import SIZES, Fmaps
+from training.surgery.alpha import add_alpha
 from training.surgery.files import read_model
 from training.surgery.labels import add_labels
 from training.surgery.noconst import to_noconst
@@ -189,4 +190,15 @@ def add_labels_command(source: str, target: str, label_size: int, seed: int, ver
     finish(*add_labels(read_model(source), label_size, seed), target, verbose)
 
 
-COMMANDS = (grow_command, shrink_command, widen_command, noconst_command, add_labels_command)
+@click.command("add-alpha")
+@source_argument
+@target_argument
+@verbose_option
+@force_option
+def add_alpha_command(source: str, target: str, verbose: bool, force: bool) -> None:
+    """Write networks with an alpha channel, opaque until they are trained: from RGB to RGBA."""
+    check_target(target, force, [source])
+    finish(*add_alpha(read_model(source)), target, verbose)
+
+
+COMMANDS = (grow_command, shrink_command, widen_command, noconst_command, add_labels_command, add_alpha_command)

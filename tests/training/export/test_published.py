@@ -165,7 +165,7 @@ def test_networks_that_were_built(session: Any, role: str, accepted: frozenset[s
     state = as_published(state_of(network))
     assert set(state["static_kwargs"]) == {*shape, *CONFIGURED[role]} <= accepted
     assert "notes" not in state and state["version"] == 4
-    keys = "version name static_kwargs components build_module_src build_func_name variables".split()
+    keys = ["version", "name", "static_kwargs", "components", "build_module_src", "build_func_name", "variables"]
     assert list(state) == keys
     for key, component in state["components"].items():
         assert list(component) == keys and component["name"] == f"G_{key}"
