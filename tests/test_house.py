@@ -51,6 +51,7 @@ FORWARDERS = {
     "training/config_types.py:Section._normalize",  # field names, written next to it
     "training/dataset.py:load_dataset",  # the published signature; checks the names itself
     "training/generator.py:G_main",  # to the builders of mapping and synthesis
+    "training/surgery/states.py:with_options",  # static options: the registry checks them when the network is built
 }
 
 # What a package may import of this repository, besides itself.

@@ -79,7 +79,7 @@ def interpolate(low: Model, high: Model, at: int, width: float = 0.0, mapping: f
             share = used[resolution] = share_at(resolution)
         if noise is not None or share in (0, 1):
             return values[int(share >= 0.5)]
-        return (1 - share) * values[0].astype(np.float64) + share * values[1]
+        return values[0] + share * (values[1].astype(np.float64) - values[0])
 
     result, report = _mix([low, high], mix)
     shown = ", ".join(f"{resolution}: {share:.2f}" for resolution, share in sorted(used.items()))
