@@ -66,9 +66,11 @@ def as_published(state: NetworkState) -> NetworkState:
     builder; the group size of minibatch standard deviation, which the converter takes for the whole minibatch if it is
     not said; and, only where needed, a key `notes` that published loaders ignore (`notes_on`)."""
     module = "training.networks" if is_ada(state) else "training.networks_stylegan2"
-    if not is_generator(state) and not is_ada(state):
-        state = with_options(state, mbstd_group_size=option(state, "mbstd_group_size", 4))
-    if is_ada(state) and "input_shapes" not in state:
+    if not is_ada(state):
+        state = _rename(state, {}, version=4)
+        if not is_generator(state):
+            state = with_options(state, mbstd_group_size=option(state, "mbstd_group_size", 4))
+    elif "input_shapes" not in state:
         state = _with_interface(state)
     result = _with_source(state, module)
     result["components"] = {key: _with_source(c, module) for key, c in state.get("components", {}).items()}

@@ -31,6 +31,7 @@ def test_saved_model_from_latents_and_labels(golden: Any, tmp_path: Path) -> Non
     model, data = from_arrays(golden, "sg2_cond_Gskip_Dresnet")
     path = tmp_path / "model"
     (path / "old").mkdir(parents=True)
+    (path / "saved_model.pb").write_bytes(b"another one")
     assert write_saved_model(model.networks["G"], path, psi=0.7) < 1e-5
     assert not (path / "old").exists() and list(tmp_path.iterdir()) == [path]
     images = run_saved_model(path, {"latents": data["in/latents"], "labels": data["in/labels"]})
@@ -55,9 +56,9 @@ def test_refused(golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         onnx_model.write_onnx(state, tmp_path / "x.onnx", takes="w", psi=0.5)
     with pytest.raises(UserError, match="expected z or w"):
         onnx_model.write_onnx(state, tmp_path / "x.onnx", takes="x")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="a file, expected a folder"):
-        write_saved_model(state, tmp_path / "file")
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match="photos: exists and is no SavedModel"):
+        write_saved_model(state, tmp_path / "photos")
     worse = type("Worse", (), {"sample": lambda self: {}, "run": lambda self, values: np.ones(3)})()
     assert inference.check_against(worse, lambda values: np.ones(3), "x") == 0
     with pytest.raises(UserError, match="x: its images differ from TensorFlow's by 0.01"):

@@ -69,6 +69,12 @@ def test_stylegan2_layout_survives(golden: Any, tmp_path: Path) -> None:
     }
 
 
+def test_older_versions_are_written_as_the_last(golden: Any) -> None:
+    model, _ = official(golden)
+    old = model.map(lambda _, state: NetworkState({**state, "version": 3}))
+    assert {as_published(state)["version"] for state in old.networks.values()} == {4}
+
+
 def test_plain_pickle_opens_it(golden: Any, tmp_path: Path, session: Any) -> None:
     """As old scripts do."""
     import dnnlib.tflib.network  # noqa: F401
