@@ -21,9 +21,9 @@ def write_saved_model(
 ) -> float:
     """Writes a SavedModel with signature `serving_default` (names: `training.export.inference.Inference`).
 
-    The folder appears complete or not at all; a SavedModel that is there already is replaced. Returns the largest relative
-    difference of its images, loaded again, from the network's. Raises `UserError` if
-    that exceeds 1e-3, or if anything but a SavedModel is there.
+    The folder appears complete or not at all; a SavedModel that is there already is replaced. Returns the largest
+    relative difference of its images, loaded again, from the network's. Raises `UserError` if that exceeds 1e-3, or if
+    anything but a SavedModel is there.
     """
     target = Path(path)
     if target.exists() and not (target / "saved_model.pb").exists():
