@@ -106,3 +106,16 @@ def orig_discriminator(model: Model) -> NetworkState:
 
     state = with_options(model.networks["D"], architecture="orig")
     return with_variables(state, {k: v for k, v in flat_variables(state).items() if "Skip" not in k})
+
+
+def assert_equal_states(a: NetworkState, b: NetworkState) -> None:
+    """Bit for bit, the order of variables included; source code apart."""
+    assert [n for n, _ in a["variables"]] == [n for n, _ in b["variables"]]
+    for (name, x), (_, y) in zip(a["variables"], b["variables"], strict=True):
+        assert np.shape(x) == np.shape(y) and np.asarray(x).tobytes() == np.asarray(y).tobytes(), name
+    keys = set(a) - {"variables", "components", "build_module_src"}
+    assert keys == set(b) - {"variables", "components", "build_module_src"}
+    assert all(a[key] == b[key] for key in keys)
+    assert list(a["components"]) == list(b["components"])
+    for key, component in a["components"].items():
+        assert_equal_states(component, b["components"][key])

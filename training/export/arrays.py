@@ -37,7 +37,8 @@ def write_npz(networks: Mapping[str, NetworkState], path: os.PathLike | str) -> 
 def read_npz(path: os.PathLike | str) -> dict[str, NetworkState]:
     """Networks by name. Raises `UserError` for damaged files and those of other content."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because numpy leaves a damaged file open.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as err:
         raise UserError(f"{path}: not readable as .npz ({' '.join(str(err).split())[:120]})") from err

@@ -75,7 +75,8 @@ def _check_patterns(patterns: Sequence[str], source: Model, target: Model) -> No
     names = {n for model in (source, target) for state in model.networks.values() for n in flat_variables(state)}
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            raise UserError(f"no variable matches {pattern!r}: {list_nearest(pattern, names)}")
+            scopes = {f"{name.split('/')[0]}/*" for name in names if "/" in name}
+            raise UserError(f"no variable matches {pattern!r}: {list_nearest(pattern, scopes)}")
 
 
 class _Resizer:

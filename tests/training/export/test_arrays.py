@@ -12,10 +12,10 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dnnlib.snapshot import NetworkState, load_state
+from dnnlib.snapshot import load_state
 from dnnlib.snapshot.writer import save_states
 from dnnlib.util import UserError
-from tests.surgery_models import official
+from tests.surgery_models import assert_equal_states, official
 from training.export.arrays import read_npz, read_safetensors, write_npz, write_safetensors
 from training.export.published import as_published
 from training.fmaps import Fmaps
@@ -26,19 +26,6 @@ from training.surgery.states import Model
 from training.surgery.widen import widen
 
 FORMATS = [(".npz", write_npz, read_npz), (".safetensors", write_safetensors, read_safetensors)]
-
-
-def assert_equal_states(a: NetworkState, b: NetworkState) -> None:
-    """Bit for bit, the order of variables included; source code apart."""
-    assert [n for n, _ in a["variables"]] == [n for n, _ in b["variables"]]
-    for (name, x), (_, y) in zip(a["variables"], b["variables"], strict=True):
-        assert np.shape(x) == np.shape(y) and np.asarray(x).tobytes() == np.asarray(y).tobytes(), name
-    keys = set(a) - {"variables", "components", "build_module_src"}
-    assert keys == set(b) - {"variables", "components", "build_module_src"}
-    assert all(a[key] == b[key] for key in keys)
-    assert list(a["components"]) == list(b["components"])
-    for key, component in a["components"].items():
-        assert_equal_states(component, b["components"][key])
 
 
 @pytest.mark.parametrize("name", ["sg2_uncond", "ada_uncond"])

@@ -38,12 +38,12 @@ def test_saved_model_from_latents_and_labels(golden: Any, tmp_path: Path) -> Non
     assert relative_error(images, data["out/images_psi_0.7"]) < 1e-4
 
 
-def test_onnx_from_dlatents_of_a_residual_network(golden: Any, tmp_path: Path) -> None:
-    from training.export.onnx_model import run_onnx, write_onnx
+def test_graph_from_dlatents_of_a_residual_network(golden: Any) -> None:
+    from training.export.inference import open_inference
 
     model, data = from_arrays(golden, "sg2_uncond_Gresnet_Dskip")
-    write_onnx(model.networks["G"], tmp_path / "g.onnx", takes="w")
-    images = run_onnx(tmp_path / "g.onnx", {"dlatents": data["in/dlatents_plus"]})
+    with open_inference(model.networks["G"], takes="w") as inference:
+        images = inference.run({"dlatents": data["in/dlatents_plus"]})
     assert relative_error(images, data["out/synthesis_from_dlatents_plus"]) < 1e-4
 
 

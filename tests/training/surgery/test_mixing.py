@@ -136,7 +136,7 @@ class TestCopy:
         assert copied and all(("G_mapping/" in n or "ToRGB" in n) and not n.endswith("/bias") for n in copied)
         values = flat_variables(result.networks["G"])
         assert all((value == (name in copied)).all() for name, value in values.items())
-        with pytest.raises(UserError, match="no variable matches 'G_maping/\\*': did you mean"):
+        with pytest.raises(UserError, match="no variable matches 'G_maping/\\*': did you mean 'G_mapping/\\*'"):
             copy(models[1], models[0], only=["G_maping/*"])
 
     def test_no_resize(self, models: list[Model]) -> None:

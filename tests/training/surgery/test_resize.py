@@ -24,7 +24,7 @@ from training.surgery.states import Model, flat_variables, fmaps_of, resolution_
 
 def test_grown_generators_draw_the_same_upsampled(golden: Any, session: Any) -> None:
     model, expected = official(golden)
-    grown, report = resize(model, 64)
+    grown, report = resize(model, 64, fmaps=8)
     assert {resolution_of(state) for state in grown.networks.values()} == {64}
     images = draw(grown.networks["Gs"], expected["in/latents"])
     assert relative_error(images, upsampled(expected["out/Gs_images_psi_0.7"])) < 1e-5
