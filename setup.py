@@ -59,12 +59,21 @@ setup(
             "h5py>=3.11,<4",
             "lmdb>=1.5,<4",
         ],
+        # `run_surgery.py convert --format onnx`.
+        "export": [
+            "onnx>=1.17,<2",
+            "onnxruntime>=1.20,<2",
+            "tf2onnx>=1.17,<2",
+        ],
         "dev": [
             "hypothesis>=6.100,<7",
+            "onnx>=1.17,<2",
+            "onnxruntime>=1.20,<2",
             "pytest>=8.2,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.17,<0.18",
             "tensorboard>=2.20,<3",
+            "tf2onnx>=1.17,<2",
         ],
     },
 )

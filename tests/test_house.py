@@ -46,6 +46,7 @@ FORWARDERS = {
     "dnnlib/tflib/network_run.py:run",
     "dnnlib/tflib/pickles.py:load",  # to load_state
     "dnnlib/tflib/tfutil.py:run",  # to tf.Session.run
+    "training/surgery/states.py:with_options",  # static options: the registry checks them when the network is built
     "run_training.py:main",  # click's own options, to explicit_fields
     "training/cli.py:_OneLineErrors.main",  # to click
     "training/config_types.py:Section._normalize",  # field names, written next to it

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from dnnlib.tflib import pickles
+from dnnlib.snapshot.writer import save_states
 from dnnlib.tflib.network import Network
 from training.config import SnapshotConfig
 from training.dataset import TFRecordDataset
+from training.export.published import as_published, state_of
 from training.image_grid import save_image_grid, setup_snapshot_grid
 
 _SNAPSHOT = re.compile(r"network-snapshot-(\d+)\.pkl")
@@ -51,7 +52,7 @@ class SnapshotWriter:
     def write_networks(self, networks: tuple[Network, Network, Network], nimg: int) -> Path:
         """`network-snapshot-NNNNNN.pkl` with (G, D, Gs)."""
         path = self._dir / snapshot_name(nimg)
-        pickles.save(networks, path)
+        save_states(tuple(as_published(state_of(network)) for network in networks), path)
         return path
 
     def prune(self, best: Collection[str]) -> list[Path]:

@@ -4,15 +4,13 @@
 """
 
 import os
-import pickle
 from typing import Any, BinaryIO
 
 from dnnlib.snapshot import NetworkState, load_state
+from dnnlib.snapshot.writer import PROTOCOL, Pickler
 from dnnlib.util import UserError, atomic_write
 
 __all__ = ["load", "load_state", "save"]
-
-_PROTOCOL = 4  # what published files have; Python 3.4 and newer read it
 
 
 def load(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
@@ -56,18 +54,4 @@ def save(obj: Any, path: os.PathLike | str) -> None:
         UserError: the place is not writable or full. An older file at `path` then stays as it was.
     """
     with atomic_write(path) as file:
-        _Pickler(file, _PROTOCOL).dump(obj)
-
-
-class _Pickler(pickle._Pickler):
-    """Names numpy's functions as numpy 1 did, which numpy 2 still understands; the reverse is not so."""
-
-    def save_global(self, obj: Any, name: str | None = None) -> None:
-        module = getattr(obj, "__module__", None) or ""
-        if module.startswith("numpy._core."):
-            self.save(module.replace("numpy._core.", "numpy.core.", 1))
-            self.save(name or obj.__qualname__)
-            self.write(pickle.STACK_GLOBAL)
-            self.memoize(obj)
-        else:
-            super().save_global(obj, name)
+        Pickler(file, PROTOCOL).dump(obj)

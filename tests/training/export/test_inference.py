@@ -1,0 +1,71 @@
+"""SavedModel and ONNX give the images of the published network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dnnlib.util import UserError
+from tests.surgery_models import from_arrays, official, relative_error
+
+
+def test_onnx_from_latents(golden: Any, tmp_path: Path) -> None:
+    from training.export.onnx_model import run_onnx, write_onnx
+
+    model, data = official(golden)
+    path = tmp_path / "gs.onnx"
+    assert write_onnx(model.networks["Gs"], path) < 1e-5
+    for psi, key in ((0.7, "out/Gs_images_psi_0.7"), (1.0, "out/Gs_images_psi_none")):
+        images = run_onnx(path, {"latents": data["in/latents"], "psi": np.array(psi, np.float32)})
+        assert relative_error(images, data[key]) < 1e-4
+    one = run_onnx(path, {"latents": data["in/latents"][:1], "psi": np.array(0.7, np.float32)})
+    assert one.shape == (1, 3, 32, 32)
+
+
+def test_saved_model_from_latents_and_labels(golden: Any, tmp_path: Path) -> None:
+    from training.export.saved_model import run_saved_model, write_saved_model
+
+    model, data = from_arrays(golden, "sg2_cond_Gskip_Dresnet")
+    path = tmp_path / "model"
+    (path / "old").mkdir(parents=True)
+    (path / "saved_model.pb").write_bytes(b"another one")
+    assert write_saved_model(model.networks["G"], path, psi=0.7) < 1e-5
+    assert not (path / "old").exists() and list(tmp_path.iterdir()) == [path]
+    images = run_saved_model(path, {"latents": data["in/latents"], "labels": data["in/labels"]})
+    assert relative_error(images, data["out/images_psi_0.7"]) < 1e-4
+
+
+def test_graph_from_dlatents_of_a_residual_network(golden: Any) -> None:
+    from training.export.inference import open_inference
+
+    model, data = from_arrays(golden, "sg2_uncond_Gresnet_Dskip")
+    with open_inference(model.networks["G"], takes="w") as inference:
+        images = inference.run({"dlatents": data["in/dlatents_plus"]})
+    assert relative_error(images, data["out/synthesis_from_dlatents_plus"]) < 1e-4
+
+
+def test_refused(golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training.export import inference, onnx_model
+    from training.export.saved_model import write_saved_model
+
+    state = official(golden)[0].networks["Gs"]
+    with pytest.raises(UserError, match="no use for it"):
+        onnx_model.write_onnx(state, tmp_path / "x.onnx", takes="w", psi=0.5)
+    with pytest.raises(UserError, match="expected z or w"):
+        onnx_model.write_onnx(state, tmp_path / "x.onnx", takes="x")
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match="photos: exists and is no SavedModel"):
+        write_saved_model(state, tmp_path / "photos")
+    worse = type("Worse", (), {"sample": lambda self: {}, "run": lambda self, values: np.ones(3)})()
+    assert inference.check_against(worse, lambda values: np.ones(3), "x") == 0
+    with pytest.raises(UserError, match="x: its images differ from TensorFlow's by 0.01"):
+        inference.check_against(worse, lambda values: np.ones(3) * 1.01, "x")
+    with pytest.raises(UserError, match="differ from TensorFlow's by nan"):
+        inference.check_against(worse, lambda values: np.full(3, np.nan), "x")
+    monkeypatch.setitem(__import__("sys").modules, "tf2onnx", None)
+    with pytest.raises(UserError, match="ONNX needs tf2onnx, which is not installed: pip install"):
+        onnx_model.write_onnx(state, tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()

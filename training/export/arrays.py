@@ -1,0 +1,120 @@
+"""Networks as plain arrays with a JSON description: .npz (NumPy) and .safetensors. Nothing in them can be executed.
+
+Arrays are named `network/variable`, as `Gs/G_synthesis/4x4/Conv/weight`. The description, everything else that a
+network pickle holds but source code, is JSON: an array of text `metadata_json` in .npz, the header's metadata entry
+`networks` in .safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from dnnlib.snapshot import NetworkState
+from dnnlib.snapshot.state import check_state
+from dnnlib.util import UserError, atomic_write
+from training.surgery.states import flat_variables
+
+_FORMAT = "stylegan2 networks"
+_VERSION = 1
+_METADATA = "metadata_json"
+
+
+def write_npz(networks: Mapping[str, NetworkState], path: os.PathLike | str) -> None:
+    """Writes networks by name (G, D, Gs) as .npz, atomically."""
+    arrays = _arrays(networks)
+    with atomic_write(path) as file:
+        np.savez(file, **arrays, **{_METADATA: np.array(_description(networks))})
+
+
+def read_npz(path: os.PathLike | str) -> dict[str, NetworkState]:
+    """Networks by name. Raises `UserError` for damaged files and those of other content."""
+    try:
+        # Opened here, because numpy leaves a damaged file open.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as err:
+        raise UserError(f"{path}: not readable as .npz ({' '.join(str(err).split())[:120]})") from err
+    return _networks(str(arrays.pop(_METADATA, "")), arrays, path)
+
+
+def write_safetensors(networks: Mapping[str, NetworkState], path: os.PathLike | str) -> None:
+    """Writes networks by name (G, D, Gs) as .safetensors, atomically."""
+    data = safetensors.numpy.save(_arrays(networks), metadata={"networks": _description(networks)})
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def read_safetensors(path: os.PathLike | str) -> dict[str, NetworkState]:
+    """Networks by name. Raises `UserError` for damaged files and those of other content."""
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            text = (file.metadata() or {}).get("networks", "")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, ValueError, TypeError, safetensors.SafetensorError) as err:
+        raise UserError(f"{path}: not readable as .safetensors ({' '.join(str(err).split())[:120]})") from err
+    return _networks(text, arrays, path)
+
+
+READERS: dict[str, Callable[[os.PathLike | str], dict[str, NetworkState]]] = {
+    ".npz": read_npz,
+    ".safetensors": read_safetensors,
+}
+
+
+def _arrays(networks: Mapping[str, NetworkState]) -> dict[str, np.ndarray]:
+    return {
+        f"{network}/{name}": np.ascontiguousarray(value).reshape(np.shape(value))
+        for network, state in networks.items()
+        for name, value in flat_variables(state).items()
+    }
+
+
+def _description(networks: Mapping[str, NetworkState]) -> str:
+    content = {name: _describe(state) for name, state in networks.items()}
+    return json.dumps({"format": _FORMAT, "version": _VERSION, "networks": content})
+
+
+def _describe(state: NetworkState) -> dict[str, Any]:
+    rest = {key: value for key, value in state.items() if key not in ("variables", "components", "build_module_src")}
+    components = {key: _describe(component) for key, component in state.get("components", {}).items()}
+    return {**rest, "components": components, "variables": [name for name, _ in state["variables"]]}
+
+
+def _networks(text: str, arrays: dict[str, np.ndarray], path: os.PathLike | str) -> dict[str, NetworkState]:
+    try:
+        described = json.loads(text)
+        if described["format"] != _FORMAT or described["version"] != _VERSION:
+            raise ValueError(f"format {described['format']!r}, version {described['version']!r}")
+        networks = {name: _state(state, arrays, f"{name}/") for name, state in described["networks"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+        reason = f"{type(err).__name__}: {' '.join(str(err).split())[:120]}"
+        raise UserError(f"{path}: no networks that `convert` wrote ({reason})") from err
+    except UserError as err:
+        raise UserError(f"{path}: {err}") from err
+    if arrays:
+        raise UserError(f"{path}: arrays that no network has: {', '.join(list(arrays)[:4])}")
+    return networks
+
+
+def _state(described: dict[str, Any], arrays: dict[str, np.ndarray], prefix: str) -> NetworkState:
+    """The state of a network, its arrays taken out of `arrays`."""
+    components = {key: _state(c, arrays, f"{prefix}{c['name']}/") for key, c in described["components"].items()}
+    variables = [(name, arrays.pop(prefix + name)) for name in described["variables"]]
+    rest = {**described, "components": components, "variables": variables}
+    rest["static_kwargs"] = {key: _option(value) for key, value in described["static_kwargs"].items()}
+    return check_state(rest)
+
+
+def _option(value: Any) -> Any:
+    """JSON knows text alone as keys; feature maps are numbered by resolution."""
+    if isinstance(value, dict) and all(key.isdigit() for key in value):
+        return {int(key): item for key, item in value.items()}
+    return value

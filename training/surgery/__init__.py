@@ -1,0 +1,1 @@
+"""Operations on the weights of trained networks, as arrays by name; nothing here loads TensorFlow."""

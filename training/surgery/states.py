@@ -1,0 +1,185 @@
+"""Networks as data: options, and variables by flat name (`G_synthesis/4x4/Conv/weight`), read from and put into states.
+
+A state is what a network pickle holds of one network (`dnnlib.snapshot.NetworkState`).
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dnnlib.snapshot import NetworkState
+from dnnlib.util import UserError
+from training.fmaps import Fmaps
+
+Variables = dict[str, np.ndarray]
+
+_BLOCK = re.compile(r"(\d+)x\1/")
+# Options that add variables which surgery on shapes does not know.
+_FOREIGN_OPTIONS = ("spectral_norm", "attention_resolution", "fmap_const", "score_max", "use_spectral_norm", "pagan")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The networks of a file by name: G, D and Gs, or fewer. `path` is for messages."""
+
+    path: str
+    networks: Mapping[str, NetworkState]
+
+    def map(self, change: Callable[[str, NetworkState], NetworkState]) -> Model:
+        """Every network (its name, its state) through `change`."""
+        return replace(self, networks={name: change(name, state) for name, state in self.networks.items()})
+
+    def generator(self) -> NetworkState:
+        """Gs, else G. Raises `UserError` if there is neither."""
+        for name in ("Gs", "G"):
+            if name in self.networks:
+                return self.networks[name]
+        raise UserError(f"{self.path}: expected a generator, found only {', '.join(self.networks)}")
+
+
+def is_generator(state: NetworkState) -> bool:
+    """Whether a state is that of G or Gs."""
+    return "synthesis" in state.get("components", {})
+
+
+def is_ada(state: NetworkState) -> bool:
+    """Whether a state has the builders, and so the defaults and label layers, of StyleGAN2-ADA."""
+    if is_generator(state):
+        return state["components"]["synthesis"]["build_func_name"].rsplit(".", 1)[-1] == "G_synthesis"
+    return state["build_func_name"].rsplit(".", 1)[-1] == "D_main"
+
+
+def flat_variables(state: NetworkState) -> Variables:
+    """All variables, those of components under `component name/`, in the order of the file."""
+    values = {name: np.asarray(value) for name, value in state["variables"]}
+    for component in state.get("components", {}).values():
+        values |= {f"{component['name']}/{name}": value for name, value in flat_variables(component).items()}
+    return values
+
+
+def with_variables(state: NetworkState, values: Mapping[str, np.ndarray]) -> NetworkState:
+    """The state with these variables (flat names) in place of its own, in the order given."""
+    components, rest = {}, dict(values)
+    for key, component in state.get("components", {}).items():
+        prefix = component["name"] + "/"
+        own = {name.removeprefix(prefix): value for name, value in rest.items() if name.startswith(prefix)}
+        rest = {name: value for name, value in rest.items() if not name.startswith(prefix)}
+        components[key] = with_variables(component, own)
+    result = NetworkState(state)
+    result["components"] = components
+    result["variables"] = [(name, np.asarray(value, np.float32)) for name, value in rest.items()]
+    return result
+
+
+def with_options(state: NetworkState, **changes: Any) -> NetworkState:
+    """The state with changed static options, in its components too; None takes an option away."""
+    result = NetworkState(state)
+    result["static_kwargs"] = {k: v for k, v in {**state["static_kwargs"], **changes}.items() if v is not None}
+    result["components"] = {key: with_options(c, **changes) for key, c in state.get("components", {}).items()}
+    for component in result["components"].values():
+        if component["static_kwargs"].get("dlatent_broadcast") is not None and "resolution" in changes:
+            component["static_kwargs"]["dlatent_broadcast"] = num_style_layers(changes["resolution"])
+    # What version 5 tells of inputs and outputs is no longer true, and published loaders do without it.
+    for key in ("input_shapes", "output_shapes"):
+        result.pop(key, None)
+    return result
+
+
+def option(state: NetworkState, name: str, default: Any) -> Any:
+    """A static option, or the builder's default given here."""
+    value = state["static_kwargs"].get(name)
+    return default if value is None else value
+
+
+def resolution_of(state: NetworkState) -> int:
+    """Resolution of the images (of the longer base, for networks that are not square)."""
+    return int(option(state, "resolution", 1024))
+
+
+def num_style_layers(resolution: int) -> int:
+    """Number of w inputs of the synthesis network: 18 at 1024 (paper figure 2)."""
+    return 2 * (resolution.bit_length() - 1) - 2
+
+
+def fmaps_of(state: NetworkState) -> Fmaps:
+    """The rule of feature maps per stage."""
+    explicit = state["static_kwargs"].get("fmap_explicit")
+    return Fmaps(
+        base=int(option(state, "fmap_base", 16384)),
+        decay=float(option(state, "fmap_decay", 1.0)),
+        min=int(option(state, "fmap_min", 1)),
+        max=int(option(state, "fmap_max", 512)),
+        explicit=None if explicit is None else {int(res): int(n) for res, n in explicit.items()},
+    )
+
+
+def synthesis_prefix(state: NetworkState) -> str:
+    """`G_synthesis/` for generators, nothing for discriminators: what stands before the names of blocks."""
+    return state["components"]["synthesis"]["name"] + "/" if is_generator(state) else ""
+
+
+def mapping_prefix(state: NetworkState) -> str:
+    """`G_mapping/`."""
+    return state["components"]["mapping"]["name"] + "/"
+
+
+def block_resolution(local_name: str) -> int | None:
+    """Resolution of the block a variable of synthesis or D belongs to; None outside of blocks."""
+    match = _BLOCK.match(local_name)
+    return int(match[1]) if match else None
+
+
+def noise_resolution(local_name: str) -> int | None:
+    """Block resolution of a noise buffer `noiseN` of the synthesis network; None for other variables."""
+    if not re.fullmatch(r"noise\d+", local_name):
+        return None
+    return 2 ** ((int(local_name[5:]) + 5) // 2)
+
+
+def published_order(state: NetworkState, values: Variables) -> Variables:
+    """Variables in the order in which published networks create them (spec of the layout: noise, then blocks upwards;
+    in D blocks downwards); within a block, and outside, the order given."""
+    prefix = synthesis_prefix(state)
+    generator = is_generator(state)
+
+    def rank(name: str) -> tuple[int, int]:
+        local = name.removeprefix(prefix)
+        if noise_resolution(local) is not None:
+            return (0, int(local[5:]))
+        resolution = block_resolution(local)
+        if resolution is not None:
+            return (1, resolution if generator else -resolution)
+        return (2, 0) if local.startswith("Output/") else (-1, 0)
+
+    return {name: values[name] for name in sorted(values, key=rank)}
+
+
+def require_plain(state: NetworkState, path: str, command: str) -> None:
+    """Raises `UserError` for networks with layers whose function `command` cannot keep."""
+    found = [key for key in _FOREIGN_OPTIONS if state["static_kwargs"].get(key)]
+    if found:
+        raise UserError(
+            f"{path}: {command} does not know networks with {', '.join(found)} ({state['name']}); build the new "
+            "network with run_training.py and use `copy` instead"
+        )
+
+
+class Fresh:
+    """Random values for new variables: the same for the same seed and name, so that G and Gs get equal ones."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def rng(self, name: str) -> np.random.Generator:
+        """A generator of its own for every variable."""
+        return np.random.default_rng([self._seed, zlib.crc32(name.encode())])
+
+    def normal(self, name: str, *shape: int, std: float = 1.0) -> np.ndarray:
+        """N(0, std^2) float32, as weights start (equalised learning rate, paper appendix B)."""
+        return (self.rng(name).standard_normal(shape) * std).astype(np.float32)

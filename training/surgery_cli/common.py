@@ -1,0 +1,24 @@
+"""What the commands of run_surgery.py share: arguments, and how a result is written and told."""
+
+from __future__ import annotations
+
+import click
+
+from training.surgery.files import check_target, write_model
+from training.surgery.report import Report, print_report
+from training.surgery.states import Model
+
+source_argument = click.argument("source", metavar="SRC")
+target_argument = click.argument("target", metavar="OUT", type=click.Path())
+force_option = click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="List copied variables, too.")
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of new weights.")
+
+__all__ = ["check_target", "finish", "force_option", "seed_option", "source_argument", "target_argument"]
+
+
+def finish(model: Model, report: Report, target: str, verbose: bool) -> None:
+    """Writes the model and tells what was done."""
+    write_model(model, target)
+    print_report(report, verbose)
+    click.echo(f"wrote {', '.join(model.networks)} to {target}")
