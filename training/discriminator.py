@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dnnlib.tflib.ops import downsample_2d
 from dnnlib.tflib.tfutil import tf
 from training.fmaps import Fmaps
+from training.label_mapping import map_labels, project
 from training.layers import RESIDUAL_SCALE, Layout, append_minibatch_stddev, convolution, convolution_act, dense_act
 from training.synthesis import check_architecture, check_resolution, low_precision
 
@@ -19,6 +20,11 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     num_channels: int = 3,
     resolution: int = 1024,
     label_size: int = 0,
+    project_labels: bool = False,
+    mapping_layers: int = 0,
+    mapping_fmaps: int | None = None,
+    mapping_lrmul: float = 0.1,
+    mapping_nonlinearity: str = "lrelu",
     fmap_base: int = 16384,
     fmap_decay: float = 1.0,
     fmap_min: int = 1,
@@ -39,6 +45,9 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     images_in: [N, num_channels, resolution, resolution] float32 in [-1, 1]; labels_in: [N, label_size] float32.
     Returns logits [N, 1] float32; with labels the output unit of each label is weighted by it. N must be divisible
     by min(mbstd_group_size, N). Raises `UserError` for an unknown architecture or resolution.
+
+    project_labels (StyleGAN2-ADA): labels become a vector of `mapping_fmaps` numbers (None: nf(0)) by an embedding
+    and `mapping_layers` layers, and the score is its inner product with as many features.
     """
     log2_res = check_resolution(resolution, "D_stylegan2")
     check_architecture(architecture, "D_stylegan2")
@@ -47,6 +56,9 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     images_in.set_shape([None, num_channels, resolution, resolution])
     labels_in.set_shape([None, label_size])
     image = layout.from_nchw(tf.cast(images_in, tf.float32))
+    target = None
+    if label_size and project_labels:
+        target = map_labels(labels_in, mapping_fmaps or nf(0), mapping_layers, mapping_lrmul, mapping_nonlinearity)
 
     def conv(x: tf.Tensor, fmaps: int, kernel: int, down: bool = False, scale: float = 1.0) -> tf.Tensor:
         return convolution_act(x, fmaps, kernel, layout, nonlinearity, conv_clamp, scale, down, resample_kernel)
@@ -90,7 +102,9 @@ def D_stylegan2(  # noqa: N802  (published builder name)
             x = dense_act(layout.to_nchw(x), nf(0), nonlinearity)
 
     with tf.variable_scope("Output"):
-        x = dense_act(x, max(label_size, 1))
-        if label_size:
+        x = dense_act(x, max(label_size, 1) if target is None else int(target.shape[1]))
+        if target is not None:
+            x = project(x, target)
+        elif label_size:
             x = tf.reduce_sum(x * tf.cast(labels_in, tf.float32), axis=1, keepdims=True)
     return tf.identity(x, name="scores_out")
