@@ -42,6 +42,13 @@ class Call:
         return self.name, self.args
 
 
+class New:
+    """Pickles as a new object of a class with a state."""
+
+    def __init__(self, name: Name, state: Any) -> None:
+        self.name, self.state = name, state
+
+
 class _Storage:
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -51,6 +58,11 @@ class _Pickler(pickle._Pickler):
     def save(self, obj: Any, save_persistent_id: bool = True) -> Any:
         if isinstance(obj, Name):
             return self.write(f"c{obj.module}\n{obj.name}\n".encode())
+        if isinstance(obj, New):
+            self.save(obj.name)
+            self.write(pickle.EMPTY_TUPLE + pickle.NEWOBJ)
+            self.save(obj.state)
+            return self.write(pickle.BUILD)
         return super().save(obj, save_persistent_id)
 
     def persistent_id(self, obj: Any) -> Any:
@@ -61,7 +73,7 @@ class _Pickler(pickle._Pickler):
 
 
 def dumps(obj: Any, protocol: int = 3) -> bytes:
-    """A pickle in which `Name` and `Call` may occur."""
+    """A pickle in which `Name`, `Call` and `New` may occur."""
     out = io.BytesIO()
     _Pickler(out, protocol).dump(obj)
     return out.getvalue()

@@ -39,6 +39,8 @@ class GeneratorConfig(_FeatureMaps):
     mapping_layers: int = 8
     mapping_fmaps: int = 512  # width of the hidden mapping layers
     mapping_lrmul: float = 0.01  # learning rate multiplier of the mapping layers
+    embed_labels: bool = False  # labels as in ADA: by a dense layer, normalised apart from z
+    label_fmaps: int | None = None  # width of that layer; None: latent_size
     architecture: str = "skip"  # orig | skip | resnet
     fmap_base: int = 16384  # nf(stage) = clip(int(base / 2^(stage * decay)), min, max)
     fmap_decay: float = 1.0
@@ -58,6 +60,7 @@ class GeneratorConfig(_FeatureMaps):
         self._check_network()
         self._at_least(1, "latent_size", "dlatent_size", "mapping_layers", "mapping_fmaps")
         self._positive("mapping_lrmul")
+        self._at_least(1, "label_fmaps")
         if self.style_mixing_prob is not None and not 0 <= self.style_mixing_prob <= 1:
             self._refuse("style_mixing_prob", "a probability in [0, 1], or none")
         if self.dlatent_avg_beta is not None:
@@ -70,6 +73,10 @@ class DiscriminatorConfig(_FeatureMaps):
 
     section: ClassVar[str] = "D"
     architecture: str = "resnet"  # orig | skip | resnet
+    project_labels: bool = False  # labels as in ADA: the score is a projection on a vector mapped from them
+    mapping_layers: int = 0  # layers after the embedding of labels, where they are projected on
+    mapping_fmaps: int | None = None  # width of these; None: nf(0)
+    mapping_lrmul: float = 0.1
     fmap_base: int = 16384
     fmap_decay: float = 1.0
     fmap_min: int = 1
@@ -85,6 +92,9 @@ class DiscriminatorConfig(_FeatureMaps):
     def _check(self) -> None:
         self._check_network()
         self._at_least(0, "mbstd_group_size")
+        self._at_least(0, "mapping_layers")
+        self._at_least(1, "mapping_fmaps")
+        self._positive("mapping_lrmul")
         self._at_least(1, "mbstd_num_features")
 
 

@@ -33,7 +33,6 @@ register_builder(
     tolerates=_SIBLINGS,
     name="G_mapping",
     defaults=dict(embed_labels=True, mapping_fmaps=None),
-    marks={"LabelEmbed"},
     **_PUBLISHED,
 )
 register_builder(G_synthesis_stylegan2, tolerates=_SIBLINGS, name="G_synthesis", **_PUBLISHED)

@@ -14,7 +14,7 @@ from dnnlib.snapshot.source import read_bytes
 from dnnlib.snapshot.state import READABLE_VERSIONS, NetworkState, check_state
 from dnnlib.snapshot.torch_records import TorchModule
 
-__all__ = ["READABLE_VERSIONS", "NetworkState", "PickleError", "load_state"]
+__all__ = ["READABLE_VERSIONS", "NetworkState", "PickleError", "load_state", "parse"]
 
 # Knows what the modules of PyTorch networks are in terms of our builders: `states_of(content)`.
 _TRANSLATOR = "training.torch_networks"
@@ -34,7 +34,11 @@ def load_state(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any
     Raises:
         UserError: one line that names the file and what is wrong with it. Nothing from the file is ever executed.
     """
-    data, where = read_bytes(source, **open_options)
+    return parse(*read_bytes(source, **open_options))
+
+
+def parse(data: bytes, where: str) -> Any:
+    """`load_state` of a file's uncompressed content; where: its name for error texts."""
     try:
         content = Converter(check_state).convert(interpret(data), 0)
         return importlib.import_module(_TRANSLATOR).states_of(content) if _is_torch(content) else content

@@ -15,10 +15,10 @@ from typing import Any
 
 from dnnlib.snapshot.arrays import ArrayBudget, PickledArray, PickledDtype, PickleError, encode_latin1, make_scalar
 from dnnlib.snapshot.names import Global, describe, look_up
+from dnnlib.snapshot.scan import MAX_OPS
 from dnnlib.snapshot.torch_records import TORCH_CALLS
 from dnnlib.util import EasyDict
 
-_MAX_OPS = 5_000_000
 _MAX_INT_BITS = 128
 
 
@@ -67,8 +67,8 @@ def interpret(data: bytes, kind_of_file: str = "network file") -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in damaged text
             for count, (op, arg, position) in enumerate(pickletools.genops(io.BytesIO(data))):
-                if count >= _MAX_OPS:
-                    raise PickleError(f"refused: more than {_MAX_OPS} instructions")
+                if count >= MAX_OPS:
+                    raise PickleError(f"refused: more than {MAX_OPS} instructions")
                 if op.name in _BYTES_HEAD:
                     start = position + _BYTES_HEAD[op.name]
                     machine.stack.append(memoryview(data)[start : start + len(arg)])  # no second copy of the weights

@@ -1,0 +1,1 @@
+"""Commands of run_surgery.py; each module lists its own in COMMANDS."""
