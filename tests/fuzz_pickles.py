@@ -7,6 +7,7 @@ of a number depends on the seed and the number alone, so that a fault can be see
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import pickle
@@ -147,6 +148,8 @@ def fuzz(seed: int, first: int, count: int) -> tuple[Counter[str], list[str]]:
     """(numbers of files read and refused, one line for each fault)."""
     for data in valid_files():
         load_state(io.BytesIO(data))  # what is imported late is imported now
+    for encoding in ("raw_unicode_escape", "unicode_escape", "ascii", "latin1"):
+        codecs.lookup(encoding)
     watch, outcomes, faults = _Watch(), Counter(), []
 
     def too_slow(number: int, frame: Any) -> None:

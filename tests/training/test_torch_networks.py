@@ -11,6 +11,7 @@ from dnnlib.snapshot import NetworkState, load_state
 from dnnlib.tflib import pickles
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
+from tests import torch_network_sample
 from tests.torch_pickles import FILTER, discriminator, dumps, generator
 
 TOLERANCE = 1e-4
@@ -90,6 +91,18 @@ def test_options_are_those_of_the_tensorflow_network(golden):
     assert expected["G"].pop("fmap_base") == 128 and kwargs.pop("fmap_base") == 128
     assert expected["G"].pop("mapping_fmaps") == 32
     assert kwargs == expected["G"] and d["static_kwargs"] == expected["D"]
+
+
+def test_a_file_that_pytorch_itself_has_written():
+    """The same networks as the tests' own writer gives, to the last bit."""
+    genuine = load_state(torch_network_sample.FILE)
+    assert b"torch" in torch_network_sample.FILE.read_bytes()
+    for a, b in zip(genuine, load_state(dump(torch_network_sample.sample())), strict=True):
+        assert (a["name"], a["static_kwargs"], list(flat(a))) == (b["name"], b["static_kwargs"], list(flat(b)))
+        for name, value in flat(a).items():
+            np.testing.assert_array_equal(value, flat(b)[name])
+    assert genuine[0]["static_kwargs"]["conv_clamp"] == genuine[1]["static_kwargs"]["conv_clamp"] == 256
+    assert genuine[1]["static_kwargs"]["mbstd_group_size"] == 2 and genuine[2]["static_kwargs"]["label_size"] == 2
 
 
 SIZES = dict(num_channels=1, resolution=16, label_size=5, fmap_base=32, fmap_max=6)
