@@ -1,4 +1,4 @@
-"""Writes tests/training/data/torch_network.pkl with PyTorch, as stylegan2-ada-pytorch does. Run it where it is installed.
+"""Writes tests/training/data/torch_network.pkl with PyTorch, as stylegan2-ada-pytorch does, where that is installed.
 
 `sample` is what the file holds; the tests write that by hand, too, and compare.
 """
