@@ -135,19 +135,20 @@ def _generator(module: TorchModule, name: str) -> NetworkState:
         "num_channels": t.shape(f"synthesis.b{top}.torgb.weight", 4)[0],
         "resolution": top,
         "label_size": labels,
-        **unless(512, latent_size=inputs - label_fmaps, dlatent_size=w_dim),
-        **unless(8, mapping_layers=layers),
-        **(unless(w_dim, mapping_fmaps=hidden) if layers > 1 else {}),
-        **(unless(inputs - label_fmaps, label_fmaps=label_fmaps) if labels else {}),
-        **unless(0.01, mapping_lrmul=lr_multiplier(module, mapping, 0.01)),
-        **unless("lrelu", mapping_nonlinearity=setting(module, mapping, "activation", "mapping_kwargs", "lrelu")),
+        **unless(512, "latent_size", inputs - label_fmaps),
+        **unless(512, "dlatent_size", w_dim),
+        **unless(8, "mapping_layers", layers),
+        **(unless(w_dim, "mapping_fmaps", hidden) if layers > 1 else {}),
+        **(unless(inputs - label_fmaps, "label_fmaps", label_fmaps) if labels else {}),
+        **unless(0.01, "mapping_lrmul", lr_multiplier(module, mapping, 0.01)),
+        **unless("lrelu", "mapping_nonlinearity", setting(module, mapping, "activation", "mapping_kwargs", "lrelu")),
         **feature_maps(channels, None),
-        **unless("skip", architecture="skip" if skip else "resnet" if resnet else "orig"),
-        **unless(True, use_noise=use_noise),
-        **unless("lrelu", nonlinearity=setting(module, conv, "activation", "synthesis_kwargs", "lrelu")),
+        **unless("skip", "architecture", "skip" if skip else "resnet" if resnet else "orig"),
+        **unless(True, "use_noise", use_noise),
+        **unless("lrelu", "nonlinearity", setting(module, conv, "activation", "synthesis_kwargs", "lrelu")),
         **resampling(t.filters),
-        **unless(None, conv_clamp=setting(module, conv, "conv_clamp", "synthesis_kwargs", None)),
-        **unless(0, num_fp16_res=low_precision(module, "synthesis.b{}", resolutions, "synthesis_kwargs")),
+        **unless(None, "conv_clamp", setting(module, conv, "conv_clamp", "synthesis_kwargs", None)),
+        **unless(0, "num_fp16_res", low_precision(module, "synthesis.b{}", resolutions, "synthesis_kwargs")),
         # The published default is no truncation here, 0.5 in networks for TensorFlow.
         "truncation_psi": None,
     }
@@ -217,20 +218,20 @@ def _discriminator(module: TorchModule) -> NetworkState:
         "num_channels": t.shape(f"b{top}.fromrgb.weight", 4)[1],
         "resolution": top,
         "label_size": labels,
-        **unless(0, mapping_layers=layers),
-        **(unless(last, mapping_fmaps=outputs) if labels else {}),
-        **(unless(0.1, mapping_lrmul=lr_multiplier(module, mapping, 0.01)) if layers else {}),
+        **unless(0, "mapping_layers", layers),
+        **(unless(last, "mapping_fmaps", outputs) if labels else {}),
+        **(unless(0.1, "mapping_lrmul", lr_multiplier(module, mapping, 0.01)) if layers else {}),
         **feature_maps(channels, last),
-        **unless("resnet", architecture="skip" if skip else "resnet" if resnet else "orig"),
-        **unless("lrelu", nonlinearity=setting(module, conv, "activation", "block_kwargs", "lrelu")),
+        **unless("resnet", "architecture", "skip" if skip else "resnet" if resnet else "orig"),
+        **unless("lrelu", "nonlinearity", setting(module, conv, "activation", "block_kwargs", "lrelu")),
         **resampling(t.filters),
-        **unless(None, conv_clamp=setting(module, conv, "conv_clamp", "", None)),
-        **unless(0, num_fp16_res=low_precision(module, "b{}", resolutions, "")),
+        **unless(None, "conv_clamp", setting(module, conv, "conv_clamp", "", None)),
+        **unless(0, "num_fp16_res", low_precision(module, "b{}", resolutions, "")),
     }
     features = with_stddev - channels[4]
     if features:
         group = setting(module, stddev, "group_size", "epilogue_kwargs", 4, argument="mbstd_group_size")
-        options |= {"mbstd_group_size": group, **unless(1, mbstd_num_features=features)}
+        options |= {"mbstd_group_size": group, **unless(1, "mbstd_num_features", features)}
     else:
         options["mbstd_num_features"] = 0
     variables = list(_discriminator_variables(t, resolutions, labels, layers))

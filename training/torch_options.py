@@ -37,9 +37,9 @@ D_ARGS: dict[str, Any] = {
 }
 
 
-def unless(default: Any, **options: Any) -> dict[str, Any]:
-    """The options that differ from the default of our builder: published files name only these."""
-    return {key: value for key, value in options.items() if value != default or type(value) is not type(default)}
+def unless(default: Any, name: str, value: Any) -> dict[str, Any]:
+    """An option if it differs from the default of our builder: published files name only these."""
+    return {name: value} if value != default or type(value) is not type(default) else {}
 
 
 def arguments(module: TorchModule, key: str) -> Mapping[str, Any]:
@@ -123,7 +123,7 @@ def feature_maps(channels: Mapping[int, int], last: int | None) -> dict[str, Any
         for limit in (512, most):
             nf = Fmaps(base, max=limit)
             if all(nf.at(r) == count for r, count in channels.items()) and last in (None, nf(0)):
-                return {**unless(16384, fmap_base=base), **unless(512, fmap_max=limit)}
+                return {**unless(16384, "fmap_base", base), **unless(512, "fmap_max", limit)}
     nf = Fmaps(explicit=channels)
     if last not in (None, nf(0)):
         raise PickleError(f"its last dense layer has {last} feature maps, expected the {nf(0)} of 4x4")
