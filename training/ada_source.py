@@ -29,11 +29,15 @@ def as_stylegan2(state: NetworkState) -> NetworkState:
     kwargs = {_RENAMED.get(key, key): value for key, value in state["static_kwargs"].items() if key not in _DROPPED}
     labels = kwargs.get("label_size", 0)
     if state["build_func_name"] == "D_main":
-        options: dict[str, Any] = {"mbstd_group_size": None, **kwargs}
+        options: dict[str, Any] = {"mbstd_group_size": None}
+        for key, value in kwargs.items():
+            name = "label_map_" + key.removeprefix("mapping_") if key.startswith("mapping_") else key
+            if labels or name == key:  # without labels there is no label mapping
+                options[name] = value
         if labels:
             options["project_labels"] = True
-        else:  # of the label mapping, which is not there
-            options = {key: value for key, value in options.items() if not key.startswith("mapping_")}
+            if options.get("label_map_nonlinearity") == "lrelu":
+                del options["label_map_nonlinearity"]
     else:
         options = {**kwargs, "mapping_fmaps": kwargs.get("mapping_fmaps") or kwargs.get("dlatent_size", 512)}
         if options.get("mapping_nonlinearity") == "lrelu":

@@ -74,9 +74,9 @@ class DiscriminatorConfig(_FeatureMaps):
     section: ClassVar[str] = "D"
     architecture: str = "resnet"  # orig | skip | resnet
     project_labels: bool = False  # labels as in ADA: the score is a projection on a vector mapped from them
-    mapping_layers: int = 0  # layers after the embedding of labels, where they are projected on
-    mapping_fmaps: int | None = None  # width of these; None: nf(0)
-    mapping_lrmul: float = 0.1
+    label_map_layers: int = 0  # layers after the embedding of labels, where they are projected on
+    label_map_fmaps: int | None = None  # width of these; None: nf(0)
+    label_map_lrmul: float = 0.1
     fmap_base: int = 16384
     fmap_decay: float = 1.0
     fmap_min: int = 1
@@ -92,9 +92,9 @@ class DiscriminatorConfig(_FeatureMaps):
     def _check(self) -> None:
         self._check_network()
         self._at_least(0, "mbstd_group_size")
-        self._at_least(0, "mapping_layers")
-        self._at_least(1, "mapping_fmaps")
-        self._positive("mapping_lrmul")
+        self._at_least(0, "label_map_layers")
+        self._at_least(1, "label_map_fmaps")
+        self._positive("label_map_lrmul")
         self._at_least(1, "mbstd_num_features")
 
 

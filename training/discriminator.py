@@ -21,10 +21,10 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     resolution: int = 1024,
     label_size: int = 0,
     project_labels: bool = False,
-    mapping_layers: int = 0,
-    mapping_fmaps: int | None = None,
-    mapping_lrmul: float = 0.1,
-    mapping_nonlinearity: str = "lrelu",
+    label_map_layers: int = 0,
+    label_map_fmaps: int | None = None,
+    label_map_lrmul: float = 0.1,
+    label_map_nonlinearity: str = "lrelu",
     fmap_base: int = 16384,
     fmap_decay: float = 1.0,
     fmap_min: int = 1,
@@ -46,8 +46,8 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     Returns logits [N, 1] float32; with labels the output unit of each label is weighted by it. N must be divisible
     by min(mbstd_group_size, N). Raises `UserError` for an unknown architecture or resolution.
 
-    project_labels (StyleGAN2-ADA): labels become a vector of `mapping_fmaps` numbers (None: nf(0)) by an embedding
-    and `mapping_layers` layers, and the score is its inner product with as many features.
+    project_labels (StyleGAN2-ADA): labels become a vector of `label_map_fmaps` numbers (None: nf(0)) by an embedding
+    and `label_map_layers` layers, and the score is its inner product with as many features.
     """
     log2_res = check_resolution(resolution, "D_stylegan2")
     check_architecture(architecture, "D_stylegan2")
@@ -58,7 +58,8 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     image = layout.from_nchw(tf.cast(images_in, tf.float32))
     target = None
     if label_size and project_labels:
-        target = map_labels(labels_in, mapping_fmaps or nf(0), mapping_layers, mapping_lrmul, mapping_nonlinearity)
+        fmaps = label_map_fmaps or nf(0)
+        target = map_labels(labels_in, fmaps, label_map_layers, label_map_lrmul, label_map_nonlinearity)
 
     def conv(x: tf.Tensor, fmaps: int, kernel: int, down: bool = False, scale: float = 1.0) -> tf.Tensor:
         return convolution_act(x, fmaps, kernel, layout, nonlinearity, conv_clamp, scale, down, resample_kernel)

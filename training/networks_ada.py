@@ -16,6 +16,9 @@ from training.synthesis import G_synthesis_stylegan2
 MODULE = "training.networks"
 VERSION = 5
 
+#: What ADA calls options of the label mapping of D, which StyleGAN2 has in the mapping network of G alone.
+D_ALIASES = {f"mapping_{what}": f"label_map_{what}" for what in ("layers", "fmaps", "lrmul", "nonlinearity")}
+
 # Options that say how to train, or belong to sibling networks, and that published files carry along.
 _SIBLINGS = SUB_OPTIONS | {"dlatent_broadcast", "structure"}
 _PUBLISHED = dict(module=MODULE, version=VERSION)
@@ -41,5 +44,6 @@ register_builder(
     tolerates={"structure", "freeze_layers"},
     name="D_main",
     defaults=dict(project_labels=True, mbstd_group_size=None),
+    aliases=D_ALIASES,
     **_PUBLISHED,
 )

@@ -28,7 +28,8 @@ class Builder:
     inputs: names of the leading parameters without default; options: names of all others; tolerated: option names of
     sibling networks, which published files carry along and which this builder does not read; module: where the
     published implementation has it; version: of the state in files; defaults: of options where they are not the
-    function's own; marks: variables (or scopes) that only networks of this builder have among those of its name.
+    function's own; aliases: published name of an option -> its name here; marks: variables (or scopes) that only
+    networks of this builder have among those of its name.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Builder:
     module: str
     version: int = _OLDEST_VERSION
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     marks: frozenset[str] = frozenset()
 
     @property
@@ -48,7 +50,7 @@ class Builder:
 
     def check(self, kwargs: Iterable[str], network: str) -> None:
         """Raise `UserError` for an option that neither this builder nor its siblings know."""
-        known = self.options | self.tolerated
+        known = self.options | self.tolerated | self.aliases.keys()
         for key in kwargs:
             if key not in known:
                 hint = list_nearest(key, self.options)
@@ -56,7 +58,8 @@ class Builder:
 
     def select(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The options that this builder reads, with its defaults."""
-        return {**self.defaults, **{key: value for key, value in kwargs.items() if key in self.options}}
+        named = {self.aliases.get(key, key): value for key, value in kwargs.items()}
+        return {**self.defaults, **{key: value for key, value in named.items() if key in self.options}}
 
 
 def builder_options(func: Callable[..., Any]) -> frozenset[str]:
@@ -73,6 +76,7 @@ def register_builder(
     module: str | None = None,
     version: int = _OLDEST_VERSION,
     defaults: Mapping[str, Any] | None = None,
+    aliases: Mapping[str, str] | None = None,
     marks: Iterable[str] = (),
 ) -> Callable[..., Any]:
     """Make a builder known by its function's name and module, or by those given.
@@ -92,6 +96,7 @@ def register_builder(
         module or func.__module__,
         version,
         dict(defaults or {}),
+        dict(aliases or {}),
         frozenset(marks),
     )
     _builders[builder.dotted] = builder

@@ -40,6 +40,7 @@ def test_faults_are_found(what: str) -> None:
     """With a reader that has one."""
     code = f"""
 import io, pickle, sys, time
+from dnnlib.util import UserError
 from tests import fuzz_pickles
 fuzz_pickles.SECONDS = 1
 calls = []

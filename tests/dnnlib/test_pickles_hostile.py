@@ -29,14 +29,14 @@ def test_hostile(name: str, tmp_path: Path) -> None:
 
 
 _ALONE = """
-import json, resource, sys, time
+import json, sys, time
 from dnnlib.snapshot import load_state
 from dnnlib.util import UserError
+from tests.fuzz_pickles import peak_bytes
 from tests.hostile_pickles import HOSTILE
 from pathlib import Path
 
 path, slowest, refused = Path(sys.argv[1]), 0.0, 0
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for data, _ in HOSTILE.values():
     path.write_bytes(data)
     start = time.process_time()
@@ -45,8 +45,7 @@ for data, _ in HOSTILE.values():
     except UserError:
         refused += 1
     slowest = max(slowest, time.process_time() - start)
-kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps(dict(refused=refused, total=len(HOSTILE), slowest=slowest, peak_mib=kib / 1024)))
+print(json.dumps(dict(refused=refused, total=len(HOSTILE), slowest=slowest, peak_mib=peak_bytes() / 2**20)))
 """
 
 

@@ -34,7 +34,12 @@ def test_networks_with_labels(session, tmp_path):
     ]
     pickles.save(tuple(nets), tmp_path / "ada.pkl")
     G, D = map(build, load_state(tmp_path / "ada.pkl"))
-    assert G.static_kwargs.embed_labels and D.static_kwargs.project_labels and "freeze_layers" not in D.static_kwargs
+    assert (
+        G.static_kwargs.embed_labels
+        and D.static_kwargs.project_labels
+        and D.static_kwargs.label_map_layers == 1
+        and "freeze_layers" not in D.static_kwargs
+    )
     rng = np.random.RandomState(0)
     z, labels, images = rng.randn(4, 5), np.eye(3)[[0, 2, 1, 1]], rng.randn(4, 3, 8, 8)
     np.testing.assert_array_equal(nets[0].components.mapping.run(z, labels), G.components.mapping.run(z, labels))
@@ -70,5 +75,5 @@ def test_options_of_labels(labels):
     assert options.get("embed_labels", False) is bool(labels)
     d = NetworkState(version=5, name="D", static_kwargs=kwargs, build_func_name="D_main", variables=[])
     options = as_stylegan2(d)["static_kwargs"]
-    assert options.get("project_labels", False) is bool(labels) and ("mapping_layers" in options) is bool(labels)
-    assert options["mbstd_group_size"] is None
+    assert options.get("project_labels", False) is bool(labels) and ("label_map_layers" in options) is bool(labels)
+    assert options["mbstd_group_size"] is None and "mapping_layers" not in options

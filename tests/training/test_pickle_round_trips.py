@@ -16,7 +16,7 @@ from dnnlib.tflib.tfutil import tf
 from tests.torch_pickles import discriminator, dumps, generator
 
 # A graph of two networks takes most of a second to build.
-_FEW = settings(max_examples=4, deadline=None, derandomize=True)
+_FEW = settings(max_examples=3, deadline=None, derandomize=True)
 
 
 @st.composite

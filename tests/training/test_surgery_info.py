@@ -69,7 +69,7 @@ def test_no_warning_about_our_own_files(session, tmp_path):
     net = tflib.Network("D", "D_stylegan2", num_channels=1, resolution=8, label_size=0, fmap_base=16, fmap_max=2)
     tflib.pickles.save(net, tmp_path / "own.pkl")
     output, error = run(tmp_path / "own.pkl")
-    assert error is None and "warning" not in output and "StyleGAN2 for TensorFlow" in output
+    assert error is None and "warning:" not in output and "StyleGAN2 for TensorFlow" in output
     net.set_var("Output/bias", np.array([np.nan], np.float32))
     tflib.pickles.save(net, tmp_path / "own.pkl")
     assert "warning: not finite: Output/bias" in run(tmp_path / "own.pkl")[0]
