@@ -6,9 +6,11 @@ import pytest
 from dnnlib import tflib
 from dnnlib.snapshot import load_state
 from dnnlib.tflib import pickles
+from tests import torch_network_sample
 from training.ada_source import as_stylegan2
 from training.config import TrainConfig
-from training.init_from import adopt_architecture, check_source, read_source
+from training.config_networks import D_kwargs, G_kwargs
+from training.init_from import adopt_architecture, check_source, copy_into, read_source
 
 
 def build(state):
@@ -77,3 +79,20 @@ def test_options_of_labels(labels):
     options = as_stylegan2(d)["static_kwargs"]
     assert options.get("project_labels", False) is bool(labels) and ("label_map_layers" in options) is bool(labels)
     assert options["mbstd_group_size"] is None and "mapping_layers" not in options
+
+
+def test_transfer_learning_from_pytorch_with_labels(session):
+    """The networks that training builds from the configuration compute what those of the file do."""
+    source = read_source(torch_network_sample.FILE)
+    check_source(source, (3, 8, 8), 2)
+    config, _ = adopt_architecture(TrainConfig(), source)
+    assert config.G.embed_labels and config.D.project_labels
+    sizes = dict(num_channels=3, resolution=8, label_size=2)
+    Gs = tflib.Network("Gs", "G_main", **sizes, **G_kwargs(config.G))
+    D = tflib.Network("D", "D_stylegan2", **sizes, **D_kwargs(config.D))
+    copy_into(source, dict(Gs=Gs, D=D))
+    _, d, g = pickles.load(torch_network_sample.FILE)
+    z, labels = np.random.RandomState(0).randn(4, 4), np.eye(2)[[0, 1, 1, 0]]
+    images = g.run(z, labels, randomize_noise=False)
+    np.testing.assert_array_equal(Gs.run(z, labels, randomize_noise=False, truncation_psi=None), images)
+    np.testing.assert_array_equal(D.run(images, labels, mbstd_group_size=2), d.run(images, labels))
