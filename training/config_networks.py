@@ -90,11 +90,11 @@ class DiscriminatorConfig(_FeatureMaps):
     conv_clamp: float | None = None
 
     def _check(self) -> None:
-        self._check_network()
-        self._at_least(0, "mbstd_group_size")
         self._at_least(0, "label_map_layers")
         self._at_least(1, "label_map_fmaps")
         self._positive("label_map_lrmul")
+        self._check_network()
+        self._at_least(0, "mbstd_group_size")
         self._at_least(1, "mbstd_num_features")
 
 

@@ -45,9 +45,6 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     images_in: [N, num_channels, resolution, resolution] float32 in [-1, 1]; labels_in: [N, label_size] float32.
     Returns logits [N, 1] float32; with labels the output unit of each label is weighted by it. N must be divisible
     by min(mbstd_group_size, N). Raises `UserError` for an unknown architecture or resolution.
-
-    project_labels (StyleGAN2-ADA): labels become a vector of `label_map_fmaps` numbers (None: nf(0)) by an embedding
-    and `label_map_layers` layers, and the score is its inner product with as many features.
     """
     log2_res = check_resolution(resolution, "D_stylegan2")
     check_architecture(architecture, "D_stylegan2")

@@ -1,4 +1,9 @@
-"""How StyleGAN2-ADA uses labels (spec 2.7, 2.10): an embedding in the mapping network, a projection in D."""
+"""How StyleGAN2-ADA uses labels (spec 2.7, 2.10): an embedding in the mapping network, a projection in D.
+
+Option `embed_labels` of G: labels become `label_fmaps` numbers (None: latent_size), normalised apart from z. Option
+`project_labels` of D: labels become `label_map_fmaps` numbers (None: nf(0)) by an embedding and `label_map_layers`
+layers, and the score is the inner product of these and as many features.
+"""
 
 from __future__ import annotations
 
