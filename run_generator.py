@@ -82,7 +82,7 @@ def load_generator(network_pkl: str, num_gpus: int = 1) -> Network:
         raise UserError(f"--num-gpus {num_gpus}: this machine has {gpus}")
     tflib.init_tf({} if gpus else {"device_count.CPU": num_gpus})
     content = tflib.pickles.load(network_pkl)
-    Gs = content[2] if isinstance(content, tuple) and len(content) == 3 else None  # noqa: N806
+    Gs = content[2] if isinstance(content, tuple) and len(content) == 3 else content  # noqa: N806
     if "synthesis" not in getattr(Gs, "components", {}):
         raise UserError(f"{network_pkl}: expected a pickle of (G, D, Gs) such as network-snapshot-*.pkl")
     return Gs

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dnnlib.snapshot.torch_reader import read_state_dict
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, file_sha256
 from metrics.feature_names import EFFNET
 from metrics.images import resize_triangle
 from metrics.layers import Layer, fold_batch_norm
 from metrics.perceptual import perceptual_embedding
-from metrics.torch_reader import read_state_dict
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 

@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from dnnlib.snapshot import NetworkState, load_state
+from dnnlib.snapshot.torch_reader import read_checkpoint
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, file_sha256, list_nearest, open_url
 from metrics.graph_file import parse_graph
-from metrics.torch_reader import read_checkpoint
 from metrics.weights import WeightSource
 
 GRAPH_MEMBER = "classify_image_graph_def.pb"

@@ -44,6 +44,8 @@ class GeneratorConfig(_FeatureMaps):
     mapping_layers: int = 8
     mapping_fmaps: int = 512  # width of the hidden mapping layers
     mapping_lrmul: float = 0.01  # learning rate multiplier of the mapping layers
+    embed_labels: bool = False  # labels as in ADA: by a dense layer, normalised apart from z
+    label_fmaps: int | None = None  # width of that layer; None: latent_size
     architecture: str = "skip"  # orig | skip | resnet
     fmap_base: int = 16384  # nf(stage) = clip(int(base / 2^(stage * decay)), min, max)
     fmap_decay: float = 1.0
@@ -66,6 +68,7 @@ class GeneratorConfig(_FeatureMaps):
         self._check_network()
         self._at_least(1, "latent_size", "dlatent_size", "mapping_layers", "mapping_fmaps")
         self._positive("mapping_lrmul")
+        self._at_least(1, "label_fmaps")
         if self.style_mixing_prob is not None and not 0 <= self.style_mixing_prob <= 1:
             self._refuse("style_mixing_prob", "a probability in [0, 1], or none")
         if self.dlatent_avg_beta is not None:
@@ -78,6 +81,10 @@ class DiscriminatorConfig(_FeatureMaps):
 
     section: ClassVar[str] = "D"
     architecture: str = "resnet"  # orig | skip | resnet
+    project_labels: bool = False  # labels as in ADA: the score is a projection on a vector mapped from them
+    label_map_layers: int = 0  # layers after the embedding of labels, where they are projected on
+    label_map_fmaps: int | None = None  # width of these; None: nf(0)
+    label_map_lrmul: float = 0.1
     fmap_base: int = 16384
     fmap_decay: float = 1.0
     fmap_min: int = 1
@@ -93,6 +100,9 @@ class DiscriminatorConfig(_FeatureMaps):
     attention_resolution: int | None = None  # self-attention on what enters the block of that resolution
 
     def _check(self) -> None:
+        self._at_least(0, "label_map_layers")
+        self._at_least(1, "label_map_fmaps")
+        self._positive("label_map_lrmul")
         self._check_network()
         self._at_least(0, "mbstd_group_size", "mbstd_num_features")
 

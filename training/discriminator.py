@@ -9,6 +9,7 @@ from dnnlib.tflib.tfutil import tf
 from training.attention import check_attention, self_attention
 from training.base_shape import check_base_shape, level_shape
 from training.fmaps import Fmaps
+from training.label_mapping import map_labels, project
 from training.layers import RESIDUAL_SCALE, Layout, append_minibatch_stddev, convolution, convolution_act, dense_act
 from training.spectral_norm import normalises_spectrum
 from training.synthesis import check_architecture, check_resolution, low_precision
@@ -23,6 +24,11 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     num_channels: int = 3,
     resolution: int = 1024,
     label_size: int = 0,
+    project_labels: bool = False,
+    label_map_layers: int = 0,
+    label_map_fmaps: int | None = None,
+    label_map_lrmul: float = 0.1,
+    label_map_nonlinearity: str = "lrelu",
     fmap_base: int = 16384,
     fmap_decay: float = 1.0,
     fmap_min: int = 1,
@@ -63,6 +69,10 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     images_in.set_shape([None, num_channels, height, width])
     labels_in.set_shape([None, label_size])
     image = layout.from_nchw(tf.cast(images_in, tf.float32))
+    target = None
+    if label_size and project_labels:
+        fmaps = label_map_fmaps or nf(0)
+        target = map_labels(labels_in, fmaps, label_map_layers, label_map_lrmul, label_map_nonlinearity)
 
     def conv(x: tf.Tensor, fmaps: int, kernel: int, down: bool = False, scale: float = 1.0) -> tf.Tensor:
         return convolution_act(x, fmaps, kernel, layout, nonlinearity, conv_clamp, scale, down, resample_kernel)
@@ -112,7 +122,10 @@ def D_stylegan2(  # noqa: N802  (published builder name)
             x = dense_act(layout.to_nchw(x), nf(0), nonlinearity)
 
     with tf.variable_scope("Output"):
-        x = tf.cast(dense_act(x, max(label_size, 1)), tf.float32)
-        if label_size:
+        x = dense_act(x, max(label_size, 1) if target is None else int(target.shape[1]))
+        x = tf.cast(x, tf.float32)
+        if target is not None:
+            x = project(x, target)
+        elif label_size:
             x = tf.reduce_sum(x * tf.cast(labels_in, tf.float32), axis=1, keepdims=True)
     return tf.identity(x, name="scores_out")

@@ -32,6 +32,7 @@ def G_main(  # noqa: N802  (published builder name)
     components: EasyDict | None = None,
     mapping_func: str = "G_mapping",
     synthesis_func: str = "G_synthesis_stylegan2",
+    has_lod: bool = True,
     w_avg_sink: list[tf.Tensor] | None = None,
     rng: RandomSource | None = None,
     **sub_kwargs: Any,
@@ -61,8 +62,9 @@ def G_main(  # noqa: N802  (published builder name)
     latents_in.set_shape(components.mapping.input_shapes[0])
     labels_in.set_shape(components.mapping.input_shapes[1])
 
-    # `lod` belonged to progressive growing; published files and loaders expect it.
-    tf.get_variable("lod", [], initializer=tf.initializers.zeros(), trainable=False, use_resource=True)
+    # `lod` belonged to progressive growing; published files and loaders of StyleGAN2 expect it, those of ADA do not.
+    if has_lod:
+        tf.get_variable("lod", [], initializer=tf.initializers.zeros(), trainable=False, use_resource=True)
     avg = tf.get_variable(
         "dlatent_avg", [dlatent_size], initializer=tf.initializers.zeros(), trainable=False, use_resource=True
     )

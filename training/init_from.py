@@ -17,6 +17,7 @@ from dnnlib import snapshot
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.network import Network
 from dnnlib.util import UserError
+from training.ada_source import as_stylegan2
 from training.base_shape import image_size
 from training.config import TrainConfig
 
@@ -53,10 +54,7 @@ def read_source(path: str) -> SourceNetworks:
     if not is_triple or not all(isinstance(state, snapshot.NetworkState) for state in states):
         found = f"{len(states)} objects" if isinstance(states, (tuple, list)) else type(states).__name__
         raise UserError(f"{path}: expected a pickle of (G, D, Gs), found {found}; --init-from needs all three")
-    named = dict(zip(("G", "D", "Gs"), states, strict=True))
-    for name, state in named.items():
-        if state["version"] not in (2, 3, 4):
-            raise UserError(f"{path}: {name} has state version {state['version']}; transfer learning reads 2, 3 and 4")
+    named = dict(zip(("G", "D", "Gs"), map(as_stylegan2, states), strict=True))
     return SourceNetworks(
         path,
         {name: dict(state["static_kwargs"]) for name, state in named.items()},

@@ -11,7 +11,9 @@ __all__ = ["D_stylegan2", "G_main", "G_mapping", "G_synthesis_stylegan2"]
 # Published files repeat the generator's options in its components, which read only their own.
 _SIBLINGS = SUB_OPTIONS | {"dlatent_broadcast", "structure"}
 
-register_builder(G_main, forwards=SUB_OPTIONS, tolerates={"structure"})
-register_builder(G_mapping, tolerates=_SIBLINGS)
-register_builder(G_synthesis_stylegan2, tolerates=_SIBLINGS)
-register_builder(D_stylegan2, tolerates={"structure"})
+_PUBLISHED = dict(module=__name__)
+
+register_builder(G_main, forwards=SUB_OPTIONS, tolerates={"structure"}, marks={"lod"}, **_PUBLISHED)
+register_builder(G_mapping, tolerates=_SIBLINGS, marks={"LabelConcat"}, **_PUBLISHED)
+register_builder(G_synthesis_stylegan2, tolerates=_SIBLINGS, **_PUBLISHED)
+register_builder(D_stylegan2, tolerates={"structure"}, **_PUBLISHED)

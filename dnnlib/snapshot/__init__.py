@@ -3,6 +3,7 @@
 `dnnlib.tflib.pickles` builds networks from this; tools that only look use `load_state`.
 """
 
+import importlib
 import os
 from typing import Any, BinaryIO
 
@@ -11,26 +12,42 @@ from dnnlib.snapshot.convert import Converter
 from dnnlib.snapshot.machine import interpret
 from dnnlib.snapshot.source import read_bytes
 from dnnlib.snapshot.state import READABLE_VERSIONS, NetworkState, check_state
+from dnnlib.snapshot.torch_records import TorchModule
 
-__all__ = ["READABLE_VERSIONS", "NetworkState", "PickleError", "load_state"]
+__all__ = ["READABLE_VERSIONS", "NetworkState", "PickleError", "load_state", "parse"]
+
+# Knows what the modules of PyTorch networks are in terms of our builders: `states_of(content)`.
+_TRANSLATOR = "training.torch_networks"
 
 
 def load_state(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
     """The content of a network pickle, each network as its state dict (`NetworkState`).
 
     Args:
-        source: path, URL or binary file object; gzip is unpacked. StyleGAN2 (versions 2 to 4) and StyleGAN2-ADA
-            (version 5) files for TensorFlow, any pickle protocol, written by Python 2 or 3.
+        source: path, URL, published name (`gdrive:networks/NAME.pkl`) or binary file object; gzip is unpacked.
+            StyleGAN2 (versions 2 to 4) and StyleGAN2-ADA (version 5) files for TensorFlow and stylegan2-ada-pytorch
+            files, any pickle protocol, written by Python 2 or 3.
         open_options: `cache_dir`, `num_attempts`, `verbose`, `sha256` of `dnnlib.util.open_url`.
     Returns:
-        What was pickled: a tuple of three states, a single one, or other plain data.
+        What was pickled: a tuple of three states, a single one, or other plain data. The dictionary of a PyTorch file
+        becomes the states of (G, D, Gs) for our builders, Gs being `G_ema`; of Gs alone if the others are not there.
     Raises:
         UserError: one line that names the file and what is wrong with it. Nothing from the file is ever executed.
     """
-    data, where = read_bytes(source, **open_options)
+    return parse(*read_bytes(source, **open_options))
+
+
+def parse(data: bytes, where: str) -> Any:
+    """`load_state` of a file's uncompressed content; where: its name for error texts."""
     try:
-        return Converter(check_state).convert(interpret(data), 0)
+        content = Converter(check_state).convert(interpret(data), 0)
+        return importlib.import_module(_TRANSLATOR).states_of(content) if _is_torch(content) else content
     except PickleError as err:
         # Names from a damaged file may hold anything, line ends and terminal codes included.
         text = "".join(c if c.isprintable() else "?" for c in str(err))
         raise PickleError(f"{where}: {text}") from err
+
+
+def _is_torch(content: Any) -> bool:
+    values = content.values() if isinstance(content, dict) else [content]
+    return any(isinstance(value, TorchModule) for value in values)

@@ -54,6 +54,14 @@ class PickledArray:
         self._budget = budget
         self._value: np.ndarray | None = None
 
+    @classmethod
+    def of(cls, value: np.ndarray, budget: ArrayBudget) -> "PickledArray":
+        """A finished one."""
+        budget.spend(value.nbytes)
+        made = cls(budget)
+        made._value = value
+        return made
+
     def set_state(self, state: Any) -> None:
         """Takes numpy's state tuple: ([version,] shape, dtype, is Fortran order, raw bytes)."""
         if not isinstance(state, tuple) or len(state) not in (4, 5):

@@ -7,6 +7,7 @@ import numpy as np
 
 from dnnlib.snapshot.arrays import PickledArray, PickleError
 from dnnlib.snapshot.machine import NetworkRecord, describe
+from dnnlib.snapshot.torch_records import ModuleRecord, TorchModule
 
 _MAX_DEPTH = 64
 
@@ -49,6 +50,8 @@ class Converter:
             if value.state is None:
                 raise PickleError("a network without state")
             return self._make_network(self.convert(value.state, depth))
+        if isinstance(value, ModuleRecord):
+            return TorchModule(value.class_name, value.source, self.convert(value.state, depth))
         if isinstance(value, np.generic):
             return value
         raise PickleError(f"refused: {describe(value)} where data belongs")

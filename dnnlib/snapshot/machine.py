@@ -15,9 +15,10 @@ from typing import Any
 
 from dnnlib.snapshot.arrays import ArrayBudget, PickledArray, PickledDtype, PickleError, encode_latin1, make_scalar
 from dnnlib.snapshot.names import Global, describe, look_up
+from dnnlib.snapshot.scan import MAX_OPS
+from dnnlib.snapshot.torch_records import TORCH_CALLS
 from dnnlib.util import EasyDict
 
-_MAX_OPS = 5_000_000
 _MAX_INT_BITS = 128
 
 
@@ -26,6 +27,10 @@ class NetworkRecord:
 
     def __init__(self) -> None:
         self.state: dict[str, Any] | None = None
+
+
+class PickledSet(list):
+    """A set as the list of its members, which need not be hashed."""
 
 
 _NEW: dict[str, Callable[[], Any]] = {"network": NetworkRecord, "easydict": EasyDict, "ordereddict": OrderedDict}
@@ -43,6 +48,7 @@ _PUSH_NEW: dict[str, Callable[[], Any]] = {
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
     "EMPTY_DICT": dict,
+    "EMPTY_SET": PickledSet,
 }
 _TUPLE_SIZE = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
@@ -61,8 +67,8 @@ def interpret(data: bytes, kind_of_file: str = "network file") -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in damaged text
             for count, (op, arg, position) in enumerate(pickletools.genops(io.BytesIO(data))):
-                if count >= _MAX_OPS:
-                    raise PickleError(f"refused: more than {_MAX_OPS} instructions")
+                if count >= MAX_OPS:
+                    raise PickleError(f"refused: more than {MAX_OPS} instructions")
                 if op.name in _BYTES_HEAD:
                     start = position + _BYTES_HEAD[op.name]
                     machine.stack.append(memoryview(data)[start : start + len(arg)])  # no second copy of the weights
@@ -184,6 +190,8 @@ class _Machine:
             raise ValueError(f"append to {type(self.stack[-1]).__name__}")
         self.stack[-1].extend(items)
 
+    _op_additems = _op_appends
+
     def _op_setitem(self, arg: None) -> None:
         self._set_items(self._pop_many(2))
 
@@ -260,6 +268,11 @@ class _Machine:
             return _NEW[kind]()
         elif kind == "ordereddict" and len(args) == 1:
             return self._ordered_dict(args[0])
+        elif kind == "set" and len(args) == 1 and isinstance(args[0], list):
+            self.budget.spend(8 * len(args[0]))
+            return PickledSet(args[0])
+        elif kind in TORCH_CALLS:
+            return TORCH_CALLS[kind](args, self.budget)
         raise PickleError(f"refused: an unexpected call of {func.name}")
 
     def _ordered_dict(self, pairs: Any) -> OrderedDict:

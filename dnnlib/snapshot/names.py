@@ -29,6 +29,14 @@ _GLOBALS = {
     "_codecs.encode": "encode",
     "__builtin__.bytes": "bytes",
     "builtins.bytes": "bytes",
+    # How Python 3 spells sets in protocols 2 and 3; modules of PyTorch hold some.
+    "__builtin__.set": "set",
+    "builtins.set": "set",
+    # Networks of stylegan2-ada-pytorch: tensors, and modules that carry the text of their program.
+    "torch.storage._load_from_bytes": "torch_storage",
+    "torch._utils._rebuild_tensor_v2": "torch_tensor",
+    "torch._utils._rebuild_parameter": "torch_parameter",
+    "torch_utils.persistence._reconstruct_persistent_obj": "torch_module",
 }
 
 
@@ -41,12 +49,17 @@ def look_up(module: str, name: str, kind_of_file: str = "network file") -> Globa
     shown = full[:100]
     if module.split(".")[0] in ("torch", "torch_utils"):
         raise PickleError(
-            f"this is a PyTorch file (it asks for {shown}); stylegan2-ada-pytorch files are not read here, expected a "
-            "network pickle of StyleGAN2 or StyleGAN2-ADA for TensorFlow; nothing was executed"
+            f"refused: this PyTorch file asks for {shown}, which networks of stylegan2-ada-pytorch do not need; "
+            "nothing was executed"
         )
     raise PickleError(
         f"refused: the file asks for {shown}, which {kind_of_file}s have no use for; nothing was executed"
     )
+
+
+def is_known(module: str, name: str) -> bool:
+    """Whether network files have a use for this name."""
+    return f"{module}.{name}" in _GLOBALS
 
 
 def describe(value: Any) -> str:

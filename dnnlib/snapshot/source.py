@@ -13,6 +13,8 @@ _MAX_FILE_BYTES = 16 << 30
 # Weights hardly shrink. What grows more than this was made to fill the memory.
 _GZIP_RATIO, _GZIP_SLACK = 20, 64 << 20
 _CHUNK = 1 << 20
+# Names by which published commands call published files, and where they are now.
+_ALIASES = {"gdrive:networks/": "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/"}
 
 _FOREIGN = (
     (b"PK\x03\x04", "a zip archive (perhaps a PyTorch checkpoint)"),
@@ -29,7 +31,8 @@ def read_bytes(source: os.PathLike | str | BinaryIO, **open_options: object) -> 
     """(content, name for error texts) of a network file; gzip is unpacked.
 
     Args:
-        source: path, URL, or a binary file object read from its position on.
+        source: path, URL, published name (`gdrive:networks/NAME.pkl`), or a binary file object read from its position
+            on.
         open_options: of `dnnlib.util.open_url`.
     Raises:
         UserError: not readable, empty, not a pickle, damaged gzip, or too large; the text starts with the name.
@@ -41,7 +44,7 @@ def read_bytes(source: os.PathLike | str | BinaryIO, **open_options: object) -> 
         where = os.fspath(source)
         if os.path.isdir(where):
             raise UserError(f"{where}: a directory, expected a network file (*.pkl)")
-        with open_url(source, **open_options) as file:
+        with open_url(resolve_alias(where), **open_options) as file:
             data = _read_limited(file, where)
     if data[:2] == b"\x1f\x8b":
         data = _gunzip(data, where)
@@ -51,6 +54,14 @@ def read_bytes(source: os.PathLike | str | BinaryIO, **open_options: object) -> 
         if data.lstrip()[: len(magic)].lower() == magic.lower():
             raise UserError(f"{where}: not a network pickle but {what}")
     return data, where
+
+
+def resolve_alias(place: str) -> str:
+    """The URL that a published name stands for; any other text as it is."""
+    for alias, url in _ALIASES.items():
+        if place.startswith(alias):
+            return url + place.removeprefix(alias)
+    return place
 
 
 def _read_limited(file: BinaryIO, where: str) -> bytes:

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from dnnlib.snapshot.state import READABLE_VERSIONS
 from dnnlib.tflib import network_report, network_run, tfutil
 from dnnlib.tflib.registry import Builder, find_builder
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import EasyDict, UserError
 
-STATE_VERSION = 4
-READABLE_VERSIONS = (2, 3, 4)
 # Published loaders execute this text and take the builder from it; what they find is their own.
-_SOURCE = "from training.networks_stylegan2 import {}\n"
+_SOURCE = "from {} import {}\n"
+_VERSION_WITH_SHAPES = 5  # from this version on, states list the shapes and names of inputs and outputs
 
 
 class Network:
@@ -184,7 +184,7 @@ class Network:
     def convert(self, name: str | None = None, new_func_name: str | None = None, **new_static_kwargs: Any) -> Network:
         """Like `clone` with another builder; copies the trainables that fit by name."""
         options = {**self.static_kwargs, **new_static_kwargs}
-        net = Network(name or self.name, new_func_name or self.build_func_name, **options)
+        net = Network(name or self.name, new_func_name or self._builder.dotted, **options)
         net.copy_compatible_trainables_from(self)
         return net
 
@@ -221,26 +221,30 @@ class Network:
         """Print a table of layers with parameters, output shapes and weight shapes."""
         network_report.print_layers(self, title, hide_layers_with_no_params)
 
-    # Pickling, in the published layout (version 4).
+    # Pickling, in the published layout: version 4 (StyleGAN2) or 5 (StyleGAN2-ADA), whichever the builder is of.
 
     def __getstate__(self) -> dict[str, Any]:
         values = tfutil.run(list(self.own_vars.values())) if self.own_vars else []
-        return {
-            "version": STATE_VERSION,
+        state = {
+            "version": self._builder.version,
             "name": self.name,
             "static_kwargs": dict(self.static_kwargs),
             "components": dict(self.components),
-            "build_module_src": _SOURCE.format(self.build_func_name),
+            "build_module_src": _SOURCE.format(self._builder.module, self.build_func_name),
             "build_func_name": self.build_func_name,
             "variables": list(zip(self.own_vars, values, strict=True)),
         }
+        if self._builder.version >= _VERSION_WITH_SHAPES:
+            names = ("input_shapes", "output_shapes", "input_names", "output_names")
+            state.update((name, list(getattr(self, name))) for name in names)
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         version, name = state.get("version"), state.get("name")
         if version not in READABLE_VERSIONS:
             raise UserError(f"network {name!r} has state version {version}; readable are {READABLE_VERSIONS}")
         tfutil.init_tf()
-        builder = find_builder(state["build_func_name"])
+        builder = find_builder(state["build_func_name"], version, [n for n, _ in state["variables"]])
         self._create(name, builder, state["static_kwargs"], EasyDict(state.get("components") or {}))
         values = {n: np.asarray(v) for n, v in state["variables"]}
         missing = [n for n in self.own_vars if n not in values]

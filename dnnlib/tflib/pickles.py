@@ -10,7 +10,7 @@ from dnnlib.snapshot import NetworkState, load_state
 from dnnlib.snapshot.writer import PROTOCOL, Pickler
 from dnnlib.util import UserError, atomic_write
 
-__all__ = ["load", "load_state", "save"]
+__all__ = ["build", "load", "load_state", "save"]
 
 
 def load(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
@@ -23,25 +23,26 @@ def load(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
     where = getattr(source, "name", "network file") if hasattr(source, "read") else os.fspath(source)
     content = load_state(source, **open_options)
     try:
-        return _build(content)
+        return build(content)
     except UserError as err:
         raise UserError(f"{where}: {err}") from err
 
 
-def _build(value: Any) -> Any:
+def build(value: Any) -> Any:
+    """The states in what `load_state` gives as networks, the rest as it is. Raises UserError if one cannot be built."""
     from dnnlib.tflib.network import Network  # here, because that module needs TensorFlow
 
     if isinstance(value, NetworkState):
         state = dict(value)
         if "components" in state:
-            state["components"] = {key: _build(component) for key, component in state["components"].items()}
+            state["components"] = {key: build(component) for key, component in state["components"].items()}
         net = Network.__new__(Network)
         net.__setstate__(state)
         return net
     if isinstance(value, (list, tuple)):
-        return type(value)(_build(item) for item in value)
+        return type(value)(build(item) for item in value)
     if isinstance(value, dict):
-        return type(value)((key, _build(item)) for key, item in value.items())
+        return type(value)((key, build(item)) for key, item in value.items())
     return value
 
 

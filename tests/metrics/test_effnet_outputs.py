@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dnnlib.snapshot.torch_reader import read_checkpoint
 from dnnlib.tflib.tfutil import tf
 from metrics.effnet import EffnetLite0, _normalize, default_weights_path
 from metrics.features import load_feature_network
-from metrics.torch_reader import read_checkpoint
 from metrics.weights import WeightSource
 
 

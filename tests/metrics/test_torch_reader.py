@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dnnlib.snapshot.torch_reader import read_checkpoint, read_state_dict
 from dnnlib.util import UserError
-from metrics.torch_reader import read_checkpoint, read_state_dict
 
 DATA = Path(__file__).parent / "data"
 LAYOUTS = ("zip", "legacy")

@@ -1,4 +1,4 @@
-"""Makes the checkpoints that the tests of `metrics.torch_reader` read. Run it where PyTorch is installed."""
+"""Makes the checkpoints that the tests of `dnnlib.snapshot.torch_reader` read. Run it where PyTorch is installed."""
 
 from __future__ import annotations
 

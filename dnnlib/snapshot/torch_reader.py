@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from dnnlib.snapshot.torch_pickle import STORAGE_DTYPES, Storage, TensorRecord, read_pickle
 from dnnlib.util import UserError, list_nearest
-from metrics.torch_pickle import STORAGE_DTYPES, Storage, TensorRecord, read_pickle
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
@@ -65,6 +65,47 @@ def read_state_dict(path: os.PathLike | str, expected: Mapping[str, tuple[int, .
         if value.shape != shape:
             raise UserError(f"{path}: {name} has shape {list(value.shape)}, expected {list(shape)}")
     return {name: state[name] for name in expected}
+
+
+def read_storage(data: bytes | memoryview) -> tuple[Storage, memoryview]:
+    """(description, bytes) of a storage that was saved alone, as a tensor inside an ordinary pickle carries it.
+
+    Raises `UserError`: damaged, or anything but one storage in the older layout of `torch.save`.
+    """
+    try:
+        value, storages = _read_legacy(io.BytesIO(data))
+    except (RuntimeError, ValueError, EOFError, TypeError, LookupError) as err:
+        raise UserError(f"damaged PyTorch storage: {' '.join(str(err).split())[:120]}") from err
+    if not isinstance(value, Storage) or value.key not in storages:
+        raise UserError(f"expected a PyTorch storage, found something of type {type(value).__name__.strip('_')}")
+    return value, storages[value.key]
+
+
+def tensor_array(tensor: TensorRecord, data: memoryview) -> np.ndarray:
+    """The tensor, copied out of its storage's bytes: C order, native byte order, bfloat16 widened to float32.
+
+    Raises `UserError` unless the tensor lies within its storage, and the storage has as many bytes as it declares.
+    """
+    storage, dtype = tensor.storage, STORAGE_DTYPES[tensor.storage.kind]
+    if len(data) != storage.numel * dtype.itemsize:
+        raise UserError(
+            f"its storage {storage.key!r} has {len(data)} bytes, expected {storage.numel} x {dtype.itemsize}"
+        )
+    count = math.prod(tensor.size)
+    last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.size, tensor.stride, strict=True))
+    if count > storage.numel or (count and last >= storage.numel):
+        raise UserError(
+            f"a tensor of size {list(tensor.size)}, stride {list(tensor.stride)} and offset {tensor.offset} "
+            f"does not fit its storage {storage.key!r} of {storage.numel} elements"
+        )
+    if not count:
+        array = np.zeros(tensor.size, dtype)
+    else:
+        strides = [s * dtype.itemsize for s in tensor.stride]
+        array = np.ndarray(tensor.size, dtype, data, tensor.offset * dtype.itemsize, strides)
+    if storage.kind == "BFloat16Storage":
+        return (array.astype(np.uint32, order="C") << 16).view(np.float32)
+    return array.astype(dtype.newbyteorder("="), order="C")
 
 
 def _read_zip(buffer: io.BytesIO) -> tuple[Any, dict[str, memoryview]]:
@@ -120,8 +161,8 @@ def _find_storages(value: Any) -> list[Storage]:
     found, seen, todo = [], set(), [value]
     while todo:
         item = todo.pop()
-        if isinstance(item, TensorRecord):
-            found.append(item.storage)
+        if isinstance(item, (TensorRecord, Storage)):
+            found.append(item.storage if isinstance(item, TensorRecord) else item)
         elif isinstance(item, (dict, list, tuple)) and id(item) not in seen:
             seen.add(id(item))
             todo.extend(item.values() if isinstance(item, dict) else item)
@@ -158,29 +199,11 @@ class _Resolver:
         raise UserError(f"it holds a {type(value).__name__.strip('_')} where data is expected; refused")
 
     def _array(self, tensor: TensorRecord) -> np.ndarray:
-        storage, dtype = tensor.storage, STORAGE_DTYPES[tensor.storage.kind]
+        storage = tensor.storage
         if storage.key not in self._storages:
             raise UserError(f"its storage {storage.key!r} is missing")
-        data = self._storages[storage.key]
-        if len(data) != storage.numel * dtype.itemsize:
-            raise UserError(
-                f"its storage {storage.key!r} has {len(data)} bytes, expected {storage.numel} x {dtype.itemsize}"
-            )
-        count = math.prod(tensor.size)
-        last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.size, tensor.stride, strict=True))
-        if count > storage.numel or (count and last >= storage.numel):
-            raise UserError(
-                f"a tensor of size {list(tensor.size)}, stride {list(tensor.stride)} and offset {tensor.offset} "
-                f"does not fit its storage {storage.key!r} of {storage.numel} elements"
-            )
-        self._budget -= count * dtype.itemsize
+        array = tensor_array(tensor, self._storages[storage.key])  # no larger than its storage
+        self._budget -= array.nbytes
         if self._budget < 0:
             raise UserError(f"its tensors need more than {_MAX_GROWTH} times the size of the file")
-        if not count:
-            array = np.zeros(tensor.size, dtype)
-        else:
-            strides = [s * dtype.itemsize for s in tensor.stride]
-            array = np.ndarray(tensor.size, dtype, data, tensor.offset * dtype.itemsize, strides)
-        if storage.kind == "BFloat16Storage":
-            return (array.astype(np.uint32, order="C") << 16).view(np.float32)
-        return array.astype(dtype.newbyteorder("="), order="C")
+        return array

@@ -174,7 +174,7 @@ def _call(function: Any, args: Any) -> Any:
     if name == _ORDERED_DICT and isinstance(args, tuple) and len(args) == 1 and _are_pairs(args[0]):
         return dict(args[0])
     if name == _TENSOR and isinstance(args, tuple) and len(args) >= 4:
-        return _tensor(*args[:4])
+        return make_tensor(*args[:4])
     if name == _PARAMETER and isinstance(args, tuple) and args and isinstance(args[0], TensorRecord):
         return args[0]
     raise UserError(f"it calls {name} with arguments that no tensor has: {args!r:.80}; refused")
@@ -191,7 +191,8 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any) -> TensorRecord:
+def make_tensor(storage: Any, offset: Any, size: Any, stride: Any) -> TensorRecord:
+    """The record of a tensor, counted in elements. Raises `UserError` for arguments that no tensor has."""
     shaped = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= 32
     if not isinstance(storage, Storage) or not shaped or not all(map(_is_count, (offset, *size, *stride))):
         raise UserError(f"it has a tensor with storage {storage!r:.60}, offset {offset!r:.20}, size {size!r:.60}")

@@ -1,0 +1,74 @@
+"""What a pickle asks for, without reading it: the names it refers to, and the program text that it carries."""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import struct
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from dnnlib.snapshot.arrays import PickleError
+from dnnlib.snapshot.names import is_known
+
+MAX_OPS = 5_000_000
+_SOURCE_KEYS = ("build_module_src", "module_src")
+_TEXT = frozenset(
+    ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
+)
+_PUT, _GET = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LONG_BINGET")
+
+
+@dataclass
+class Scan:
+    """protocol: of the pickle; names: dotted name -> how often it is asked for; sources: program texts, each once;
+    damage: why the end was not reached, None if it was.
+    """
+
+    protocol: int = 0
+    names: Counter[str] = field(default_factory=Counter)
+    sources: list[str] = field(default_factory=list)
+    damage: str | None = None
+
+    @property
+    def foreign(self) -> list[str]:
+        """Names that network files have no use for, in the order of the file."""
+        return [name for name in self.names if not is_known(*name.rpartition(".")[::2])]
+
+
+def scan_pickle(data: bytes) -> Scan:
+    """Goes through the instructions of a pickle, interpreting none."""
+    scan, texts, memo = Scan(), [None, None], {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in damaged text
+            for count, (op, arg, _) in enumerate(pickletools.genops(io.BytesIO(data))):
+                if count >= MAX_OPS:
+                    raise PickleError(f"more than {MAX_OPS} instructions")
+                _look(scan, op.name, arg, texts, memo)
+    except (ValueError, OverflowError, struct.error, IndexError, MemoryError, PickleError) as err:
+        scan.damage = " ".join(str(err).split())[:120]
+    return scan
+
+
+def _look(scan: Scan, op: str, arg: Any, texts: list[Any], memo: dict[int, Any]) -> None:
+    if op in _TEXT or op in _GET:
+        text = memo.get(arg) if op in _GET else arg
+        if texts[-1] in _SOURCE_KEYS and isinstance(text, str) and text not in scan.sources:
+            scan.sources.append(text)
+        texts[:] = [texts[-1], text]  # the two last values, as far as they are text: a name and its module
+    elif op in _PUT:
+        # MEMOIZE numbers what it stores; what is no text is stored too, to keep count.
+        memo[len(memo) if op == "MEMOIZE" else arg] = texts[-1]
+    elif op == "PROTO":
+        scan.protocol = arg
+    elif op in ("GLOBAL", "INST"):
+        scan.names[arg.replace(" ", ".", 1)] += 1
+        texts[:] = [None, None]
+    elif op == "STACK_GLOBAL":
+        scan.names[".".join(str(text) if isinstance(text, str) else "?" for text in texts)] += 1
+        texts[:] = [None, None]
+    elif op != "FRAME":
+        texts[:] = [texts[-1], None]

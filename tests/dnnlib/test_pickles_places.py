@@ -1,0 +1,61 @@
+"""Where network files come from: URLs with a cache and a checksum, published names, and scripts of users."""
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dnnlib.snapshot import load_state
+from dnnlib.snapshot.source import resolve_alias
+from dnnlib.util import UserError
+from tests.metrics.file_server import serve
+
+
+def test_url_with_cache_and_checksum(golden: Any, tmp_path: Path) -> None:
+    content = golden.path("official_ada_uncond.pkl").read_bytes()
+    good = hashlib.sha256(content).hexdigest()
+    options = dict(cache_dir=tmp_path, num_attempts=1, verbose=False)
+    with serve(content) as server:
+        with pytest.raises(UserError, match="checksum"):
+            load_state(server.url, sha256="0" * 64, **options)
+        first = load_state(server.url, sha256=good, **options)
+        count = len(server.requests)
+        again = load_state(server.url, sha256=good, **options)
+        assert len(server.requests) == count and len(first) == len(again) == 3
+    np.testing.assert_array_equal(first[2]["variables"][0][1], again[2]["variables"][0][1])
+
+
+def test_errors_name_the_url(tmp_path: Path) -> None:
+    with serve(b"\x80\x04cos\nsystem\n.") as server, pytest.raises(UserError, match=r"asks for os\.system") as info:
+        load_state(server.url, cache_dir=tmp_path, verbose=False)
+    assert str(info.value).startswith(f"{server.url}: ")
+
+
+def test_published_names() -> None:
+    """Spec 7.1."""
+    folder = "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/"
+    assert resolve_alias("gdrive:networks/stylegan2-ffhq-config-f.pkl") == folder + "stylegan2-ffhq-config-f.pkl"
+    assert resolve_alias("gdrive:networks/table2/x.pkl") == folder + "table2/x.pkl"
+    assert resolve_alias("networks/x.pkl") == "networks/x.pkl"
+
+
+@pytest.mark.parametrize(("kind", "version"), [("sg2", 4), ("ada", 5)])
+def test_script_of_a_user(golden: Any, session: Any, kind: str, version: int) -> None:
+    """Plain pickle.load of a published file; its stored source would raise if it were executed."""
+    import dnnlib.tflib as tflib
+
+    expected = golden(f"official_{kind}_uncond_expected.npz")
+    tflib.init_tf()
+    with open(golden.path(f"official_{kind}_uncond.pkl"), "rb") as f:
+        _G, _D, Gs = pickle.load(f)  # noqa: N806
+    fmt = dict(func=tflib.convert_images_to_uint8, nchw_to_nhwc=True)
+    images = Gs.run(
+        expected["in/latents"], None, truncation_psi=0.7, randomize_noise=False, output_transform=fmt, minibatch_size=4
+    )
+    assert images.dtype == np.uint8 and images.shape == (8, 32, 32, 3)
+    wrong = images != expected["out/Gs_images_psi_0.7_uint8"].transpose(0, 2, 3, 1)
+    assert np.mean(wrong) < 1e-3
+    assert Gs.__getstate__()["version"] == version
