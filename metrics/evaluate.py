@@ -2,6 +2,8 @@
 
 evaluator = Evaluator(["fd50k_effnet"], Gs, dataset)   # builds the graph
 result = evaluator.run("fd50k_effnet")                 # adds nothing to it, so it may be called after finalize()
+
+Several metrics of one generator are cheaper by `run_all`, which makes the fakes that they have in common once.
 """
 
 from __future__ import annotations
@@ -17,14 +19,25 @@ from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, list_nearest
 from metrics.attributes import Attributes, build_attribute_tower, load_attributes
+from metrics.conditions import conditions_of
 from metrics.features import FeatureNetwork, load_feature_network
 from metrics.frechet import FeatureStatistics
 from metrics.inputs import AttributeSamples, Dataset, Generator
 from metrics.noise import labels_of, latents_of
-from metrics.path_graph import build_path_tower, describe_preprocessing, path_feeds
+from metrics.path_graph import build_path_tower, path_feeds
 from metrics.reals import Reals
 from metrics.registry import ATTRIBUTES, FEATURES, PERCEPTUAL, PROBABILITIES, MetricSpec, find_metric
 from metrics.report import MetricResult, write_result
+from metrics.shared_fakes import (
+    IMAGES,
+    Answers,
+    Question,
+    Series,
+    SharedFakes,
+    describe_sharing,
+    plan_sharing,
+    series_of,
+)
 from metrics.towers import Stream, build_image_tower, check_finite
 from metrics.variants import DEFAULT_VARIANT, find_variant
 
@@ -117,7 +130,31 @@ class Evaluator:
         self._streams = {
             kind: Stream(each, small.get(kind, self._minibatch), self._progress) for kind, each in towers.items()
         }
-        self._reals = Reals(self._dataset, networks, self._streams.get("images"), self._mirror, self._cache_dir)
+        self._reals = Reals(self._dataset, networks, self._streams.get("images"), self._mirror, self._cache_dir, specs)
+        self._shared: SharedFakes | None = None
+
+    def run_all(self, names: Sequence[str]) -> Iterator[MetricResult]:
+        """Measures one metric after the other as `run` does, but makes the fakes that several look at once.
+
+        A metric of fewer fakes looks at the first ones of another's. The generator may not change before the last
+        result. Raises `UserError` as `run` does.
+        """
+        specs = [self._spec(name) for name in names]
+        shared = SharedFakes(plan_sharing(specs), self._answers, self._cache_dir)
+        try:
+            for name in names:
+                self._shared = shared
+                try:
+                    result = self.run(name)
+                finally:
+                    self._shared = None  # whoever calls `run` between two results may have changed the generator
+                yield result
+        finally:
+            shared.close()
+
+    def describe_sharing(self, names: Sequence[str]) -> list[str]:
+        """What `run_all` makes once for several of these metrics: one sentence each."""
+        return describe_sharing([self._spec(name) for name in names])
 
     def run(self, name: str) -> MetricResult:
         """Measures the generator as it is now, in the default session.
@@ -131,39 +168,22 @@ class Evaluator:
         for suffix, value in values.items():
             if not np.isfinite(value):
                 raise UserError(f"{name}{suffix} came out as {value}, which says nothing: no result is kept")
-        looked, sha256, resize = self._describe(spec)
         return MetricResult(
             name=name,
             values={name + suffix: float(value) for suffix, value in values.items()},
-            num_real=inputs.num_real,
-            num_fake=inputs.num_fake,
-            feature_network=looked,
-            weights_sha256=sha256,
-            resize=resize,
-            image_shape=list(self._dataset.shape),
-            mirror=inputs.num_real > 0 and self._reals.mirror(spec),
-            dataset=self._dataset.name,
-            dataset_hash=self._dataset.content_hash,
-            seed=self._seed,
             seconds=time.monotonic() - begin,
-            variant=self.variant.name,
             higher_is_better=spec.higher_is_better,
+            **self.conditions(name),
         )
+
+    def conditions(self, name: str) -> dict[str, Any]:
+        """What a value of the metric depends on beside the generator, as fields of `MetricResult`."""
+        spec, dataset = self._spec(name), self._dataset
+        return conditions_of(spec, dataset, self.networks, self._attributes, self.variant, self._seed, self._mirror)
 
     def write(self, directory: os.PathLike | str, snapshot: str, result: MetricResult) -> None:
         """Appends a result to the files of a run directory: `write_result`."""
         write_result(directory, snapshot, result)
-
-    def _describe(self, spec: MetricSpec) -> tuple[str, str, str]:
-        """What looks at the images, its checksum, and how they are brought to its size."""
-        if spec.output == ATTRIBUTES:
-            return self._attributes.description, self._attributes.sha256, "none"
-        network, size = self.networks[spec.feature_network], self._dataset.shape[1:]
-        if spec.output == PERCEPTUAL:
-            resize = describe_preprocessing(network, *size, spec.path.crop, self.variant)
-        else:
-            resize = network.resize_name(*size)
-        return network.name, network.weights_sha256, resize
 
     def _spec(self, name: str) -> MetricSpec:
         if name not in self._specs:
@@ -172,34 +192,45 @@ class Evaluator:
 
     def fake_features(self, spec: MetricSpec) -> Iterator[np.ndarray]:
         """What the metric asks of the feature network for fakes 0, 1, ..., float32 [n, D] at a time."""
-
-        def step(tower: Any, indices: np.ndarray) -> tuple[Any, tf.Tensor, dict[tf.Tensor, Any]]:
-            latents = latents_of(self._seed, indices, self._latent_size)
-            feeds = {tower.latents: latents, tower.labels: self._labels(indices), tower.first_index: indices[0]}
-            return tower.outputs[spec.feature_network, spec.output], tower.finite, feeds
-
-        return check_finite(self._streams["images"](step, spec.num_fake, "fakes"), "fake")
+        return check_finite(self._looked_at(spec), "fake")
 
     def path_distances(self, name: str) -> Iterator[np.ndarray]:
         """Perceptual distances of pairs 0, 1, ... over epsilon², float32 [n] at a time, outliers included.
 
         Pair i begins at `latents_of_path(seed, [i], ...)`; its images are those of a path length's name.
         """
-        spec = self._spec(name)
+        return self._looked_at(self._spec(name))
+
+    def _looked_at(self, spec: MetricSpec) -> Iterator[np.ndarray]:
+        shared = None if self._shared is None else self._shared.read(spec)
+        if shared is not None:
+            return shared
+        series, question = series_of(spec)
+        return (answers[question] for answers in self._answers(series, {question: spec.num_fake}))
+
+    def _answers(self, series: Series, counts: Mapping[Question, int]) -> Iterator[Answers]:
+        """Answers to the questions about images 0, 1, ... of a series, until each has `counts` or a few more."""
 
         def step(tower: Any, indices: np.ndarray) -> tuple[Any, tf.Tensor, dict[tf.Tensor, Any]]:
-            feeds = path_feeds(tower, spec.path, self._seed, indices, self._labels(indices))
-            return tower.distances[spec.feature_network, spec.path.crop], tower.finite, feeds
+            asked = [question for question, count in counts.items() if indices[0] < count]
+            if series == IMAGES:
+                return {q: tower.outputs[q] for q in asked}, tower.finite, self._image_feeds(tower, indices)
+            feeds = path_feeds(tower, *series[1:], self._seed, indices, self._labels(indices))
+            return {q: tower.distances[q] for q in asked}, tower.finite, feeds
 
-        return self._streams["paths"](step, spec.num_fake, "pairs")
+        title = "fakes" if series == IMAGES else "pairs"
+        return self._streams[series[0]](step, max(counts.values()), title)
+
+    def _image_feeds(self, tower: Any, indices: np.ndarray) -> dict[tf.Tensor, Any]:
+        latents = latents_of(self._seed, indices, self._latent_size)
+        return {tower.latents: latents, tower.labels: self._labels(indices), tower.first_index: indices[0]}
 
     def attribute_samples(self, spec: MetricSpec) -> Iterator[AttributeSamples]:
         """Latents of fakes with the scores of their attributes."""
         table = self._attributes.scores
 
         def step(tower: Any, indices: np.ndarray) -> tuple[Any, tf.Tensor, dict[tf.Tensor, Any]]:
-            latents = latents_of(self._seed, indices, self._latent_size)
-            feeds = {tower.latents: latents, tower.labels: self._labels(indices), tower.first_index: indices[0]}
+            feeds = self._image_feeds(tower, indices)
             return (tower.latents, tower.dlatents, () if table is not None else tower.scores), tower.finite, feeds
 
         begin = 0

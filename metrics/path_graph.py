@@ -12,7 +12,7 @@ from metrics.features import FeatureNetwork
 from metrics.images import box_average, to_rgb
 from metrics.inputs import Generator
 from metrics.noise import IndexedRandom, PairedRandom, latents_of, path_ends_of, path_positions_of
-from metrics.path_length import EPSILON, PathSampling, slerp
+from metrics.path_length import EPSILON, slerp
 from metrics.variants import Variant
 
 _PERCEIVED_SIZE = 256  # images of twice this height and more are shrunk towards it
@@ -94,19 +94,19 @@ def _distances(pixels: tf.Tensor, network: FeatureNetwork, crop: bool, variant: 
 
 
 def path_feeds(
-    tower: PathTower, sampling: PathSampling, seed: int, indices: np.ndarray, labels: np.ndarray
+    tower: PathTower, space: str, ends: str, seed: int, indices: np.ndarray, labels: np.ndarray
 ) -> dict[tf.Tensor, Any]:
-    """What makes the tower measure the pairs with these indices."""
+    """What makes the tower measure the pairs with these indices; space, ends: as in `PathSampling`."""
     size = tower.begins.shape.as_list()[1]
-    begins, ends = latents = latents_of_path(seed, indices, size)
-    t = path_positions_of(seed, indices) if sampling.ends == "full" else np.zeros(len(indices))
-    if sampling.space == "z":
-        begins, ends = slerp(*latents, t), slerp(*latents, t + EPSILON)
+    first, last = latents = latents_of_path(seed, indices, size)
+    t = path_positions_of(seed, indices) if ends == "full" else np.zeros(len(indices))
+    if space == "z":
+        first, last = slerp(*latents, t), slerp(*latents, t + EPSILON)
         positions = np.stack([np.zeros_like(t), np.ones_like(t)], axis=1)  # the step was taken in z
     else:
         positions = np.stack([t, t + EPSILON], axis=1)
     return {
-        tower.begins: begins, tower.ends: ends, tower.labels: labels, tower.positions: positions,
+        tower.begins: first, tower.ends: last, tower.labels: labels, tower.positions: positions,
         tower.first_index: indices[0],
     }  # fmt: skip
 
