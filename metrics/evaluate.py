@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, list_nearest
 from metrics.attributes import Attributes, build_attribute_tower, load_attributes
@@ -23,7 +22,7 @@ from metrics.conditions import conditions_of
 from metrics.features import FeatureNetwork, load_feature_network
 from metrics.frechet import FeatureStatistics
 from metrics.inputs import AttributeSamples, Dataset, Generator
-from metrics.noise import labels_of, latents_of
+from metrics.noise import labels_of
 from metrics.path_graph import build_path_tower, path_feeds
 from metrics.reals import Reals
 from metrics.registry import ATTRIBUTES, FEATURES, PERCEPTUAL, PROBABILITIES, MetricSpec, find_metric
@@ -38,7 +37,7 @@ from metrics.shared_fakes import (
     plan_sharing,
     series_of,
 )
-from metrics.towers import Stream, build_image_tower, check_finite
+from metrics.towers import Stream, build_image_tower, check_finite, on_devices
 from metrics.variants import DEFAULT_VARIANT, find_variant
 
 
@@ -88,7 +87,7 @@ class Evaluator:
         self.variant = find_variant(variant)
         self._dataset, self._seed, self._mirror = dataset, seed, mirror
         self._cache_dir, self._progress = cache_dir, progress
-        self._latent_size, self._label_size = Gs.input_shapes[0][1], Gs.input_shapes[1][1]
+        self._label_size = Gs.input_shapes[1][1]
         self._minibatch = minibatch_gpu or _default_minibatch(*dataset.shape[1:])
         places = {"inception": inception, "inception_sha256": inception_sha256, "weights": weights}
         given = {name: value for name, value in places.items() if value}
@@ -120,12 +119,8 @@ class Evaluator:
             builders["paths"] = lambda: build_path_tower(Gs, paths, networks, seed, self.variant)
         if self._attributes is not None:
             builders["attributes"] = lambda: build_attribute_tower(Gs, self._attributes, seed, self.variant)
-        towers: dict[str, list[Any]] = {kind: [] for kind in builders}
         with tf.name_scope("Metrics"), tf.control_dependencies(None):
-            for index in range(num_gpus):
-                with tf.name_scope(f"Tower{index}"), tf.device(tfutil.tower_device(index)):
-                    for kind, build in builders.items():
-                        towers[kind].append(build())
+            towers = {kind: on_devices(num_gpus, build) for kind, build in builders.items()}
         small = {"paths": max(self._minibatch // 4, 1)}  # two images each, and large embeddings
         self._streams = {
             kind: Stream(each, small.get(kind, self._minibatch), self._progress) for kind, each in towers.items()
@@ -214,24 +209,23 @@ class Evaluator:
         def step(tower: Any, indices: np.ndarray) -> tuple[Any, tf.Tensor, dict[tf.Tensor, Any]]:
             asked = [question for question, count in counts.items() if indices[0] < count]
             if series == IMAGES:
-                return {q: tower.outputs[q] for q in asked}, tower.finite, self._image_feeds(tower, indices)
+                return {q: tower.outputs[q] for q in asked}, tower.finite, self._feeds(tower, indices)
             feeds = path_feeds(tower, *series[1:], self._seed, indices, self._labels(indices))
             return {q: tower.distances[q] for q in asked}, tower.finite, feeds
 
         title = "fakes" if series == IMAGES else "pairs"
         return self._streams[series[0]](step, max(counts.values()), title)
 
-    def _image_feeds(self, tower: Any, indices: np.ndarray) -> dict[tf.Tensor, Any]:
-        latents = latents_of(self._seed, indices, self._latent_size)
-        return {tower.latents: latents, tower.labels: self._labels(indices), tower.first_index: indices[0]}
+    def _feeds(self, tower: Any, indices: np.ndarray) -> dict[tf.Tensor, Any]:
+        return tower.inputs.feeds(self._seed, indices, self._labels(indices))
 
     def attribute_samples(self, spec: MetricSpec) -> Iterator[AttributeSamples]:
         """Latents of fakes with the scores of their attributes."""
         table = self._attributes.scores
 
         def step(tower: Any, indices: np.ndarray) -> tuple[Any, tf.Tensor, dict[tf.Tensor, Any]]:
-            feeds = self._image_feeds(tower, indices)
-            return (tower.latents, tower.dlatents, () if table is not None else tower.scores), tower.finite, feeds
+            fetches = (tower.inputs.latents, tower.dlatents, () if table is not None else tower.scores)
+            return fetches, tower.finite, self._feeds(tower, indices)
 
         begin = 0
         for latents, dlatents, scores in self._streams["attributes"](step, spec.num_fake, "fakes"):
