@@ -180,6 +180,8 @@ def measure_run(
                 raise
             failed.append(file)
             click.echo(f"{file}: {err}", err=True)
+    from metrics.run_files import better_is
+
     files = [Path(snapshot).name for snapshot in snapshots]
     results = [(file, known[name][file]) for file in files for name in names if file in known[name]]
     print_table(results)
@@ -187,7 +189,8 @@ def measure_run(
         values = {file: known[name][file].value for file in files if file in known[name]}
         best = (max if registry.find_metric(name).higher_is_better else min)(values, key=values.get)
         key, value = next(iter(known[name][best].values.items()))
-        click.echo(f"best {key}: {format_value(key, value)} ({best})")
+        if better_is(key) != 0:
+            click.echo(f"best {key}: {format_value(key, value)} ({best})")
     if Path(result_dir).resolve() == Path(run_dir).resolve():
         write_html(run_dir)
     if failed:

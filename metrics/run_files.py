@@ -93,10 +93,11 @@ class RunFiles:
 
 
 def better_is(name: str) -> int:
-    """1 if a higher value of this result is better, -1 if a lower one is, 0 if neither (a deviation)."""
-    if name.endswith("_std"):
+    """1 if a higher value of this result is better, -1 if a lower one is, 0 if neither: a deviation; diversity, which
+    warns where it falls, but is highest for the noise that an untrained generator makes."""
+    if name.endswith("_std") or name.startswith("diversity"):
         return 0
-    return 1 if re.match(r"(is|pr|diversity)\d+k", name) or name.endswith(("_precision", "_recall")) else -1
+    return 1 if re.match(r"(is|pr)\d+k", name) or name.endswith(("_precision", "_recall")) else -1
 
 
 def snapshot_kimg(name: str) -> float | None:
