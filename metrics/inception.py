@@ -15,7 +15,7 @@ from metrics.feature_names import INCEPTION
 from metrics.inception_graph import InceptionGraph
 from metrics.inception_network import INPUT_SIZE, NUM_CLASSES, NUM_FEATURES, pooled_features
 from metrics.inception_weights import InceptionWeights, inception_weights
-from metrics.layers import Constants
+from metrics.layers import Constants, MadeOnce
 from metrics.weight_files import GRAPH_MEMBER, WeightFile, read_weight_file
 from metrics.weights import WeightSource, find_canonical
 
@@ -50,7 +50,7 @@ class Inception:
             if file.graph is None:
                 raise
             self._imported = InceptionGraph(file.graph, place)
-        self._constants = Constants()
+        self._constants, self._pooled_once = Constants(), MadeOnce()
 
     def resize_name(self, height: int, width: int) -> str:
         """What happens to the size of images, for the record of a result."""
@@ -65,7 +65,11 @@ class Inception:
         with tf.name_scope("Inception"):
             if self._weights is None:
                 return self._imported.features(images)
-            return pooled_features(images, self._weights.layers, self._constants.here())
+            return self._pooled(images)
+
+    def _pooled(self, images: tf.Tensor) -> tf.Tensor:
+        layers = self._weights.layers
+        return self._pooled_once(images, lambda: pooled_features(images, layers, self._constants.here()))
 
     def probabilities(self, images: tf.Tensor, *, output_bias: bool = True) -> tf.Tensor:
         """Class probabilities float32 [N, 1008] of images float32 [N, 3, H, W] in 0..255.
@@ -79,8 +83,7 @@ class Inception:
             )
         with tf.name_scope("Inception"):
             constant, classifier = self._constants.here(), self._weights.classifier
-            pooled = pooled_features(images, self._weights.layers, constant)
-            logits = tf.matmul(pooled, constant("fc/kernel", classifier.kernel))
+            logits = tf.matmul(self._pooled(images), constant("fc/kernel", classifier.kernel))
             if output_bias:
                 logits += constant("fc/bias", classifier.bias)
             return tf.nn.softmax(logits)

@@ -63,7 +63,22 @@ class Constants:
             device = "" if value.nbytes > _SHARED_BYTES else here
             if (name, device) not in made:
                 with tf.control_dependencies(None):
-                    made[name, device] = tf.constant(value, name=name.replace("/", "_")).name
+                    made[name, device] = tf.constant(value, name=name.replace("/", "_").lstrip("_")).name
             return graph.get_tensor_by_name(made[name, device])
 
         return constant
+
+
+class MadeOnce:
+    """Tensors of a graph that several outputs of a network need, each made once for the same images."""
+
+    def __init__(self) -> None:
+        self._graphs: weakref.WeakKeyDictionary[tf.Graph, dict[str, str]] = weakref.WeakKeyDictionary()
+
+    def __call__(self, images: tf.Tensor, make: Callable[[], tf.Tensor]) -> tf.Tensor:
+        """What `make` gave the first time that it was asked about these images."""
+        graph = tf.get_default_graph()
+        made = self._graphs.setdefault(graph, {})
+        if images.name not in made:
+            made[images.name] = make().name
+        return graph.get_tensor_by_name(made[images.name])

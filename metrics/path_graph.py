@@ -8,26 +8,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dnnlib.tflib.tfutil import tf
+from metrics.fakes import FakeInputs, fake_inputs, with_shape
 from metrics.features import FeatureNetwork
 from metrics.images import box_average, to_rgb
 from metrics.inputs import Generator
 from metrics.noise import IndexedRandom, PairedRandom, latents_of, path_ends_of, path_positions_of
-from metrics.path_length import EPSILON, PathSampling, slerp
+from metrics.path_length import EPSILON, slerp
 from metrics.variants import Variant
 
 _PERCEIVED_SIZE = 256  # images of twice this height and more are shrunk towards it
 
 
 class PathTower(NamedTuple):
-    """Fed: begins, ends: latents [n, L]; labels [n, K]; positions float64 [n, 2]: both images of each pair, as
-    fractions of the way in w; first_index: of the pairs. Fetched: finite: all images were; distances: by (feature
-    network, crop), perceptual distance over epsilon², float32 [n]."""
+    """Fed: inputs: labels, first index, and the latents where paths begin; ends: latents [n, L]; positions float64
+    [n, 2]: both images of each pair, as fractions of the way in w. Fetched: finite: all images were; distances: by
+    (feature network, crop), perceptual distance over epsilon², float32 [n]."""
 
-    begins: tf.Tensor
+    inputs: FakeInputs
     ends: tf.Tensor
-    labels: tf.Tensor
     positions: tf.Tensor
-    first_index: tf.Tensor
     finite: tf.Tensor
     distances: dict[tuple[str, bool], tf.Tensor]
 
@@ -40,13 +39,12 @@ def build_path_tower(
     variant: Variant,
 ) -> PathTower:
     """Adds the graph of one tower; wanted: (feature network, crop) of every distance that will be asked for."""
-    latent_size, label_size = Gs.input_shapes[0][1], Gs.input_shapes[1][1]
-    begins, ends = (tf.placeholder(tf.float32, [None, latent_size], name=name) for name in ("begins", "ends"))
-    labels = tf.placeholder(tf.float32, [None, label_size], name="path_labels")
+    inputs = fake_inputs(Gs)
+    ends = tf.placeholder(tf.float32, inputs.latents.shape, name="ends")
     positions = tf.placeholder(tf.float64, [None, 2], name="positions")
-    first_index = tf.placeholder(tf.int64, [], name="first_pair")
     mapping, synthesis = Gs.components["mapping"], Gs.components["synthesis"]
-    w = mapping.get_output_for(tf.concat([begins, ends], axis=0), tf.concat([labels, labels], axis=0))
+    labels = tf.concat([inputs.labels] * 2, axis=0)
+    w = mapping.get_output_for(tf.concat([inputs.latents, ends], axis=0), labels)
     # float64 keeps a step of 1e-4 free of rounding until w is what the synthesis takes.
     first, last = tf.split(tf.cast(w, tf.float64), 2)
     fractions = tf.reshape(positions, [-1, 2, *[1] * (w.shape.rank - 1)])
@@ -54,15 +52,14 @@ def build_path_tower(
     dlatents = tf.cast(tf.concat(pairs, axis=0), tf.float32)
     # In 16 bits the step would drown in rounding.
     options = {"num_fp16_res": 0} if getattr(synthesis, "static_kwargs", {}).get("num_fp16_res") else {}
-    rng = PairedRandom(IndexedRandom(seed, first_index))
+    rng = PairedRandom(IndexedRandom(seed, inputs.first_index))
     images = synthesis.get_output_for(dlatents, randomize_noise=True, rng=rng, **options)
-    images.set_shape([None, *Gs.output_shape[1:]])
-    finite = tf.reduce_all(tf.math.is_finite(images))
+    images, finite = with_shape(images, Gs)
     pixels = to_rgb((images + 1) * 127.5)
     distances = {
         (name, crop): _distances(pixels, networks[name], crop, variant) for name, crop in dict.fromkeys(wanted)
     }
-    return PathTower(begins, ends, labels, positions, first_index, finite, distances)
+    return PathTower(inputs, ends, positions, finite, distances)
 
 
 def face_crop(images: tf.Tensor) -> tf.Tensor:
@@ -94,21 +91,19 @@ def _distances(pixels: tf.Tensor, network: FeatureNetwork, crop: bool, variant: 
 
 
 def path_feeds(
-    tower: PathTower, sampling: PathSampling, seed: int, indices: np.ndarray, labels: np.ndarray
+    tower: PathTower, space: str, ends: str, seed: int, indices: np.ndarray, labels: np.ndarray
 ) -> dict[tf.Tensor, Any]:
-    """What makes the tower measure the pairs with these indices."""
-    size = tower.begins.shape.as_list()[1]
-    begins, ends = latents = latents_of_path(seed, indices, size)
-    t = path_positions_of(seed, indices) if sampling.ends == "full" else np.zeros(len(indices))
-    if sampling.space == "z":
-        begins, ends = slerp(*latents, t), slerp(*latents, t + EPSILON)
+    """What makes the tower measure the pairs with these indices; space, ends: as in `PathSampling`."""
+    size = tower.ends.shape.as_list()[1]
+    first, last = latents = latents_of_path(seed, indices, size)
+    t = path_positions_of(seed, indices) if ends == "full" else np.zeros(len(indices))
+    if space == "z":
+        first, last = slerp(*latents, t), slerp(*latents, t + EPSILON)
         positions = np.stack([np.zeros_like(t), np.ones_like(t)], axis=1)  # the step was taken in z
     else:
         positions = np.stack([t, t + EPSILON], axis=1)
-    return {
-        tower.begins: begins, tower.ends: ends, tower.labels: labels, tower.positions: positions,
-        tower.first_index: indices[0],
-    }  # fmt: skip
+    shared = tower.inputs.feeds(seed, indices, labels)
+    return shared | {tower.inputs.latents: first, tower.ends: last, tower.positions: positions}
 
 
 def latents_of_path(seed: int, indices: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

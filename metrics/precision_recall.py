@@ -36,31 +36,33 @@ def radii(features: np.ndarray, k: int = K) -> np.ndarray:
     n = len(features)
     if n <= k:
         raise UserError(f"precision and recall need more than {k} images, found {n}")
-    result = np.empty(n, np.float32)
+    nearest = np.full((n, k), np.inf, np.float32)
+
+    def merge(rows: slice, distances: np.ndarray) -> None:
+        both = np.concatenate([nearest[rows], distances], axis=1)
+        nearest[rows] = np.partition(both, k - 1, axis=1)[:, :k]
+
     for rows in _blocks(n):
-        nearest = np.full((rows.stop - rows.start, k), np.inf, np.float32)
-        for columns in _blocks(n):
+        for columns in _blocks(rows.stop):  # distances are symmetric: half of the blocks tell all
             d = squared_distances(features[rows], features[columns])
             if columns == rows:  # not itself; equal rows elsewhere do count
                 np.fill_diagonal(d, np.inf)
-            nearest = np.partition(np.concatenate([nearest, d], axis=1), k - 1, axis=1)[:, :k]
-        result[rows] = nearest[:, k - 1]
-    return result
-
-
-def share_inside(samples: np.ndarray, manifold: np.ndarray, manifold_radii: np.ndarray) -> float:
-    """Share of `samples` [n, d] inside the manifold of rows [m, d] with squared radii [m]."""
-    inside = np.zeros(len(samples), bool)
-    for rows in _blocks(len(samples)):
-        for columns in _blocks(len(manifold)):
-            d = squared_distances(samples[rows], manifold[columns])
-            inside[rows] |= (d <= manifold_radii[columns]).any(axis=1)
-    return float(inside.mean())
+            else:
+                merge(columns, d.T)
+            merge(rows, d)
+    return nearest[:, k - 1]
 
 
 def precision_recall(reals: np.ndarray, fakes: np.ndarray, k: int = K) -> tuple[float, float]:
     """(precision, recall) of features float16 or float32 [n, d] and [m, d]."""
-    return share_inside(fakes, reals, radii(reals, k)), share_inside(reals, fakes, radii(fakes, k))
+    real_radii, fake_radii = radii(reals, k), radii(fakes, k)
+    precise, recalled = np.zeros(len(fakes), bool), np.zeros(len(reals), bool)
+    for rows in _blocks(len(fakes)):
+        for columns in _blocks(len(reals)):
+            d = squared_distances(fakes[rows], reals[columns])
+            precise[rows] |= (d <= real_radii[columns]).any(axis=1)
+            recalled[columns] |= (d <= fake_radii[rows, None]).any(axis=0)
+    return float(precise.mean()), float(recalled.mean())
 
 
 def _gather(batches: Iterator[np.ndarray], count: int, num_features: int) -> np.ndarray:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dnnlib.tflib.tfutil import tf
+from metrics.conditions import count_reals
 from metrics.feature_cache import keeping, load_features
 from metrics.features import FeatureNetwork
 from metrics.frechet import FeatureStatistics, RunningStatistics
@@ -22,7 +23,8 @@ from metrics.towers import Stream, check_finite
 class Reals:
     """The images of a data set, mirrored at random or not.
 
-    stream: runs image towers (`metrics.towers.Stream`); cache_dir: None is the user's cache.
+    stream: runs image towers (`metrics.towers.Stream`); cache_dir: None is the user's cache; specs: metrics that will
+    be measured. Each real is looked at once by a feature network, where these look at the same ones.
     """
 
     def __init__(
@@ -32,15 +34,20 @@ class Reals:
         stream: Stream | None,
         mirror: bool,
         cache_dir: os.PathLike | str | None,
+        specs: Sequence[MetricSpec] = (),
     ) -> None:
         self._dataset, self._networks, self._stream = dataset, networks, stream
         self._mirror, self._cache_dir = mirror, cache_dir
         self._statistics: dict[RealKey, FeatureStatistics] = {}
+        wanted = [s for s in specs if s.output == FEATURES and s.num_real != 0 and s.keep_as is not None]
+        # Of several types the widest, of which the others are roundings.
+        self._keep_as: dict[RealKey, str] = {}
+        for spec in sorted(wanted, key=lambda s: np.dtype(s.keep_as).itemsize):
+            self._keep_as[self._key(spec)] = spec.keep_as
 
     def count(self, spec: MetricSpec) -> int:
         """How many of them the metric looks at."""
-        found = self._dataset.num_images
-        return found if spec.num_real is None else min(spec.num_real, found)
+        return count_reals(spec, self._dataset)
 
     def mirror(self, spec: MetricSpec) -> bool:
         """Whether the metric looks at them mirrored."""
@@ -56,13 +63,14 @@ class Reals:
 
     def statistics(self, spec: MetricSpec) -> FeatureStatistics:
         """Statistics of their features: from memory, disk, or computed."""
-        key, num_features = self._key(spec), self._networks[spec.feature_network].num_features
+        key = self._key(spec)
         if key not in self._statistics:
             statistics = load_real_statistics(key, self._cache_dir)
             if statistics is None:
-                running = RunningStatistics(num_features)
-                kept = load_features(key, num_features, "float32", self._cache_dir)
-                for features in kept or self._compute(spec):
+                running = RunningStatistics(self._networks[spec.feature_network].num_features)
+                # Rounded features would give other statistics.
+                exact = self._keep_as.get(key) == "float32"
+                for features in self._load(spec, "float32") or (self._kept if exact else self._compute)(spec):
                     running.add(features)
                 statistics = running.result()
                 save_real_statistics(key, statistics, self._cache_dir)
@@ -71,11 +79,20 @@ class Reals:
 
     def features(self, spec: MetricSpec) -> Iterator[np.ndarray]:
         """Their features in the order of the file, [n, D] at a time: from disk, or computed and kept there."""
+        for dtype in dict.fromkeys((spec.keep_as or "float32", "float32")):
+            kept = self._load(spec, dtype)
+            if kept is not None:
+                return kept
+        return self._kept(spec)
+
+    def _load(self, spec: MetricSpec, dtype: str) -> Iterator[np.ndarray] | None:
+        num_features = self._networks[spec.feature_network].num_features
+        return load_features(self._key(spec), num_features, dtype, self._cache_dir)
+
+    def _kept(self, spec: MetricSpec) -> Iterator[np.ndarray]:
         key, num_features = self._key(spec), self._networks[spec.feature_network].num_features
-        kept = load_features(key, num_features, spec.keep_as, self._cache_dir)
-        if kept is not None:
-            return kept
-        return keeping(self._compute(spec), key, num_features, spec.keep_as, self._cache_dir)
+        dtype = self._keep_as.get(key) or spec.keep_as or "float32"
+        return keeping(self._compute(spec), key, num_features, dtype, self._cache_dir)
 
     def _compute(self, spec: MetricSpec) -> Iterator[np.ndarray]:
         mirror = self.mirror(spec)

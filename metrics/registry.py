@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dnnlib.util import UserError, list_nearest
+from metrics.diversity import compute_diversity
 from metrics.feature_names import EFFNET, INCEPTION, VGG16, VGG16_LPIPS
 from metrics.frechet import compute_frechet
 from metrics.inception_score import compute_inception_score
@@ -33,7 +34,8 @@ class MetricSpec:
     FEATURES, PROBABILITIES, PERCEPTUAL, or ATTRIBUTES; compute: returns suffix -> value, and the names of the results
     are the metric's name with the suffix; num_fake, num_real: most images that are used (ALL: the whole data set);
     mirror_reals: whether reals are mirrored where the training mirrored them; keep_as: type of the features of reals
-    on disk; path: of path lengths; higher_is_better: of the first result.
+    on disk, None for metrics that need their statistics alone; path: of path lengths; higher_is_better: of the first
+    result.
     """
 
     name: str
@@ -43,7 +45,7 @@ class MetricSpec:
     num_real: int | None = 0
     output: str = FEATURES
     mirror_reals: bool = True
-    keep_as: str = "float32"
+    keep_as: str | None = None
     path: PathSampling | None = None
     higher_is_better: bool = False
 
@@ -98,11 +100,15 @@ def _families(tag: str, distance: str, by: str, names: tuple[str, str, str, str]
     add(f"{fid}<N>k", inception, compute_frechet, f"Fréchet {distance}", (50, 5), "same", {})
     add(f"{fid}<N>k_full", inception, compute_frechet, f"Fréchet {distance} to all reals", (50,), ALL, full)
     meaning = f"kernel {distance}"
-    add(f"{kid}<N>k", inception, compute_kernel_distance, meaning, (50, 5), "same", {})
+    kept = {"keep_as": "float32"}
+    add(f"{kid}<N>k", inception, compute_kernel_distance, meaning, (50, 5), "same", kept)
     meaning += " to all reals (1M at most)"
-    add(f"{kid}<N>k_full", inception, compute_kernel_distance, meaning, (50,), 1_000_000, full)
+    add(f"{kid}<N>k_full", inception, compute_kernel_distance, meaning, (50,), 1_000_000, kept | full)
     options = {"output": PROBABILITIES, "higher_is_better": True}
     add("is<N>k", classes, compute_inception_score, f"inception score{by}", (50,), 0, options)
+    better = {"higher_is_better": True}
+    meaning = f"diversity: {distance} between fakes, and to the nearest"
+    add("diversity<N>k", inception, compute_diversity, meaning, (1,), 0, better)
     options = {"keep_as": "float16", "higher_is_better": True}
     meaning = f"precision and recall{by}"
     add("pr<N>k3", vgg, compute_precision_recall, meaning, (50,), "same", options)

@@ -22,7 +22,8 @@ class MetricResult:
 
     name: of the metric; values: name of each result -> value; num_real, num_fake: images looked at; feature_network,
     weights_sha256: what looked at them; resize: how they were brought to its size; image_shape: [C, H, W] before that;
-    mirror: reals were mirrored at random; truncation_psi: None for none; dataset, dataset_hash: the reals;
+    mirror: reals were mirrored at random; validation: they are the held-out images of the data set; truncation_psi:
+    None for none; dataset, dataset_hash: the reals;
     seed: of the fakes; seconds: that it took; variant: whose conventions were followed (`metrics.variants`);
     higher_is_better: of the first value. num_real is 0 for metrics that look at fakes alone.
     """
@@ -43,6 +44,7 @@ class MetricResult:
     truncation_psi: float | None = None
     variant: str = DEFAULT_VARIANT
     higher_is_better: bool = False
+    validation: bool = False
 
     @property
     def value(self) -> float:
@@ -61,6 +63,8 @@ class MetricResult:
             notes.append(f"{self.name} looks at {self.num_fake} fakes: compare it with itself only")
         elif 0 < self.num_real < FEW_IMAGES:
             notes.append(f"{self.name}: the data set has only {self.num_real} images, so values are not absolute")
+        if self.validation and self.num_real:
+            notes.append(f"{self.name} is measured against the held-out images of {self.dataset}")
         if self.variant != DEFAULT_VARIANT:
             notes.append(f"{self.name} by the conventions of {self.variant}: {VARIANTS[self.variant].meaning}")
         return notes

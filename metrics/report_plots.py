@@ -95,6 +95,9 @@ def plot_metric(series: Sequence[MeasuredSeries]) -> bytes:
                     color=color,
                 )
         axes.margins(x=0.08, y=0.2)
+        if series:
+            direction = {1: "\n(higher is better)", -1: "\n(lower is better)", 0: ""}[better_is(series[0].name)]
+            axes.set_ylabel(f"{series[0].name}{direction}")
         _finish(axes, len(series) > 1)
         return to_svg(figure)
 

@@ -23,7 +23,7 @@ _FAKES = re.compile(r"fakes(_init|\d+)\.(png|jpe?g)")
 _METRIC = re.compile(r"metric-(.+)\.jsonl")
 _CONDITIONS = (
     "feature_network", "weights_sha256", "resize", "num_fake", "num_real", "mirror", "truncation_psi",
-    "variant", "dataset", "dataset_hash", "image_shape", "seed",
+    "variant", "dataset", "dataset_hash", "validation", "image_shape", "seed",
 )  # fmt: skip
 _MOST_PROBLEMS = 5  # of one file that are told one by one
 
@@ -93,10 +93,11 @@ class RunFiles:
 
 
 def better_is(name: str) -> int:
-    """1 if a higher value of this result is better, -1 if a lower one is, 0 if neither (a deviation)."""
-    if name.endswith("_std"):
+    """1 if a higher value of this result is better, -1 if a lower one is, 0 if neither: a deviation; diversity, which
+    warns where it falls, but is highest for the noise that an untrained generator makes."""
+    if name.endswith("_std") or name.startswith("diversity"):
         return 0
-    return 1 if re.match(r"is\d+k|pr\d+k", name) or name.endswith(("_precision", "_recall")) else -1
+    return 1 if re.match(r"(is|pr)\d+k", name) or name.endswith(("_precision", "_recall")) else -1
 
 
 def snapshot_kimg(name: str) -> float | None:
@@ -218,7 +219,7 @@ def _read_metric(run: RunFiles, file_name: str, metric: str) -> list[MeasuredSer
         if not isinstance(values, dict) or not isinstance(record.get("snapshot"), str):
             strange += 1
             continue
-        conditions = {key: record.get(key) for key in _CONDITIONS}
+        conditions = {key: record.get(key) for key in _CONDITIONS} | {"validation": bool(record.get("validation"))}
         snapshot = record["snapshot"]
         for name, value in values.items():
             points = found.setdefault((name, json.dumps(conditions)), (conditions, {}))[1]

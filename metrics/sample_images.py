@@ -46,7 +46,6 @@ def samples_command(network: str, count: int, seed: int, minibatch: int, out: st
 
 def make_samples(Gs: Generator, count: int, seed: int, minibatch: int) -> Iterator[tuple[int, np.ndarray]]:  # noqa: N803
     """(index, uint8 [H, W, C]) of fakes 0 ... count - 1, made without labels as the published metric does."""
-    from metrics.noise import latents_of
     from metrics.towers import Stream, build_image_tower
     from metrics.variants import VARIANTS
 
@@ -54,8 +53,7 @@ def make_samples(Gs: Generator, count: int, seed: int, minibatch: int) -> Iterat
 
     def step(tower: object, indices: np.ndarray) -> tuple[object, object, dict]:
         labels = np.zeros((len(indices), Gs.input_shapes[1][1]), np.float32)
-        latents = latents_of(seed, indices, Gs.input_shapes[0][1])
-        return tower.images, tower.finite, {tower.latents: latents, tower.labels: labels, tower.first_index: indices[0]}
+        return tower.images, tower.finite, tower.inputs.feeds(seed, indices, labels)
 
     index = 0
     for images in Stream([tower], minibatch)(step, count, "fakes"):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
+from metrics.fakes import FakeInputs, fake_inputs
 from metrics.feature_names import INCEPTION
 from metrics.features import FeatureNetwork
 from metrics.images import to_bytes_and_finite, to_rgb
@@ -23,12 +24,10 @@ from metrics.variants import Variant
 
 
 class ImageTower(NamedTuple):
-    """Fed: latents [n, L], labels [n, K], first_index of the fakes, or images uint8 [n, C, H, W] (reals). Fetched:
-    finite: all fakes were; outputs: by (feature network, what is asked of it), [n, D]."""
+    """Fed: inputs of the fakes, or images uint8 [n, C, H, W] (reals). Fetched: finite: all fakes were; outputs: by
+    (feature network, what is asked of it), [n, D]."""
 
-    latents: tf.Tensor
-    labels: tf.Tensor
-    first_index: tf.Tensor
+    inputs: FakeInputs
     images: tf.Tensor
     finite: tf.Tensor
     outputs: dict[tuple[str, str], tf.Tensor]
@@ -42,11 +41,9 @@ def build_image_tower(
     variant: Variant,
 ) -> ImageTower:
     """Adds the graph of one tower; wanted: (feature network, output) of everything that will be asked for."""
-    latents = tf.placeholder(tf.float32, [None, Gs.input_shapes[0][1]], name="latents")
-    labels = tf.placeholder(tf.float32, [None, Gs.input_shapes[1][1]], name="labels")
-    first_index = tf.placeholder(tf.int64, [], name="first_index")
-    rng = IndexedRandom(seed, first_index)
-    fakes = Gs.get_output_for(latents, labels, is_validation=True, randomize_noise=True, rng=rng)
+    inputs = fake_inputs(Gs)
+    rng = IndexedRandom(seed, inputs.first_index)
+    fakes = Gs.get_output_for(inputs.latents, inputs.labels, is_validation=True, randomize_noise=True, rng=rng)
     images, finite = to_bytes_and_finite(fakes)
     # Feeding this tensor cuts off the generator, so that reals go through the same nodes as fakes.
     images = tf.placeholder_with_default(images, [None, *Gs.output_shape[1:]], name="images")
@@ -57,7 +54,16 @@ def build_image_tower(
         if output == PROBABILITIES and name == INCEPTION and not variant.softmax_bias:
             options["output_bias"] = False
         outputs[name, output] = getattr(networks[name], output)(rgb, **options)
-    return ImageTower(latents, labels, first_index, images, finite, outputs)
+    return ImageTower(inputs, images, finite, outputs)
+
+
+def on_devices(num_gpus: int, build: Callable[[], Any]) -> list[Any]:
+    """What `build` makes on each of the first devices, in a name scope of its own."""
+    towers = []
+    for index in range(num_gpus):
+        with tf.name_scope(f"Tower{index}"), tf.device(tfutil.tower_device(index)):
+            towers.append(build())
+    return towers
 
 
 # For a tower and the indices it shall work on: (what to fetch, tensor "all images were finite" or None, feeds).

@@ -14,6 +14,9 @@ import metrics.features
 from dnnlib.tflib import pickles, tfutil
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
+from dnnlib.util import UserError
+from metrics.analysis.samples import Samples
+from metrics.noise import labels_of
 from run_analysis import find_reals, main
 from tests.metrics.analysis_fakes import Pixels
 from tests.tiny import tiny_config, tiny_dataset
@@ -28,7 +31,7 @@ NETWORK = dict(
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(metrics.features, "load_feature_network", lambda name, **_: {"pixels": Pixels()}[name])
+    monkeypatch.setattr(metrics.features, "load_feature_network", lambda name, _: {"pixels": Pixels()}[name])
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,7 @@ def made(tmp_path_factory):
     """data/plain; run: configuration and two snapshots; others: a network with labels, one without skips."""
     root = tmp_path_factory.mktemp("made")
     tiny_dataset(root / "data" / "plain", 20, 8)
+    tiny_dataset(root / "data" / "classes", 20, 8, label_size=3)
     run = root / "00000-run"
     run.mkdir()
     changes = {"data.data_dir": str(root / "data"), "data.dataset": "plain", "data.mirror_augment": True}
@@ -119,6 +123,62 @@ def test_neighbours(made):
     assert "no data set: give --dataset NAME" in refused(*lone)
     call(*lone, "--data-dir", made / "data", "--dataset", "plain", "--out", "n.png")
     assert numbers_beside("n.png")["mirror"] is False
+
+
+def test_labels_come_from_the_data_set(made, tmp_path):
+    """As those of metrics do; of a set with one class alone, every sample is of that class."""
+    network = made / "others" / "classes.pkl"
+    data = ("--data-dir", made / "data", "--dataset")
+    args = ("jacobian", "--network", network, "--num", 3)
+    uniform = CliRunner().invoke(main, [str(a) for a in (*args, "--out", "u.png")])
+    assert uniform.exit_code == 0 and "note: classes are drawn uniformly: no data set" in uniform.stderr
+    call(*args, *data, "classes", "--out", "d.png")
+    assert numbers_beside("d.png")["values"] != numbers_beside("u.png")["values"]
+    assert "labels of" in refused(*args, *data, "plain", "--out", "x.png")
+    with tf.Graph().as_default(), tfutil.create_session():
+        _, _, Gs = pickles.load(network)
+        second = np.tile(np.eye(3, dtype=np.float32)[1], (5, 1))
+        samples = Samples(Gs, 4, given=second)
+        np.testing.assert_array_equal(samples.feed(np.arange(7))[samples.labels], second[[0] * 7])
+        many = np.eye(3, dtype=np.float32)[np.arange(50) % 3]
+        drawn = Samples(Gs, 4, given=many)
+        np.testing.assert_array_equal(drawn.feed(np.arange(9))[drawn.labels], labels_of(4, np.arange(9), many))
+        with pytest.raises(UserError, match="labels of 3 numbers, those of the data set have 2"):
+            Samples(Gs, 0, given=np.zeros((4, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "key"),
+    [
+        ("contributions", (), "std_in_image"),
+        ("ppl-distribution", ("--feature-network", "pixels", "--examples", 2), "scores"),
+        ("jacobian", (), "values"),
+        ("neighbours", ("--feature-network", "pixels", "-k", 2), "distances"),
+    ],
+)
+def test_devices_change_nothing(made, command, options, key):
+    network = made / "00000-run" / "network-snapshot-000010.pkl"
+    place = (network,) if command == "contributions" else ("--network", network)
+    for gpus in (1, 2):
+        call(command, *place, *options, "--num", 7, "--batch", 2, "--num-gpus", gpus, "--out", f"{gpus}.png")
+    one, two = (np.array(numbers_beside(f"{gpus}.png")[key]) for gpus in (1, 2))
+    np.testing.assert_allclose(two, one, rtol=1e-3, atol=1e-6)
+
+
+def test_weights_reach_the_feature_network(made, monkeypatch):
+    seen = []
+
+    def load(name, weights):
+        seen.append((name, weights))
+        return Pixels()
+
+    monkeypatch.setattr(metrics.features, "load_feature_network", load)
+    network = made / "00000-run" / "network-snapshot-000010.pkl"
+    args = ("neighbours", "--network", network, "--num", 2, "-k", 1, "--out", "n.png")
+    call(*args, "--feature-network", "inception", "--weights", f"inception={network}")
+    ((name, weights),) = seen
+    assert name == "inception-2015-12-05" and weights[name].place == str(network)
+    assert "nonsense" in refused(*args, "--weights", "nonsense")
 
 
 def test_report(made):

@@ -15,18 +15,22 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import metrics.conditions
 import metrics.evaluate
 import run_metrics
 from dnnlib.tflib import pickles, tfutil
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
+from dnnlib.util import UserError
 from metrics import html_report, registry
 from metrics.noise import IndexedRandom, latents_of
 from metrics.report import MetricResult
+from metrics.run_files import read_run
 from run_metrics import Reals, find_reals, find_snapshots, main
 from tests.metrics.fakes import PIXELS, PixelFeatures, pixel_metric
 from tests.tiny import tiny_config, tiny_dataset
 from training.config_io import save_config, with_fields
+from training.dataset_writer import DatasetWriter
 
 NETWORK = dict(
     num_channels=3, resolution=8, fmap_base=64, fmap_max=8, latent_size=8, dlatent_size=8, mapping_layers=2,
@@ -46,7 +50,8 @@ def surroundings(monkeypatch, tmp_path):
 
     monkeypatch.setattr(registry, "find_metric", find_metric)
     monkeypatch.setattr(metrics.evaluate, "find_metric", find_metric)
-    monkeypatch.setattr(metrics.evaluate, "load_feature_network", lambda name, **_: {PIXELS: PixelFeatures()}[name])
+    for module in (metrics.evaluate, metrics.conditions):
+        monkeypatch.setattr(module, "load_feature_network", lambda name, **_: {PIXELS: PixelFeatures()}[name])
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +178,84 @@ def test_a_run_is_measured_once(made, tmp_path, reports, monkeypatch):
         result = call("--network", run, "--metrics", "fd_pixels", *change)
         assert result.exit_code == 0 and len(measured) == before + 2, (change, result.output)
     assert "note: fd_pixels by the conventions of pt" in result.stdout
+
+
+def test_earlier_results_count_if_data_and_weights_are_the_same(made, tmp_path, reports, monkeypatch):
+    run, data = copy_of_run(made, tmp_path), tmp_path / "data"
+    shutil.copytree(made / "data", data)
+    args = ("--network", run, "--metrics", "fd_pixels", "--data-dir", data)
+    measured, measure = [], run_metrics.measure
+
+    def counted(snapshot, names, *rest):
+        measured.append(Path(snapshot).name)
+        yield from measure(snapshot, names, *rest)
+
+    monkeypatch.setattr(run_metrics, "measure", counted)
+    assert call(*args).exit_code == 0 and len(measured) == 2
+    # The same images under another name, where reals are mirrored as before.
+    (data / "plain").rename(data / "renamed")
+    renamed = call(*args, "--dataset", "renamed", "--mirror-augment", "true")
+    assert renamed.exit_code == 0 and len(measured) == 2, (renamed.output, renamed.exception)
+    # Other images under the same name.
+    tiny_dataset(data / "plain", 45, 8)
+    result = call(*args)
+    assert result.exit_code == 0 and len(measured) == 4, (result.output, result.exception)
+    assert "fd_pixels: earlier results of another dataset_hash do not count" in result.stderr
+    # Other weights of the feature network.
+    monkeypatch.setattr(PixelFeatures, "weights_sha256", "others")
+    result = call(*args)
+    assert result.exit_code == 0 and len(measured) == 6, (result.output, result.exception)
+    assert "earlier results of another " in result.stderr and "weights_sha256" in result.stderr
+    again = call(*args)
+    assert len(measured) == 6 and again.stdout == result.stdout and "do not count" not in again.stderr
+    records = [json.loads(line) for line in (run / "metric-fd_pixels.jsonl").read_text().splitlines()]
+    assert len({record["dataset_hash"] for record in records}) == 2 and len(records) == 6
+
+    # Weights that cannot be had keep nobody from looking at earlier results.
+    def refuse(name, **_):
+        raise UserError("no weights")
+
+    monkeypatch.setattr(metrics.conditions, "load_feature_network", refuse)
+    result = call(*args)
+    assert result.stdout == again.stdout and "may be of other weights than now: no weights" in result.stderr
+
+
+def test_held_out_images(made, tmp_path, reports):
+    run, data = copy_of_run(made, tmp_path), tmp_path / "data"
+    with DatasetWriter(data / "plain", (3, 8, 8)) as writer:
+        for index in range(60):
+            value = 20 if index < 40 else 220
+            writer.add(np.full((3, 8, 8), value + index % 7, np.uint8), None, validation=index >= 40)
+    args = ("--network", run, "--metrics", "fd_pixels", "--data-dir", data)
+    assert call(*args).exit_code == 0
+    result = call(*args, "--validation")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "note: fd_pixels is measured against the held-out images of plain" in result.stdout
+    records = [json.loads(line) for line in (run / "metric-fd_pixels.jsonl").read_text().splitlines()]
+    assert [(r["num_real"], r["validation"]) for r in records] == [(40, False)] * 2 + [(20, True)] * 2
+    assert abs(records[0]["values"]["fd_pixels"] - records[2]["values"]["fd_pixels"]) > 100
+    series = read_run(run).measured
+    assert [(len(one.points), one.conditions["validation"]) for one in series] == [(2, False), (2, True)]
+    again = call(*args, "--validation")  # nothing to do
+    assert again.stdout == result.stdout
+    text = refused("--network", run, "--metrics", "fd_pixels", "--data-dir", made / "data", "--validation")
+    assert "validation" in text
+
+
+def test_metrics_of_a_snapshot_share_its_fakes(made, tmp_path, monkeypatch):
+    other = dataclasses.replace(pixel_metric(30), name="fd_less")
+    find = registry.find_metric
+    for module in (registry, metrics.evaluate):
+        monkeypatch.setattr(module, "find_metric", lambda name: other if name == "fd_less" else find(name))
+    network = made / "alone" / "net.pkl"
+    args = ("--network", network, "--data-dir", made / "data", "--dataset", "plain")
+    result = call(*args, "--metrics", "fd_pixels,fd_less", "--result-dir", "out")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "shared by fd_pixels, fd_less: 40 fakes, made once" in result.stderr
+    alone = call(*args, "--metrics", "fd_less", "--result-dir", "alone")
+    assert alone.exit_code == 0 and "shared" not in alone.stderr
+    one, two = (json.loads(Path(d, "metric-fd_less.jsonl").read_text())["values"]["fd_less"] for d in ("out", "alone"))
+    assert one == pytest.approx(two, rel=1e-4)
 
 
 def test_a_diverged_snapshot_does_not_keep_the_others_from_being_measured(made, tmp_path, reports):

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from dnnlib.tflib import tfutil
 from dnnlib.tflib.ops import upsample_2d
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
-from metrics.analysis.samples import Generator, Samples, batches, default_batch
+from metrics.analysis.samples import Generator, Samples, default_batch
 from metrics.report_plots import COLORS, new_figure, style, to_png
+from metrics.towers import Stream, on_devices
 
 _TORGB = re.compile(r"/(\d+)x\1/ToRGB/")
 _MEASURES = {"layer": "values of the ToRGB layers", "image": "values added to the image"}
@@ -92,22 +92,32 @@ def measure_contributions(
     count: int = 1024,
     seed: int = 0,
     batch: int | None = None,  # noqa: N803
+    labels: np.ndarray | None = None,
+    num_gpus: int = 1,
 ) -> Contributions:
-    """Contributions over `count` samples in the default session; noise is random. Raises `UserError` for other nets."""
-    samples = Samples(Gs, seed)
-    synthesis = Gs.components.synthesis
-    images, outputs = find_torgb(synthesis, samples.dlatents, samples.rng)
-    resolution = int(images.shape[2])
+    """Contributions over `count` samples in the default session; noise is random. Raises `UserError` for other nets.
+
+    labels: as `given` of `Samples`; num_gpus: devices that share the work, which changes no sample.
+    """
+    synthesis, resolution = Gs.components.synthesis, int(Gs.output_shape[2])
     kernel = synthesis.static_kwargs.get("resample_kernel", _DEFAULT_KERNEL)
-    moments = [_moments(t) for t in outputs.values()]
-    moments += [_moments(bring_to_size(t, resolution, kernel)) for t in outputs.values()]
-    fetch = tf.stack(moments)
-    parts = [tfutil.run(fetch, samples.feed(i)) for i in batches(count, batch or default_batch(resolution))]
-    deviations = _combine(np.concatenate(parts, axis=2))
+
+    def build() -> tuple[Samples, list[int], tf.Tensor]:
+        samples = Samples(Gs, seed, given=labels)
+        _, outputs = find_torgb(synthesis, samples.dlatents, samples.rng)
+        moments = [_moments(t) for t in outputs.values()]
+        moments += [_moments(bring_to_size(t, resolution, kernel)) for t in outputs.values()]
+        return samples, list(outputs), tf.stack(moments)
+
+    towers = on_devices(num_gpus, build)
+    stream = Stream(towers, batch or default_batch(resolution), progress=False)
+    parts = stream(lambda tower, indices: (tower[2], None, tower[0].feed(indices)), count, "samples")
+    deviations = _combine(np.concatenate(list(parts), axis=2))
     if not np.isfinite(deviations).all():
         raise UserError("the network adds values that are not finite: the training has diverged")
-    half = len(outputs)
-    return Contributions(list(outputs), deviations[:half], deviations[half:])
+    resolutions = towers[0][1]
+    half = len(resolutions)
+    return Contributions(resolutions, deviations[:half], deviations[half:])
 
 
 def _moments(images: tf.Tensor) -> tf.Tensor:

@@ -7,16 +7,17 @@ graph by differentiating twice backward: J^T u is linear in u, and its derivativ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from metrics.analysis.samples import Generator, default_batch, draw_dlatents
 from metrics.report_plots import COLORS, new_figure, set_log_scale, style, to_png
+from metrics.towers import Stream, on_devices
 
 MAX_BYTES = 1 << 30  # of a Jacobian in memory; larger ones are sketched
 _FLOOR = 1e-7  # of singular values relative to the largest: what float32 can tell from 0
@@ -25,28 +26,38 @@ _FLOOR = 1e-7  # of singular values relative to the largest: what float32 can te
 class JacobianGraph:
     """Columns of the Jacobian of a function.
 
-    function: w [N, D] -> images [N, ...] of static shape, each image from its own w; size: D. Everything is added to
-    the default graph when this is made.
+    function: w [N, D] -> images [N, ...] of static shape, each image from its own w; size: D; num_gpus: devices that
+    share the columns. Everything is added to the default graph when this is made.
     """
 
-    def __init__(self, function: Callable[[tf.Tensor], tf.Tensor], size: int) -> None:
-        self.size = size
+    def __init__(self, function: Callable[[tf.Tensor], tf.Tensor], size: int, num_gpus: int = 1) -> None:
+        self.size, self._function = size, function
         self._w = tf.placeholder(tf.float32, [size])
-        self._directions = tf.placeholder(tf.float32, [None, size])
-        w = tf.tile(self._w[None], [tf.shape(self._directions)[0], 1])
-        images = function(w)
+        self._towers = on_devices(num_gpus, self._build)
+
+    def _build(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """(directions [n, D] to feed, columns [n, rows])."""
+        directions = tf.placeholder(tf.float32, [None, self.size])
+        w = tf.tile(self._w[None], [tf.shape(directions)[0], 1])
+        images = self._function(w)
         flat = tf.reshape(images, [-1, int(np.prod(images.shape[1:].as_list()))])
         self.num_rows = int(flat.shape[1])
         dummy = tf.zeros_like(flat)
         (backward,) = tf.gradients(flat, w, grad_ys=dummy)
-        (forward,) = tf.gradients(backward, dummy, grad_ys=self._directions)
+        (forward,) = tf.gradients(backward, dummy, grad_ys=directions)
         if forward is None:
             raise UserError("the image does not depend on w")
-        self._columns = forward
+        return directions, forward
 
     def columns(self, w: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """Derivatives at w [D] along directions [n, D]: float32 [n, rows]."""
-        return tfutil.run(self._columns, {self._w: w, self._directions: directions})
+        return np.concatenate(list(self._stream(w, directions, len(directions))))
+
+    def _stream(self, w: np.ndarray, directions: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+        def step(tower: Any, indices: np.ndarray) -> tuple[tf.Tensor, None, dict[tf.Tensor, Any]]:
+            return tower[1], None, {self._w: w, tower[0]: directions[indices]}
+
+        return Stream(self._towers, batch, progress=False)(step, len(directions), "directions")
 
     def singular_values(self, w: np.ndarray, batch: int = 16, max_bytes: int = MAX_BYTES) -> np.ndarray:
         """Singular values at w, descending: float64 [min(D, rows)].
@@ -57,10 +68,10 @@ class JacobianGraph:
         rows = self.rows_kept(max_bytes)
         sketch = None if rows == self.num_rows else _Sketch(self.num_rows, rows)
         matrix = np.empty((self.size, rows), np.float32)
-        identity = np.eye(self.size, dtype=np.float32)
-        for begin in range(0, self.size, batch):
-            found = self.columns(w, identity[begin : begin + batch])
+        begin = 0
+        for found in self._stream(w, np.eye(self.size, dtype=np.float32), batch):
             matrix[begin : begin + len(found)] = found if sketch is None else [sketch(row) for row in found]
+            begin += len(found)
         if not np.isfinite(matrix).all():
             raise UserError("the Jacobian has values that are not finite: the training has diverged")
         # Through the smaller Gram matrix in float64, which loses nothing that float32 columns have to tell.
@@ -127,8 +138,13 @@ def measure_jacobian(
     seed: int = 0,
     batch: int | None = None,
     max_bytes: int = MAX_BYTES,  # noqa: N803
+    labels: np.ndarray | None = None,
+    num_gpus: int = 1,
 ) -> Spectrum:
-    """Spectrum at `count` random w (untruncated; one w for all layers), with the noise stored in the network."""
+    """Spectrum at `count` random w (untruncated; one w for all layers), with the noise stored in the network.
+
+    labels: as `given` of `Samples`; num_gpus: devices that share the work.
+    """
     synthesis = Gs.components.synthesis
     num_layers, size = synthesis.input_shape[1:3]
     options = {"num_fp16_res": 0} if synthesis.static_kwargs.get("num_fp16_res") else {}
@@ -137,8 +153,8 @@ def measure_jacobian(
         dlatents = tf.tile(w[:, None], [1, num_layers, 1])
         return synthesis.get_output_for(dlatents, randomize_noise=False, **options)
 
-    graph = JacobianGraph(images, size)
-    points = draw_dlatents(Gs, count, seed)
+    graph = JacobianGraph(images, size, num_gpus)
+    points = draw_dlatents(Gs, count, seed, labels)
     batch = batch or default_batch(int(Gs.output_shape[2]))
     values = np.stack([graph.singular_values(w, batch, max_bytes) for w in points])
     return Spectrum(values, graph.num_rows, graph.rows_kept(max_bytes))

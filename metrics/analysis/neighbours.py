@@ -23,6 +23,7 @@ from metrics.features import FeatureNetwork
 from metrics.images import to_bytes_and_finite, to_rgb
 from metrics.inputs import Dataset
 from metrics.report_plots import format_number, new_figure, style, to_png
+from metrics.towers import Stream, on_devices
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,13 @@ def find_neighbours(
     num_references: int = 200,
     batch: int | None = None,
     progress: bool = False,
+    labels: np.ndarray | None = None,
+    num_gpus: int = 1,
 ) -> NeighbourReport:
     """Nearest training images of samples 0 ... count - 1 (not truncated). mirror: mirror images count too.
 
-    num_references: training images that are looked up in the same way. Raises `UserError` if shapes differ or images
-    are not finite.
+    num_references: training images that are looked up in the same way; labels: as `given` of `Samples`; num_gpus:
+    devices that share the work. Raises `UserError` if shapes differ or images are not finite.
     """
     shape = list(Gs.output_shape[1:])
     if shape != list(dataset.shape):
@@ -121,12 +124,16 @@ def find_neighbours(
             f"the network makes images of shape {shape}, those of {dataset.name} have {list(dataset.shape)}"
         )
     batch = batch or default_batch(shape[1])
-    inputs = Samples(Gs, seed)
+    inputs = Samples(Gs, seed, given=labels)
     fakes, finite = to_bytes_and_finite(
         Gs.components.synthesis.get_output_for(inputs.dlatents, randomize_noise=True, rng=inputs.rng)
     )
-    fed = tf.placeholder(tf.uint8, [None, *shape])
-    features = network.features(to_rgb(fed))
+
+    def build() -> tuple[tf.Tensor, tf.Tensor]:
+        fed = tf.placeholder(tf.uint8, [None, *shape])
+        return fed, network.features(to_rgb(fed))
+
+    stream = Stream(on_devices(num_gpus, build), batch, progress=False)
 
     parts = [tfutil.run((fakes, finite), inputs.feed(indices)) for indices in batches(count, batch)]
     if not all(ok for _, ok in parts):
@@ -134,7 +141,8 @@ def find_neighbours(
     samples = np.concatenate([images for images, _ in parts])
 
     def look(images: np.ndarray) -> np.ndarray:
-        return np.concatenate([tfutil.run(features, {fed: images[i]}) for i in batches(len(images), batch)])
+        parts = stream(lambda tower, i: (tower[1], None, {tower[0]: images[i]}), len(images), "images")
+        return np.concatenate(list(parts))
 
     references = np.random.default_rng(seed).permutation(dataset.num_images)[:num_references]
     of_references = np.concatenate([look(dataset.read(references[i])) for i in batches(len(references), batch)])
@@ -142,7 +150,7 @@ def find_neighbours(
     of_reals = NearestSearch(of_references, 1, excluded=references)
     bar = tqdm(total=dataset.num_images, desc="training images", unit="img", disable=not progress, file=sys.stderr)
     with bar:
-        for indices in batches(dataset.num_images, batch):
+        for indices in batches(dataset.num_images, num_gpus * batch):
             images = dataset.read(indices)
             for flip in (False, True) if mirror else (False,):
                 points = look(images[..., ::-1] if flip else images)

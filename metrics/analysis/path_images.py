@@ -7,21 +7,23 @@ over images, without the lowest and highest percent, is what `ppl2_wend` measure
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
-from metrics.analysis.pictures import float_to_rgb, show_grid
-from metrics.analysis.samples import Generator, Samples, batches, default_batch
+from metrics.analysis.pictures import show_grid
+from metrics.analysis.samples import Generator, Samples, default_batch
 from metrics.features import FeatureNetwork
+from metrics.images import box_average, to_rgb
+from metrics.path_length import EPSILON, path_length
 from metrics.report_plots import COLORS, format_number, new_figure, style, to_png
+from metrics.towers import Stream, on_devices
 
-EPSILON = 1e-4
 LOW, HIGH = 10, 90  # percentiles
 _MOST_PIXELS = 256  # images are averaged down to this height, as the published metric does
 
@@ -36,9 +38,7 @@ class PathScores:
     @property
     def trimmed_mean(self) -> float:
         """Mean of the values between the 1st and the 99th percentile."""
-        low = np.percentile(self.values, 1, method="lower")
-        high = np.percentile(self.values, 99, method="higher")
-        return float(self.values[(self.values >= low) & (self.values <= high)].mean())
+        return path_length(self.values)
 
     def below(self, percentile: float) -> np.ndarray:
         """Samples up to that percentile."""
@@ -53,56 +53,79 @@ class PathGraph:
     """The graph for path scores of a generator. Everything is added to the default graph when this is made.
 
     network: gives the distance: of its perceptual embedding where it has one, else of its features, and then the
-    scores are not those of the paper, as `distance` says.
+    scores are not those of the paper, as `distance` says. labels: as `given` of `Samples`; num_gpus: devices that share
+    the work, which changes no sample.
     """
 
-    def __init__(self, Gs: Generator, network: FeatureNetwork, seed: int = 0, epsilon: float = EPSILON) -> None:  # noqa: N803
+    def __init__(
+        self,
+        Gs: Generator,  # noqa: N803
+        network: FeatureNetwork,
+        seed: int = 0,
+        epsilon: float = EPSILON,
+        labels: np.ndarray | None = None,
+        num_gpus: int = 1,
+    ) -> None:
         self.resolution = int(Gs.output_shape[2])
-        self._first, self._second = Samples(Gs, seed), Samples(Gs, seed, stream=1)
-        synthesis = Gs.components.synthesis
-        # In half precision both images would round to the same one.
-        options: dict[str, Any] = {"num_fp16_res": 0} if synthesis.static_kwargs.get("num_fp16_res") else {}
-        w = self._first.dlatents
-        moved = w + (self._second.dlatents - w) * epsilon
-        pair = [synthesis.get_output_for(x, randomize_noise=True, rng=self._first.rng, **options) for x in (w, moved)]
-        self._images = tfutil.convert_images_to_uint8(pair[0])
         perceptual = getattr(network, "perceptual", None)
-        embed = perceptual or network.features
         kind = "perceptual distance" if perceptual else "squared distance of features"
         self.distance = f"{kind} ({network.name})"
-        a, b = (embed(_prepare(images)) for images in pair)
-        self._scores = tf.reduce_sum(tf.square(a - b), axis=1) / epsilon**2
+        embed = perceptual or network.features
+        self._towers = on_devices(num_gpus, lambda: _build_tower(Gs, embed, seed, epsilon, labels))
 
     def scores(self, count: int, batch: int | None = None) -> PathScores:
         """Scores of samples 0 ... count - 1. Raises `UserError` if one is not finite."""
-        parts = [
-            tfutil.run(self._scores, self._feed(indices))
-            for indices in batches(count, batch or default_batch(self.resolution))
-        ]
-        values = np.concatenate(parts).astype(np.float64)
+        stream = Stream(self._towers, batch or default_batch(self.resolution), progress=False)
+        parts = stream(lambda tower, indices: (tower.scores, None, tower.feed(indices)), count, "pairs")
+        values = np.concatenate(list(parts)).astype(np.float64)
         if not np.isfinite(values).all():
             raise UserError("the network made images with values that are not finite: the training has diverged")
         return PathScores(values, self.distance)
 
     def images(self, samples: Sequence[int]) -> np.ndarray:
         """uint8 [n, C, H, W] of samples by their index, the same that were scored."""
-        return np.concatenate([tfutil.run(self._images, self._feed(np.array([index]))) for index in samples])
+        tower = self._towers[0]
+        return np.concatenate([tfutil.run(tower.images, tower.feed(np.array([index]))) for index in samples])
 
-    def _feed(self, indices: np.ndarray) -> dict[tf.Tensor, Any]:
-        first = self._first.feed(indices)
+
+class _Tower(NamedTuple):
+    """Inputs of both ends of the paths, and what one device makes of them: images uint8 [N, C, H, W], scores [N]."""
+
+    first: Samples
+    second: Samples
+    images: tf.Tensor
+    scores: tf.Tensor
+
+    def feed(self, indices: np.ndarray) -> dict[tf.Tensor, Any]:
+        """What to feed for the paths with these indices."""
+        first = self.first.feed(indices)
         # Both ends of a path are of one class.
-        return first | self._second.feed(indices) | {self._second.labels: first[self._first.labels]}
+        return first | self.second.feed(indices) | {self.second.labels: first[self.first.labels]}
+
+
+def _build_tower(
+    Gs: Generator,  # noqa: N803
+    embed: Callable[[tf.Tensor], tf.Tensor],
+    seed: int,
+    epsilon: float,
+    labels: np.ndarray | None,
+) -> _Tower:
+    first, second = Samples(Gs, seed, given=labels), Samples(Gs, seed, stream=1, given=labels)
+    synthesis = Gs.components.synthesis
+    # In half precision both images would round to the same one.
+    options: dict[str, Any] = {"num_fp16_res": 0} if synthesis.static_kwargs.get("num_fp16_res") else {}
+    w = first.dlatents
+    moved = w + (second.dlatents - w) * epsilon
+    pair = [synthesis.get_output_for(x, randomize_noise=True, rng=first.rng, **options) for x in (w, moved)]
+    a, b = (embed(_prepare(images)) for images in pair)
+    scores = tf.reduce_sum(tf.square(a - b), axis=1) / epsilon**2
+    return _Tower(first, second, tfutil.convert_images_to_uint8(pair[0]), scores)
 
 
 def _prepare(images: tf.Tensor) -> tf.Tensor:
     """Generator output [N, C, H, W] in [-1, 1] to float32 [N, 3, h, w] in 0..255, h at most 256; not rounded."""
-    factor = int(images.shape[2]) // _MOST_PIXELS
-    images = float_to_rgb(images)
-    if factor > 1:
-        images = tf.transpose(images, [0, 2, 3, 1])
-        images = tf.nn.avg_pool2d(images, factor, factor, "VALID")
-        images = tf.transpose(images, [0, 3, 1, 2])
-    return images
+    pixels = (tf.cast(images, tf.float32) + 1) * 127.5
+    return box_average(to_rgb(pixels), int(images.shape[2]) // _MOST_PIXELS)
 
 
 def choose_examples(scores: PathScores, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,29 +1,9 @@
-"""Images inside plots, and on their way into feature networks without rounding."""
+"""Images inside plots."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-
-from dnnlib.tflib.tfutil import tf
-from dnnlib.util import UserError
-
-
-def float_to_rgb(images: tf.Tensor) -> tf.Tensor:
-    """Generator output [N, C, H, W] in [-1, 1] to float32 [N, 3, H, W] in 0..255, differentiable.
-
-    C = 1 is repeated, 3 is RGB, 4 is RGBA laid on white. Raises `UserError` for other numbers of channels.
-    """
-    pixels = (tf.cast(images, tf.float32) + 1) * 127.5
-    channels = int(images.shape[1])
-    if channels == 1:
-        return tf.tile(pixels, [1, 3, 1, 1])
-    if channels == 3:
-        return pixels
-    if channels == 4:
-        alpha = pixels[:, 3:] / 255
-        return pixels[:, :3] * alpha + 255 * (1 - alpha)
-    raise UserError(f"expected images of 1 (grayscale), 3 (RGB) or 4 (RGBA) channels, found {channels}")
 
 
 def to_picture(image: np.ndarray) -> np.ndarray:

@@ -67,7 +67,9 @@ def test_triangle_filter_is_pillows(session, size_in, size_out):
     np.testing.assert_allclose(triangle_matrix(size_in, size_out).sum(axis=1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 128), (64, 48, 128), (300, 256, 224), (128, 128, 128)])
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(32, 32, 128), (64, 48, 128), (300, 256, 224), (1024, 5, 224), (128, 128, 128)]
+)
 def test_resize_is_tensorflows_antialiased_one(session, height, width, size):
     images = np.random.RandomState(2).uniform(0, 255, (2, 3, height, width)).astype(np.float32)
     expected = tf.raw_ops.ScaleAndTranslate(

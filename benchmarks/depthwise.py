@@ -1,0 +1,69 @@
+"""Counting and timing the depthwise convolutions of a graph, which `benchmarks.flops` leaves out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.flops import reachable
+from dnnlib.tflib import tfutil
+from dnnlib.tflib.tfutil import tf
+
+# As in `benchmarks.flops`: otherwise executions that are the same are done once.
+_AS_WRITTEN = {
+    "graph_options.rewrite_options.disable_meta_optimizer": True,
+    "graph_options.optimizer_options.opt_level": -1,
+}
+_COPIES = 8
+
+
+@dataclass(frozen=True)
+class DepthwiseShape:
+    """One depthwise convolution, NHWC. image, kernel, output: shapes."""
+
+    image: tuple[int, ...]
+    kernel: tuple[int, ...]
+    output: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: str
+
+    @property
+    def flops(self) -> int:
+        """2 * multiply-adds."""
+        return 2 * self.kernel[0] * self.kernel[1] * int(np.prod(self.output))
+
+
+def find_depthwise(features: tf.Tensor) -> Counter[DepthwiseShape]:
+    """Those that `features` needs, with how often."""
+    found: Counter[DepthwiseShape] = Counter()
+    for op in reachable([features.op]):
+        if op.type == "DepthwiseConv2dNative":
+            image, kernel = (tuple(t.shape.as_list()) for t in op.inputs)
+            output = tuple(op.outputs[0].shape.as_list())
+            shape = DepthwiseShape(
+                image, kernel, output, tuple(op.get_attr("strides")), op.get_attr("padding").decode()
+            )
+            found[shape] += 1
+    return found
+
+
+def time_depthwise(shape: DepthwiseShape, seconds: float = 0.06) -> float:
+    """Seconds of one execution: a chain of executions in a graph of its own, inputs resident, the median of several."""
+    with tf.Graph().as_default(), tfutil.create_session(_AS_WRITTEN) as session:
+        image, kernel = (tf.Variable(tf.random.normal(size), use_resource=True) for size in (shape.image, shape.kernel))
+        session.run([image.initializer, kernel.initializer])
+        x, w, last = image.read_value(), kernel.read_value(), []
+        for _ in range(_COPIES):
+            with tf.control_dependencies(last):
+                last = [tf.nn.depthwise_conv2d(x, w, list(shape.strides), shape.padding).op]
+        session.run(last)
+        times = []
+        end = time.perf_counter() + seconds
+        while len(times) < 3 or time.perf_counter() < end:
+            begin = time.perf_counter()
+            session.run(last)
+            times.append((time.perf_counter() - begin) / _COPIES)
+    return float(np.median(times))
