@@ -3,8 +3,12 @@
     python benchmarks/bench_ops.py [--shapes f256] [--shapes bench32] [--dtype float32] [--filter upfirdn]
 
 Every op is timed inside a TensorFlow graph, forward and backward, at the shapes of config-f 256 and of bench32
-(32x32, fmap_base 1024, fmap_max 128, minibatch 16). The limit is the time that a copy of as many bytes takes, measured
-in the same run, before and after the op, on buffers of the same size with as many threads.
+(32x32, fmap_base 1024, fmap_max 128, minibatch 16). Two limits are measured in the same run, before and after the op:
+
+* limit: the time that NumPy needs to read and write as many bytes on buffers of the same sizes with as many threads,
+  in whichever cache they fit: copies what is both read and written, fills or reads what is more of one;
+* of a pass: the time of TensorFlow's own simplest operation (`tf.negative`) over as many bytes, in the same kind of
+  graph. It includes what starting any operation and allocating its result cost, which is most of it for small tensors.
 """
 
 from __future__ import annotations
@@ -41,6 +45,19 @@ PRESETS = {"f256": Shapes(4, 256, 128, 512), "bench32": Shapes(16, 32, 64, 128)}
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """How many numbers must be read and written."""
+
+    read: int
+    written: int
+
+    @property
+    def total(self) -> int:
+        """Numbers moved."""
+        return self.read + self.written
+
+
+@dataclass(frozen=True)
 class Case:
     """One op: shapes of its inputs (the first ones are differentiated), and the numbers it must read and write."""
 
@@ -48,8 +65,8 @@ class Case:
     build: Builder  # build(*tensors, impl=...) -> result
     inputs: tuple[tuple[int, ...], ...]
     differentiate: int
-    forward: int
-    backward: int
+    forward: Traffic
+    backward: Traffic
 
 
 def make_cases(s: Shapes, data_format: str) -> Iterator[Case]:
@@ -69,8 +86,8 @@ def make_cases(s: Shapes, data_format: str) -> Iterator[Case]:
         def build(x: Any, impl: str) -> Any:
             return ops.upfirdn_2d(x, BINOMIAL, data_format=data_format, impl=impl, **options)
 
-        total = count(*images(size_in, channels)) + count(*images(size_out, channels))
-        return Case(name, build, (images(size_in, channels),), 1, total, total)
+        before, after = count(*images(size_in, channels)), count(*images(size_out, channels))
+        return Case(name, build, (images(size_in, channels),), 1, Traffic(before, after), Traffic(after, before))
 
     yield filtering("upfirdn_2d after the up convolution", r + 1, r, c, pad=1, gain=4)
     yield filtering("upfirdn_2d before the down convolution", r, r + 1, c, pad=2)
@@ -82,19 +99,26 @@ def make_cases(s: Shapes, data_format: str) -> Iterator[Case]:
         return ops.fused_bias_act(x, b, "lrelu", axis=3 if last else 1, impl=impl)
 
     size = count(*images(r, c))
-    yield Case("fused_bias_act lrelu", bias_act, (images(r, c), (c,)), 2, 2 * size, 3 * size)
+    yield Case("fused_bias_act lrelu", bias_act, (images(r, c), (c,)), 2, Traffic(size, size), Traffic(2 * size, size))
 
     def epilogue(x: Any, scale: Any, strength: Any, b: Any, noise: Any, impl: str) -> Any:
         return ops.modulated_epilogue(x, scale, noise, strength, b, data_format=data_format, impl=impl)
 
     inputs = (images(r, c), (n, c), (), (c,), images(r, 1))
-    yield Case("modulated_epilogue", epilogue, inputs, 4, 2 * size + n * r * r, 4 * size + n * r * r)
+    noise = n * r * r
+    yield Case("modulated_epilogue", epilogue, inputs, 4, Traffic(size + noise, size), Traffic(3 * size + noise, size))
 
     def modulate(w: Any, s: Any, impl: str) -> Any:
         return ops.modulate_weights(w, s, layout="grouped", impl=impl)
 
     w = (3, 3, m, m)
-    yield Case("modulate_weights", modulate, (w, (n, m)), 2, (n + 1) * count(*w), (n + 2) * count(*w))
+    one = count(*w)
+    yield Case("modulate_weights", modulate, (w, (n, m)), 2, Traffic(one, n * one), Traffic((n + 1) * one, one))
+
+    def factors(w: Any, s: Any, impl: str) -> Any:
+        return ops.demodulation(w, s, impl=impl)
+
+    yield Case("demodulation", factors, (w, (n, m)), 2, Traffic(one, n * m), Traffic(one + n * m, one))
 
 
 def best_seconds(call: Callable[[], object], budget_sec: float = 0.5) -> float:
@@ -108,27 +132,32 @@ def best_seconds(call: Callable[[], object], budget_sec: float = 0.5) -> float:
     return min(times)
 
 
-def copy_bandwidth(total_bytes: int, threads: int) -> float:
-    """Bytes per second, read plus written, of copying half as many bytes with all threads."""
-    size = max(total_bytes // 2 // threads, 4096)
-    pairs = [(np.ones(size, np.uint8), np.ones(size, np.uint8)) for _ in range(threads)]
-    repeats = max(1, (16 << 20) // total_bytes)  # small copies: several a call, as the graph repeats small ops
+def move_seconds(traffic: Traffic, bytes_each: int, threads: int) -> float:
+    """Seconds that all threads together need to read and write so much memory, each its share."""
+    read, written = (max(n * bytes_each // threads // 64 * 64, 64) for n in (traffic.read, traffic.written))
+    both = min(read, written)
+    buffers = [(np.ones(read // 8, np.int64), np.ones(written // 8, np.int64)) for _ in range(threads)]
+    repeats = max(1, (16 << 20) // (traffic.total * bytes_each))  # small ones: several a call, as the graph does it
 
-    def copy(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    def move(pair: tuple[np.ndarray, np.ndarray]) -> None:
+        source, target = pair
         for _ in range(repeats):
-            np.copyto(pair[1], pair[0])
+            np.copyto(target[: both // 8], source[: both // 8])
+            if read > both:
+                source[both // 8 :].max()
+            if written > both:
+                target[both // 8 :].view(np.uint8).fill(1)
 
     with ThreadPoolExecutor(threads) as pool:
-        seconds = best_seconds(lambda: list(pool.map(copy, pairs)))
-    return 2 * size * threads * repeats / seconds
+        return best_seconds(lambda: list(pool.map(move, buffers)), 0.3) / repeats
 
 
 def time_case(case: Case, impl: str, dtype: str) -> tuple[float, float]:
-    """Seconds of forward and of backward; backward is what a graph with both takes longer."""
+    """Seconds of forward and of backward."""
     from dnnlib.tflib.tfutil import tf
 
     # Small ops are repeated inside the graph, one after the other, so that the session's own time does not count.
-    repeats = int(np.clip((1 << 24) / max(case.forward, 1), 1, 16))
+    repeats = int(np.clip((1 << 24) / max(case.forward.total, 1), 2, 16))
     # Rewriting would drop ops whose results nobody fetches.
     config = tf.ConfigProto()
     config.graph_options.rewrite_options.disable_meta_optimizer = True
@@ -142,23 +171,37 @@ def time_case(case: Case, impl: str, dtype: str) -> tuple[float, float]:
         dy = tf.Variable(tf.cast(tf.random.normal(shape), dtype))
         session.run([v.initializer for v in [*variables, dy]])
 
-        def chain(backward: bool) -> Any:
-            done: Sequence[Any] = ()
-            for _ in range(repeats):
+        def forward(times: int) -> list[Any]:
+            done: list[Any] = []
+            for _ in range(times):
                 with tf.control_dependencies(done):
-                    inputs = [v.read_value() for v in variables]
-                    upstream = dy.read_value()
-                    y = case.build(*inputs, impl=impl)
-                    outputs = [y]
-                    if backward:
-                        outputs += tf.gradients(y, inputs[: case.differentiate], upstream)
-                    done = [t.op for t in outputs]
-            return tf.group(*done)
+                    done = [case.build(*[v.read_value() for v in variables], impl=impl).op]
+            return done
 
-        forward, both = chain(False), chain(True)
-        seconds_forward = best_seconds(lambda: session.run(forward)) / repeats
-        seconds_both = best_seconds(lambda: session.run(both)) / repeats
-    return seconds_forward, max(seconds_both - seconds_forward, 1e-9)
+        def backward(times: int) -> list[Any]:
+            inputs = [v.read_value() for v in variables]
+            y = case.build(*inputs, impl=impl)
+            done = [y.op]
+            for _ in range(times):
+                with tf.control_dependencies(done):
+                    gradients = tf.gradients(y, inputs[: case.differentiate], dy.read_value())
+                    done = [t.op for t in gradients]
+            return done
+
+        # One run starts all threads and makes y: the difference of two numbers of repetitions is free of that.
+        chains = [(tf.group(*make(1)), tf.group(*make(1 + repeats))) for make in (forward, backward)]
+        times = [[best_seconds(lambda c=c: session.run(c)) for c in pair] for pair in chains]
+    once, many = zip(*times, strict=True)
+    return tuple(max(b - a, 1e-9) / repeats for a, b in zip(once, many, strict=True))  # type: ignore[return-value]
+
+
+def time_pass(traffic: Traffic, dtype: str) -> float:
+    """Seconds of `tf.negative` over as many bytes."""
+    from dnnlib.tflib.tfutil import tf
+
+    size = (traffic.total // 2,)
+    case = Case("pass", lambda x, impl: tf.negative(x), (size,), 1, traffic, traffic)
+    return time_case(case, "ref", dtype)[0]
 
 
 @click.command()
@@ -170,23 +213,25 @@ def main(presets: Sequence[str], dtype: str, data_format: str, text: str) -> Non
     """Time the compiled ops on the CPU against the reference and the memory bandwidth."""
     threads = os.cpu_count() or 1
     bytes_each = 4 if dtype == "float32" else 2
-    print(f"{threads} threads, {dtype}, {data_format}; 'limit' is the share of the copy bandwidth")
-    print("| shapes | op | forward ms | limit | x ref | backward ms | limit | x ref | copy GB/s |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(f"{threads} threads, {dtype}, {data_format}; 'limit' and 'of a pass': see the head of this file")
+    print("| shapes | op | forward ms | limit | of a pass | x ref | backward ms | limit | of a pass | x ref |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for preset in presets:
         for case in make_cases(PRESETS[preset], data_format):
             if text not in case.name:
                 continue
             # Memory shared with other machines is not always as fast: measured on both sides, the better one counts.
-            before = copy_bandwidth(case.forward * bytes_each, threads)
+            directions = (case.forward, case.backward)
+            limits = [move_seconds(t, bytes_each, threads) for t in directions]
             compiled = time_case(case, "compiled", dtype)
-            bandwidth = max(before, copy_bandwidth(case.forward * bytes_each, threads))
+            limits = [min(s, move_seconds(t, bytes_each, threads)) for s, t in zip(limits, directions, strict=True)]
+            passes = [time_pass(t, dtype) for t in directions]
             reference = time_case(case, "ref", dtype)
             columns = []
-            for seconds, slow, numbers in zip(compiled, reference, (case.forward, case.backward), strict=True):
-                share = numbers * bytes_each / bandwidth / seconds
-                columns += [f"{seconds * 1e3:.2f}", f"{share:.0%}", f"{slow / seconds:.1f}"]
-            print("|", " | ".join([preset, case.name, *columns, f"{bandwidth / 1e9:.1f}"]), "|", flush=True)
+            for seconds, limit, simple, slow in zip(compiled, limits, passes, reference, strict=True):
+                columns += [f"{seconds * 1e3:.3f}", f"{limit / seconds:.0%}", f"{simple / seconds:.0%}"]
+                columns.append(f"{slow / seconds:.1f}")
+            print("|", " | ".join([preset, case.name, *columns]), "|", flush=True)
 
 
 if __name__ == "__main__":

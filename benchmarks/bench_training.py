@@ -24,6 +24,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from benchmarks.flops import ConvShape, find_convolutions, matmul_flops, time_convolution  # noqa: E402
+from benchmarks.op_profile import profile  # noqa: E402
 from dnnlib.tflib import tfutil  # noqa: E402
 from dnnlib.tflib.network import Network  # noqa: E402
 from dnnlib.tflib.tfutil import tf  # noqa: E402
@@ -92,12 +93,21 @@ def measure(bench: Bench, seconds: float) -> float:
     return sum(float(np.median(times[name])) * bench.share(name) for name in names)
 
 
+def print_profiles(bench: Bench) -> None:
+    """What operations take the time of every phase, in a traced execution, which is slower."""
+    for name in bench.graph.phases:
+        found = profile(lambda name=name: bench.run(name), tf.get_default_session())
+        parts = ", ".join(f"{kind} {ms:.1f}" for kind, ms in found.by_kind.items())
+        print(f"{name}: {found.span:.1f} ms, busy {found.busy:.1f}: {parts}")
+
+
 @click.command()
 @click.option("--preset", type=click.Choice(list(RESOLUTION)), multiple=True, default=("bench32",), show_default=True)
 @click.option("--seconds", default=15.0, show_default=True, help="How long to measure each.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change any field of the configuration.")
 @click.option("--detail", is_flag=True, help="List the convolutions.")
-def main(preset: tuple[str, ...], seconds: float, assignments: tuple[str, ...], detail: bool) -> None:
+@click.option("--profile", "profiled", is_flag=True, help="Say what operations take the time of every phase.")
+def main(preset: tuple[str, ...], seconds: float, assignments: tuple[str, ...], detail: bool, profiled: bool) -> None:
     """Measure training of the benchmark presets."""
     table = Table(title="Training")
     for column in ("preset", "img/s", "MFLOP/image", "GFLOP/s", "peak GFLOP/s", "of peak", "of conv time"):
@@ -111,6 +121,8 @@ def main(preset: tuple[str, ...], seconds: float, assignments: tuple[str, ...], 
             times = {shape: time_convolution(shape) for shape in convs}
             step = measure(bench, seconds)
             times = {shape: (t + time_convolution(shape)) / 2 for shape, t in times.items()}
+            if profiled:
+                print_profiles(bench)
         conv_seconds = sum(times[s] * n for s, n in convs.items())
         peak = max(s.flops / t for s, t in times.items())
         rate = flops * bench.s.batch / step

@@ -16,6 +16,7 @@ from dnnlib.tflib.ops import (
     ACTIVATIONS,
     conv_2d,
     conv_downsample_2d,
+    demodulation,
     fused_bias_act,
     modulate_weights,
     modulated_epilogue,
@@ -205,9 +206,7 @@ def modulated_convolution(
 
     d = None
     if demodulate:
-        # sum over kh, kw, in of (w * s)^2 is linear in s^2: one small matrix product instead of per-sample weights.
-        energy = tf.matmul(tf.square(s), tf.reduce_sum(tf.square(w), axis=[0, 1]))
-        d = tf.math.rsqrt(energy + 1e-8)  # [N, out]
+        d = demodulation(w, s)  # [N, out]
         if x.dtype == tf.float16:
             # Keep products inside float16's range; demodulation cancels both scales (spec 2.8).
             w_max = tf.reduce_max(tf.abs(w), axis=[0, 1, 2])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from dnnlib.tflib.ops import arguments, library
+from dnnlib.tflib.ops.demodulation import demodulation_gradients
 from dnnlib.tflib.ops.impl import resolve_impl
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import num_gpus, tf
 
 __all__ = ["modulate_weights"]
 
@@ -47,7 +49,7 @@ def modulate_weights(
 #
 # The product y = w * s * d of weights, styles and demodulation is linear in each of its factors, and so are its
 # gradients: DnnlibScaleWeights and DnnlibScaleWeightsGrad differentiate into one another for ever. What remains is
-# d(w, s), small enough for graph code.
+# d(w, s), small enough for graph code. On a CPU the first gradient is one node, DnnlibModulateWeightsGrad.
 
 
 def modulate_compiled(w: tf.Tensor, s: tf.Tensor, demodulate: bool, eps: float, layout: str) -> tf.Tensor:
@@ -63,17 +65,30 @@ def _wide(dtype: tf.DType) -> tf.DType:
 
 
 @tf.RegisterGradient("DnnlibModulateWeights")
-def _modulate_gradient(op: tf.Operation, dy: tf.Tensor, dd: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _modulate_gradient(op: tf.Operation, dy: tf.Tensor, dd: tf.Tensor) -> Sequence[tf.Tensor]:
     w, s = op.inputs
-    d = op.outputs[1]
-    dw, ds, dd_product = library.ops().dnnlib_scale_weights_grad(dy=dy, w=w, s=s, d=d, grouped=op.get_attr("grouped"))
-    # d = q^(-1/2) with q[n, o] = sum over i of s[n, i]^2 * (sum over taps of w^2)[i, o] + eps.
-    dq = -0.5 * tf.pow(d, 3) * (dd + dd_product)
-    wide_w, wide_s = tf.cast(w, d.dtype), tf.cast(s, d.dtype)
-    squares = tf.reduce_sum(tf.square(wide_w), axis=[0, 1])
-    dw_q = wide_w * tf.matmul(tf.square(wide_s), 2 * dq, transpose_a=True)
-    ds_q = 2 * wide_s * tf.matmul(dq, squares, transpose_b=True)
-    return dw + tf.cast(dw_q, w.dtype), ds + tf.cast(ds_q, s.dtype)
+    operands, grouped = [dy, dd, w, s, op.outputs[1]], op.get_attr("grouped")
+    if num_gpus():
+        return _modulate_gradient_of_parts(*operands, grouped=grouped)
+    return library.ops().dnnlib_modulate_weights_grad(*operands, grouped=grouped)
+
+
+@tf.RegisterGradient("DnnlibModulateWeightsGrad")
+def _modulate_grad_gradient(op: tf.Operation, ddw: tf.Tensor, dds: tf.Tensor) -> list[tf.Tensor | None]:
+    """That of the same numbers made of ops that differentiate into one another."""
+    # Tensors of their own: d is one of the operands here, not a function of w and s.
+    operands = [tf.identity(t) for t in op.inputs]
+    gradients = _modulate_gradient_of_parts(*operands, grouped=op.get_attr("grouped"))
+    return tf.gradients(gradients, operands, [ddw, dds])
+
+
+def _modulate_gradient_of_parts(
+    dy: tf.Tensor, dd: tf.Tensor, w: tf.Tensor, s: tf.Tensor, d: tf.Tensor, grouped: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gradients with respect to w and s of y = w * s * d and d(w, s), given those of y and d."""
+    dw, ds, dd_product = library.ops().dnnlib_scale_weights_grad(dy=dy, w=w, s=s, d=d, grouped=grouped)
+    dw_q, ds_q = demodulation_gradients(dd + dd_product, w, s, d)
+    return dw + dw_q, ds + ds_q
 
 
 @tf.RegisterGradient("DnnlibScaleWeights")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dnnlib.tflib.ops.demodulation import demodulation
 from dnnlib.tflib.ops.fused_bias_act import fused_bias_act
 from dnnlib.tflib.ops.library import relative_error
 from dnnlib.tflib.ops.modulate_weights import modulate_weights
@@ -55,6 +56,11 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
             return modulate_weights(w, s, layout=layout, impl=impl)
 
         yield f"modulate_weights {layout}", modulate, [make(3, 3, 20, 12), make(3, 20)]
+
+    def factors(w: tf.Tensor, s: tf.Tensor, impl="") -> tf.Tensor:
+        return demodulation(w, s, impl=impl)
+
+    yield "demodulation", factors, [make(3, 3, 20, 12), make(3, 20)]
 
 
 def _values(function: Callable[..., tf.Tensor], inputs: list[tf.Tensor], impl: str, device: str) -> list[tf.Tensor]:

@@ -86,6 +86,11 @@ template <typename T>
 void modulate_grad_cpu(const ModulateShape& m, const T* dy, const T* w, const T* s, const wide_t<T>* d, T* dw, T* ds,
                        wide_t<T>* dd, const Parallel& parallel);
 
+// What d = 1 / sqrt(sum of (w * s)^2 + eps) passes on of its gradient dd, written to dw and ds or added to them.
+template <typename T>
+void demodulation_grad_cpu(const ModulateShape& m, const T* w, const T* s, const wide_t<T>* d, const wide_t<T>* dd,
+                           bool add, T* dw, T* ds, const Parallel& parallel);
+
 // Images [N, pixels, C] (NHWC) or [N, C, pixels]; noise [N or 1, pixels].
 struct EpilogueShape {
   int64_t samples = 0, channels = 0, pixels = 0, noise_samples = 0;

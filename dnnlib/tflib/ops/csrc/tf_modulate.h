@@ -1,4 +1,4 @@
-// TensorFlow ops DnnlibModulateWeights, DnnlibScaleWeights and DnnlibScaleWeightsGrad.
+// TensorFlow ops DnnlibModulateWeights, DnnlibModulateWeightsGrad, DnnlibScaleWeights and DnnlibScaleWeightsGrad.
 #pragma once
 
 #include "tf_common.h"
@@ -40,6 +40,23 @@ REGISTER_OP("DnnlibModulateWeights")
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) -> tensorflow::Status {
       TF_RETURN_IF_ERROR(ops_tf::weights_shape(c, 0));
       c->set_output(1, c->Matrix(c->Dim(c->input(1), 0), c->Dim(c->input(0), 3)));
+      return tensorflow::OkStatus();
+    });
+
+// Gradients of DnnlibModulateWeights from those of its outputs, dy and dd.
+REGISTER_OP("DnnlibModulateWeightsGrad")
+    .Input("dy: T")
+    .Input("dd: W")
+    .Input("w: T")
+    .Input("s: T")
+    .Input("d: W")
+    .Output("dw: T")
+    .Output("ds: T")
+    .Attr("T: {float, half, bfloat16, double}")
+    .Attr("W: {float, double}")
+    .Attr("grouped: bool")
+    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) -> tensorflow::Status {
+      for (int i = 0; i < 2; ++i) c->set_output(i, c->input(i + 2));
       return tensorflow::OkStatus();
     });
 
@@ -140,6 +157,39 @@ class ModulateWeights : public ModulateBase {
   double eps_ = 0;
 };
 
+// CPUs only: elsewhere the gradient is made of the other ops.
+template <typename T, typename Device>
+class ModulateWeightsGrad : public ModulateBase {
+ public:
+  using A = ops::wide_t<typename Storage<T>::type>;
+  using ModulateBase::ModulateBase;
+
+  void Compute(OpKernelContext* ctx) override {
+    const Tensor &dy = ctx->input(0), &dd = ctx->input(1), &w = ctx->input(2), &s = ctx->input(3), &d = ctx->input(4);
+    ops::ModulateShape m;
+    TensorShape shape_y;
+    if (!shape(ctx, w, s, &m, &shape_y)) return;
+    const TensorShape shape_d({m.samples, m.out});
+    OP_REQUIRES(ctx, dy.shape() == shape_y && dd.shape() == shape_d && d.shape() == shape_d,
+                tensorflow::errors::InvalidArgument("dy, dd, d: found ", dy.shape().DebugString(),
+                                                    dd.shape().DebugString(), d.shape().DebugString(), ", expected ",
+                                                    shape_y.DebugString(), " and ", shape_d.DebugString()));
+    Tensor *dw = nullptr, *ds = nullptr, sum;
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, w.shape(), &dw));
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(1, s.shape(), &ds));
+    OP_REQUIRES_OK(ctx, ctx->allocate_temp(tensorflow::DataTypeToEnum<A>::value, shape_d, &sum));
+    const auto parallel = pool_of(ctx);
+    ops::modulate_grad_cpu(m, data<T>(dy), data<T>(w), data<T>(s), data<A>(d), data<T>(dw), data<T>(ds), data<A>(&sum),
+                           parallel);
+    if (sum.NumElements() == 0) return;  // all gradients of w and s are zeros then, and written
+    const A* more = data<A>(dd);
+    A* total = data<A>(&sum);
+    for (int64_t i = 0; i < sum.NumElements(); ++i) total[i] += more[i];
+    ops::demodulation_grad_cpu(m, data<T>(w), data<T>(s), data<A>(d), total, true, data<T>(dw), data<T>(ds),
+                               parallel);
+  }
+};
+
 template <typename T, typename Device>
 class ScaleWeights : public ModulateBase {
  public:
@@ -217,6 +267,7 @@ class ScaleWeightsGrad : public ModulateBase {
 }  // namespace ops_tf
 
 OPS_REGISTER_CPU("DnnlibModulateWeights", ops_tf::ModulateWeights, OPS_WIDE);
+OPS_REGISTER_CPU("DnnlibModulateWeightsGrad", ops_tf::ModulateWeightsGrad, OPS_WIDE);
 OPS_REGISTER_CPU("DnnlibScaleWeights", ops_tf::ScaleWeights, OPS_WIDE);
 OPS_REGISTER_CPU("DnnlibScaleWeightsGrad", ops_tf::ScaleWeightsGrad, OPS_WIDE);
 OPS_REGISTER_GPU("DnnlibModulateWeights", ops_tf::ModulateWeights, OPS_WIDE);

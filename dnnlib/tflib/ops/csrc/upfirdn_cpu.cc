@@ -7,6 +7,7 @@
 #include "cpu.h"
 #include "double_row.h"
 #include "four_taps.h"
+#include "halve_row.h"
 #include "stream.h"
 
 namespace ops {
@@ -131,6 +132,11 @@ void filter_row_narrow(const ResamplingShape& s, const A* row, int begin, int o_
     // Output j reads pixels j * down + k: phase k % down, position j + k / down.
     const int outputs = o_end - o_begin;
     const A* first = row + (o_begin * down - s.x.pad - begin) * C;
+#if defined(__AVX512F__)
+    if constexpr (sizeof(A) == sizeof(float)) {
+      if (down == 2 && s.x.taps == 4) return halve_row<C>(first, g, static_cast<int64_t>(outputs) * C, out);
+    }
+#endif
     const int length = outputs + (s.x.taps - 1) / down;
     for (int p = 0; p < std::min(down, s.x.taps); ++p) {
       // The last positions of a phase may not exist; no tap reads them.

@@ -1,0 +1,97 @@
+// TensorFlow ops DnnlibDemodulation and DnnlibDemodulationGrad, for CPUs.
+#pragma once
+
+#include "tf_common.h"
+
+// d = 1 / sqrt(sum of (w * s)^2 over rows, columns and input maps + eps)
+REGISTER_OP("DnnlibDemodulation")
+    .Input("w: T")
+    .Input("s: T")
+    .Output("d: W")
+    .Attr("T: {float, half, bfloat16, double}")
+    .Attr("W: {float, double}")
+    .Attr("eps: string")
+    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) -> tensorflow::Status {
+      tensorflow::shape_inference::ShapeHandle w, s;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &w));
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &s));
+      c->set_output(0, c->Matrix(c->Dim(s, 0), c->Dim(w, 3)));
+      return tensorflow::OkStatus();
+    });
+
+REGISTER_OP("DnnlibDemodulationGrad")
+    .Input("dd: W")
+    .Input("w: T")
+    .Input("s: T")
+    .Input("d: W")
+    .Output("dw: T")
+    .Output("ds: T")
+    .Attr("T: {float, half, bfloat16, double}")
+    .Attr("W: {float, double}")
+    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) -> tensorflow::Status {
+      for (int i = 0; i < 2; ++i) c->set_output(i, c->input(i + 1));
+      return tensorflow::OkStatus();
+    });
+
+namespace ops_tf {
+
+inline bool demodulation_shape(OpKernelContext* ctx, const Tensor& w, const Tensor& s, ops::ModulateShape* m) {
+  const bool good = w.dims() == 4 && s.dims() == 2 && s.dim_size(1) == w.dim_size(2);
+  if (good) {
+    *m = {s.dim_size(0), w.dim_size(0) * w.dim_size(1), w.dim_size(2), w.dim_size(3), false};
+  } else {
+    ctx->SetStatus(tensorflow::errors::InvalidArgument("s: found ", s.shape().DebugString(), " for weights ",
+                                                       w.shape().DebugString(), ", expected [N, in]"));
+  }
+  return good;
+}
+
+template <typename T, typename Device>
+class Demodulation : public OpKernel {
+ public:
+  using A = ops::wide_t<typename Storage<T>::type>;
+
+  explicit Demodulation(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, get_double(ctx, "eps", &eps_));
+  }
+
+  void Compute(OpKernelContext* ctx) override {
+    const Tensor &w = ctx->input(0), &s = ctx->input(1);
+    ops::ModulateShape m;
+    if (!demodulation_shape(ctx, w, s, &m)) return;
+    Tensor* d = nullptr;
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({m.samples, m.out}), &d));
+    if (d->NumElements()) ops::demodulation_cpu(m, eps_, data<T>(w), data<T>(s), data<A>(d), pool_of(ctx));
+  }
+
+ private:
+  double eps_ = 0;
+};
+
+template <typename T, typename Device>
+class DemodulationGrad : public OpKernel {
+ public:
+  using A = ops::wide_t<typename Storage<T>::type>;
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* ctx) override {
+    const Tensor &dd = ctx->input(0), &w = ctx->input(1), &s = ctx->input(2), &d = ctx->input(3);
+    ops::ModulateShape m;
+    if (!demodulation_shape(ctx, w, s, &m)) return;
+    const TensorShape expected({m.samples, m.out});
+    OP_REQUIRES(ctx, dd.shape() == expected && d.shape() == expected,
+                tensorflow::errors::InvalidArgument("dd, d: found ", dd.shape().DebugString(), d.shape().DebugString(),
+                                                    ", expected ", expected.DebugString()));
+    Tensor *dw = nullptr, *ds = nullptr;
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(0, w.shape(), &dw));
+    OP_REQUIRES_OK(ctx, ctx->allocate_output(1, s.shape(), &ds));
+    // Absent samples leave zeros in dw, absent outputs in ds.
+    ops::demodulation_grad_cpu(m, data<T>(w), data<T>(s), data<A>(d), data<A>(dd), false, data<T>(dw), data<T>(ds),
+                               pool_of(ctx));
+  }
+};
+
+}  // namespace ops_tf
+
+OPS_REGISTER_CPU("DnnlibDemodulation", ops_tf::Demodulation, OPS_WIDE);
+OPS_REGISTER_CPU("DnnlibDemodulationGrad", ops_tf::DemodulationGrad, OPS_WIDE);
