@@ -174,8 +174,7 @@ def test_what_can_be_undone_is_undone():
     np.testing.assert_allclose(quarters, images, atol=0.02)
 
 
-@pytest.mark.parametrize("impl", ["compiled", "ref"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("shape", "impl"), [*((shape, "compiled") for shape in SHAPES), (SHAPES[2], "ref")])
 def test_nothing_happens_at_p_0(shape, impl, monkeypatch):
     """Bit for bit, in values and gradients."""
     monkeypatch.setenv("SG2_OPS", impl)

@@ -73,13 +73,15 @@ def test_p_is_in_the_state_and_resumes_bit_exactly(config, tmp_path):
 
 
 def test_held_out_images_steer_adarv(config, tmp_path):
+    """And zooming in works in a run: images of 16x16 at 8x8."""
     with pytest.raises(UserError, match="augment.mode=adarv needs held-out images.*--validation N"):
         open_held_out(TFRecordDataset(tmp_path / "data" / "tiny"))
-    images = np.random.RandomState(1).randint(0, 256, [24, 3, 8, 8]).astype(np.uint8)
-    with DatasetWriter(tmp_path / "data" / "held", (3, 8, 8)) as writer:
+    images = np.random.RandomState(1).randint(0, 256, [24, 3, 16, 16]).astype(np.uint8)
+    with DatasetWriter(tmp_path / "data" / "held", (3, 16, 16)) as writer:
         for index, image in enumerate(images):
             writer.add(image, None, validation=index % 3 == 0)
     config = apply_set(config, "augment.mode=adarv", "data.dataset=held", "schedule.total_kimg=0.032")
+    config = apply_set(config, "data.resolution=8", "augment.zoom_prob=0.5")
     result = train(config, tmp_path / "r")
     rv = stats_of(result)[-1]["Progress/augment_rv"]["mean"]
     assert variables_of(result)["augment_p"] == pytest.approx(0.3 + np.sign(rv - 0.5) * 0.032, abs=1e-6)
