@@ -29,6 +29,7 @@ _DAMAGE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
 )  # fmt: skip
 _PREFIX = "training-state-"
+_OPTIONAL = ("loss_scale/", "augment_")  # variables that a state may lack
 GOOD_PREFIX = "good-state-"  # states of a healthy run, kept to roll back to
 
 
@@ -119,10 +120,11 @@ def read_newest_state(run_dir: Path) -> tuple[Path, dict[str, Any], dict[str, np
 def restore(variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarray], where: Path) -> None:
     """Set all variables. Raises `UserError` listing names that are missing, unknown or of another shape.
 
-    Loss scales come and go with the precision of a run: those that are missing keep their first value.
+    Loss scales come and go with the precision of a run, and states from before there was augmentation lack its
+    variables: those that are missing keep their first value.
     """
-    values = {n: v for n, v in values.items() if n in variables or not n.startswith("loss_scale/")}
-    values |= {n: tfutil.run(v) for n, v in variables.items() if n.startswith("loss_scale/") and n not in values}
+    values = {n: v for n, v in values.items() if n in variables or not n.startswith(_OPTIONAL)}
+    values |= {n: tfutil.run(v) for n, v in variables.items() if n.startswith(_OPTIONAL) and n not in values}
     for name, value in values.items():
         # Before variables could be frozen, all shared their powers of the betas.
         if name.endswith(("/beta1_power", "/beta2_power")) and value.shape == () and name in variables:

@@ -178,18 +178,19 @@ def test_what_is_never_finite_stops_the_run_and_keeps_the_state(config, tmp_path
     assert values["TrainD/steps"] == 2 and values["TrainD/skipped"] == 2
 
 
-def test_states_from_before_freezing_and_loss_scaling_are_read(session, tmp_path):
+def test_states_from_before_freezing_loss_scaling_and_augmentation_are_read(session, tmp_path):
     opt = Optimizer("TrainG", {n: tf.get_variable(n, [2], use_resource=True) for n in "xyz"})
     scaler = LossScaler("loss_scale/G_main", 1024.0)
     variables = {f"TrainG/{n}": v for n, v in opt.state.items()} | {"loss_scale/G_main/scale": scaler.state["scale"]}
+    variables["augment_p"] = tf.get_variable("augment_p", initializer=np.float32(0.25), use_resource=True)
     session.run(tf.global_variables_initializer())
     values = dict(zip(variables, session.run(list(variables.values())), strict=True))
-    del values["loss_scale/G_main/scale"]
+    del values["loss_scale/G_main/scale"], values["augment_p"]
     values |= {"TrainG/beta1_power": np.float32(0.5), "TrainG/beta2_power": np.float32(0.25)}
     values["loss_scale/D_main/scale"] = np.float32(8)  # of a precision that the run has no more
     states.restore(variables, values, tmp_path)
     assert session.run([opt.state["beta2_power"], scaler.value])[0].tolist() == [0.25] * 3
-    assert session.run(scaler.value) == 1024
+    assert session.run([scaler.value, variables["augment_p"]]) == [1024, 0.25]
     values["TrainG/beta2_power"] = np.zeros(2, np.float32)
     with pytest.raises(UserError, match=r"other shape \['TrainG/beta2_power'\]"):
         states.restore(variables, values, tmp_path)
