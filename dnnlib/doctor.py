@@ -27,7 +27,7 @@ except ModuleNotFoundError as err:  # The first thing a doctor is asked on a bar
 MIN_PYTHON = (3, 11)
 # At least the first, below the second; setup.py asks for the same.
 TENSORFLOW_RANGE = ((2, 21), (2, 22))
-_PACKAGES = ("numpy", "pillow", "scipy", "requests", "click", "tqdm", "rich", "filelock", "google-crc32c")
+_PACKAGES = ("numpy", "pillow", "scipy", "requests", "click", "tqdm", "rich", "filelock", "google-crc32c", "ijson")
 _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
 _MIN_MEMORY, _MIN_DISK = 4 << 30, 2 << 30
 _INCEPTION_FILES = (
