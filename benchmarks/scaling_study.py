@@ -202,7 +202,7 @@ def tabulate(runs: list[Run], rates: dict[str, float]) -> Table:
 
 @click.command()
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--minutes", type=float, default=4, show_default=True, help="Training time of every run.")
+@click.option("--minutes", type=float, default=6, show_default=True, help="Training time of every run.")
 @click.option("--seeds", default="1,2,3", show_default=True, help="One run of each arm per seed.")
 @click.option("--arms", default=",".join(ARMS), show_default=True, help="Which ways to train; base is always there.")
 def main(out: Path, minutes: float, seeds: str, arms: str) -> None:
@@ -218,7 +218,7 @@ def main(out: Path, minutes: float, seeds: str, arms: str) -> None:
         runs = []
         for seed in [int(text) for text in seeds.split(",")]:
             for arm in names:
-                tick = max(1.0, round(rates[arm] * minutes * 60 / 1000 / SNAPSHOTS))
+                tick = round(rates[arm] * minutes * 60 / 1000 / SNAPSHOTS, 1)
                 click.echo(f"{arm}, seed {seed}: {tick * SNAPSHOTS:g} kimg")
                 train(out, arm, tick * SNAPSHOTS, tick, out / f"{arm}-seed{seed}", "--seed", str(seed))
                 runs.append(measure(out, arm, seed))
