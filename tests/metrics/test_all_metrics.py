@@ -203,7 +203,7 @@ def test_nothing_is_added_after_construction(session, tmp_path):
 @pytest.mark.parametrize("spec", [KID, PR, IS], ids=lambda spec: spec.name)
 def test_images_that_are_not_finite(measure, tmp_path, spec):
     with pytest.raises(UserError, match=r"not finite \(fakes 0 to 31\): the training has diverged"):
-        measure(spec, LinearGenerator(bias=np.nan), random_dataset())
+        measure(spec, LinearGenerator(bias=np.nan), random_dataset(), minibatch_gpu=32)
 
 
 def test_features_that_are_not_finite_are_not_kept(measure, tmp_path, monkeypatch):
