@@ -129,7 +129,7 @@ def test_labels_come_from_the_data_set(made, tmp_path):
     """As those of metrics do; of a set with one class alone, every sample is of that class."""
     network = made / "others" / "classes.pkl"
     data = ("--data-dir", made / "data", "--dataset")
-    args = ("jacobian", "--network", network, "--num", 3)
+    args = ("jacobian", "--network", network, "--num", 6)
     uniform = CliRunner().invoke(main, [str(a) for a in (*args, "--out", "u.png")])
     assert uniform.exit_code == 0 and "note: classes are drawn uniformly: no data set" in uniform.stderr
     call(*args, *data, "classes", "--out", "d.png")

@@ -184,11 +184,13 @@ def test_features_of_reals_are_kept_and_shared(measure, tmp_path):
     with_features = measure(pixel_metric(50), generator, dataset)
     assert dataset.reads == 50
     assert measure(pixel_metric(50), generator, dataset, cache_dir=tmp_path / "b").values == with_features.values
-    # Another type of number, count or mirroring gives new ones.
+    # So do metrics of rounded features, which are the same rounded.
     measure(PR, generator, dataset)
+    assert dataset.reads == 50 + 50 and len(list(tmp_path.glob("features-*.npy"))) == 1
+    # Another count or mirroring gives new ones.
     measure(dataclasses.replace(KID, num_real=40), generator, dataset)
     measure(KID, generator, dataset, mirror=True)
-    assert dataset.reads == 50 + 50 + 50 + 40 + 50 and len(list(tmp_path.glob("features-*.npy"))) == 4
+    assert dataset.reads == 50 + 50 + 40 + 50 and len(list(tmp_path.glob("features-*.npy"))) == 3
 
 
 def test_nothing_is_added_after_construction(session, tmp_path):
@@ -201,7 +203,7 @@ def test_nothing_is_added_after_construction(session, tmp_path):
 @pytest.mark.parametrize("spec", [KID, PR, IS], ids=lambda spec: spec.name)
 def test_images_that_are_not_finite(measure, tmp_path, spec):
     with pytest.raises(UserError, match=r"not finite \(fakes 0 to 31\): the training has diverged"):
-        measure(spec, LinearGenerator(bias=np.nan), random_dataset())
+        measure(spec, LinearGenerator(bias=np.nan), random_dataset(), minibatch_gpu=32)
 
 
 def test_features_that_are_not_finite_are_not_kept(measure, tmp_path, monkeypatch):

@@ -164,7 +164,7 @@ def test_rectangular_images(measure):
 
 def test_images_that_are_not_finite(measure):
     with pytest.raises(UserError, match=r"not finite \(fakes 0 to 31\): the training has diverged"):
-        measure(pixel_metric(50), LinearGenerator(bias=np.nan), random_dataset())
+        measure(pixel_metric(50), LinearGenerator(bias=np.nan), random_dataset(), minibatch_gpu=32)
 
 
 def test_shapes_must_fit(session):
