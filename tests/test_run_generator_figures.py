@@ -1,0 +1,255 @@
+"""Figures and videos of run_generator.py: what is in the files, against the network run by hand."""
+
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import run_generator
+from tests.projection_models import tiny_networks
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with net.pkl (16 px, 6 layers)."""
+    from dnnlib.tflib import pickles, tfutil
+    from dnnlib.tflib.tfutil import tf
+
+    folder = tmp_path_factory.mktemp("figures")
+    with tf.Graph().as_default(), tfutil.create_session():
+        networks = tiny_networks()
+        networks[2].set_var("dlatent_avg", np.linspace(-0.5, 0.5, 8))
+        pickles.save(networks, folder / "net.pkl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(place):
+    """The generator, loaded once for all commands: (Gs, the context that makes its graph and session the default)."""
+    from dnnlib.tflib import pickles, tfutil
+    from dnnlib.tflib.tfutil import tf
+
+    with tf.Graph().as_default(), tfutil.create_session():
+        yield pickles.load(place / "net.pkl")[2]
+
+
+@pytest.fixture(autouse=True)
+def here(place, loaded, monkeypatch):
+    from training.generation_cli import figures, walks
+
+    monkeypatch.chdir(place)
+    for module in (figures, walks):
+        monkeypatch.setattr(module, "load_generator", lambda network: loaded)
+
+
+def call(*args):
+    return CliRunner().invoke(run_generator.main, [str(arg) for arg in args])
+
+
+def run(command, *args):
+    """{file name: path} of what a command writes."""
+    result = call(command, "--network", "net.pkl", *args)
+    assert result.exit_code == 0, (result.output, result.exception)
+    folder = max(path for path in Path("results").iterdir() if path.is_dir())
+    assert folder.name.endswith(command)
+    return {path.name: path for path in folder.iterdir()}
+
+
+def refused(command, *args):
+    before = set(Path("results").glob("*"))
+    result = call(command, "--network", "net.pkl", *args)
+    assert result.exit_code == 2, (result.output, result.exception)
+    (line,) = result.stderr.splitlines()
+    assert set(Path("results").glob("*")) == before
+    return line
+
+
+def pixels(path):
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def w_of(Gs, seed, psi=1.0):
+    w = Gs.components.mapping.run(np.random.RandomState(seed).randn(1, 8), None)[0]
+    avg = Gs.get_var("dlatent_avg")
+    return avg + psi * (w - avg)
+
+
+def image_of(Gs, w):
+    """Pixels [H, W, C] of w [layers, size] with the network's noise."""
+    image = Gs.components.synthesis.run(w[None], randomize_noise=False)[0]
+    return np.floor(np.clip(127.5 * image + 128, 0, 255)).astype(int).transpose(1, 2, 0)
+
+
+def assert_same(found, expected):
+    # The last bit may fall on the other side of a rounding edge in another minibatch.
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_style_mixing(loaded):
+    files = run("style-mixing-example", "--row-seeds", "1,2", "--col-seeds", "3-5", "--col-styles", "0,4-5")
+    pairs = {f"{row}-{column}.png" for row in (1, 2) for column in (3, 4, 5)}
+    assert set(files) == pairs | {"grid.png"}
+    mixed = w_of(loaded, 2, 0.5)
+    mixed[[0, 4, 5]] = w_of(loaded, 3, 0.5)[[0, 4, 5]]
+    assert_same(pixels(files["2-3.png"]), image_of(loaded, mixed))
+    grid = pixels(files["grid.png"])
+    assert grid.shape == (48, 64, 3)
+    assert not grid[:16, :16].any()
+    assert_same(grid[:16, 16:32], image_of(loaded, w_of(loaded, 3, 0.5)))
+    assert_same(grid[32:, :16], image_of(loaded, w_of(loaded, 2, 0.5)))
+    assert_same(grid[32:, 16:32], pixels(files["2-3.png"]))
+
+
+def test_w_of_files(loaded):
+    w = np.stack([w_of(loaded, seed) for seed in (7, 8)])
+    np.savez("ada.npz", dlatents=w)
+    np.savez("port.npz", w=w)
+    np.save("one.npy", w[:, 0])
+    for name in ("ada.npz", "port.npz", "one.npy"):
+        files = run("generate-dlatents", "--dlatents", name, "--grid")
+        assert set(files) == {"dlatent00.png", "dlatent01.png", "grid.png"}
+        assert_same(pixels(files["dlatent01.png"]), image_of(loaded, w[1]))
+    files = run("style-mixing-example", "--row-dlatents", "ada.npz", "--col-seeds", 3, "--col-styles", 5)
+    mixed = w[1].copy()
+    mixed[5] = w_of(loaded, 3, 0.5)[5]
+    assert_same(pixels(files["1-3.png"]), image_of(loaded, mixed))
+
+
+def test_truncation_sweep(loaded):
+    files = run("truncation-sweep", "--seeds", "4,9", "--psis", "1,0,-0.5", "--cutoff", 3)
+    names = {f"seed{seed:04d}-psi{psi}.png" for seed in (4, 9) for psi in ("1", "0", "-0.5")}
+    assert set(files) == names | {"grid.png"}
+    w = w_of(loaded, 9)
+    w[:3] = w_of(loaded, 9, -0.5)[:3]
+    assert_same(pixels(files["seed0009-psi-0.5.png"]), image_of(loaded, w))
+    grid = pixels(files["grid.png"])
+    assert_same(grid[16:, 32:], pixels(files["seed0009-psi-0.5.png"]))
+    whole = run("truncation-sweep", "--seeds", "4,9", "--psis", "0")
+    average = image_of(loaded, np.tile(loaded.get_var("dlatent_avg"), (6, 1)))
+    for name in ("seed0004-psi0.png", "seed0009-psi0.png"):
+        assert_same(pixels(whole[name]), average)
+
+
+def test_noise_example(loaded):
+    stored = loaded.get_var("G_synthesis/noise3")
+    files = run("noise-example", "--seeds", 6, "--num", 5, "--coarse", 8)
+    groups = ("all", "none", "coarse", "fine")
+    expected = {"realization1", "realization2", "deviation", *(f"noise-{group}" for group in groups)}
+    assert set(files) == {f"seed0006-{name}.png" for name in expected} | {"grid.png"}
+    found = {name: pixels(files[f"seed0006-{name}.png"]) for name in expected}
+    np.testing.assert_array_equal(loaded.get_var("G_synthesis/noise3"), stored)
+    np.testing.assert_array_equal(found["realization1"], found["noise-all"])
+    none = loaded.components.synthesis.run(w_of(loaded, 6, 0.5)[None], use_noise=False)[0]
+    assert_same(found["noise-none"], np.floor(np.clip(127.5 * none + 128, 0, 255)).astype(int).transpose(1, 2, 0))
+    for one, other in (("realization1", "realization2"), ("noise-coarse", "noise-fine"), ("noise-fine", "noise-none")):
+        assert np.abs(found[one] - found[other]).max() > 3, (one, other)
+    assert found["deviation"].max() == 255
+    assert pixels(files["grid.png"]).shape == (16, 7 * 16, 3)
+
+
+def test_deviation_by_hand(loaded):
+    from training.generation.noise_study import study_noise
+
+    study = study_noise(loaded, w_of(loaded, 6), 4, 8, 0)
+    by_hand = np.array([image.astype(float).mean(axis=0) for image in study.realizations])
+    np.testing.assert_allclose(study.deviation, np.sqrt(by_hand.var(axis=0)))
+    assert study.deviation.max() > 1
+
+
+def frames_of(path):
+    return imageio_ffmpeg.count_frames_and_secs(str(path))[0]
+
+
+def test_video_in_z(loaded):
+    files = run("interpolation-video", "--seeds", "1,2", "--frames", 4, "--save-frames", "--truncation-psi", 0.7)
+    assert set(files) == {"video.mp4", "dlatents.npz", *(f"frame{index:05d}.png" for index in range(8))}
+    assert frames_of(files["video.mp4"]) == 8
+    assert_same(pixels(files["frame00004.png"]), image_of(loaded, w_of(loaded, 2, 0.7)))
+    with np.load(files["dlatents.npz"]) as arrays:
+        np.testing.assert_allclose(arrays["dlatents"][0], w_of(loaded, 1, 0.7), atol=1e-5)
+        assert_same(pixels(files["frame00002.png"]), image_of(loaded, arrays["dlatents"][2]))
+
+
+@pytest.mark.parametrize(
+    ("mode", "count"), [("linear", 5), ("spline", 5), ("circle", 16)], ids=["linear", "spline", "circle"]
+)
+def test_videos_in_w(loaded, mode, count):
+    w = np.stack([w_of(loaded, seed) for seed in (7, 8)])
+    np.savez("keys.npz", dlatents=w)
+    files = run("interpolation-video", "--dlatents", "keys.npz", "--mode", mode, "--no-loop", "--frames", 4)
+    assert frames_of(files["video.mp4"]) == count
+    with np.load(files["dlatents.npz"]) as arrays:
+        found = arrays["dlatents"]
+    np.testing.assert_allclose(found[[0, 4]], w, atol=1e-5)
+    if mode == "linear":
+        np.testing.assert_allclose(found[2], w.mean(axis=0), atol=1e-5)
+    if mode == "circle":
+        np.testing.assert_allclose(found.mean(axis=0), np.tile(loaded.get_var("dlatent_avg"), (6, 1)), atol=1e-5)
+
+
+def test_noise_of_videos(loaded):
+    stored = loaded.get_var("G_synthesis/noise3")
+    w = np.tile(w_of(loaded, 7), (2, 1, 1))
+    np.savez("still.npz", dlatents=w)
+    args = ("--dlatents", "still.npz", "--mode", "linear", "--frames", 4, "--save-frames")
+    still = run("interpolation-video", *args)
+    turning = run("interpolation-video", *args, "--noise", "loop")
+    again = run("interpolation-video", *args, "--noise", "loop")
+    other = run("interpolation-video", *args, "--noise", "loop", "--noise-seed", 1)
+    random = run("interpolation-video", *args, "--noise", "random")
+    first, third = "frame00000.png", "frame00003.png"
+    assert_same(pixels(still[first]), pixels(still[third]))
+    for files in (turning, random):
+        assert np.abs(pixels(files[first]) - pixels(files[third])).max() > 3
+    assert_same(pixels(turning[third]), pixels(again[third]))
+    assert np.abs(pixels(turning[third]) - pixels(other[third])).max() > 3
+    np.testing.assert_array_equal(loaded.get_var("G_synthesis/noise3"), stored)
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("interpolation-video", "--seeds", 1), "2 points at least, found 1"),
+        (("interpolation-video", "--seeds", "1-3", "--mode", "circle"), "exactly 2 points, found 3"),
+        (("interpolation-video",), "give either --seeds or --dlatents"),
+        (("interpolation-video", "--seeds", "1,2", "--space", "v"), "'v' is not one of 'z', 'w'"),
+        (("interpolation-video", "--seeds", "1,1"), "1 is given twice"),
+        (("style-mixing-example", "--row-seeds", 1), "give either --col-seeds or --col-dlatents"),
+        (("style-mixing-example", "--row-seeds", 1, "--col-seeds", 2), "found layer 6, this network has 0 to 5"),
+        (("style-mixing-example", "--row-seeds", "1,1", "--col-seeds", 2), "--row-seeds: 1 is given twice"),
+        (("truncation-sweep", "--seeds", 1, "--psis", "a"), "expected numbers such as -1,0,0.5"),
+        (("truncation-sweep", "--seeds", 1, "--psis", "nan"), "expected finite numbers"),
+        (("noise-example", "--seeds", 1, "--num", 1), "--num"),
+        (("generate-dlatents", "--dlatents", "none.npz"), "none.npz: cannot be read"),
+    ],
+)
+def test_refusals(args, text):
+    assert text in refused(*args)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"dlatents": np.zeros([1, 18, 512])}, "expected w of shape [n, 6, 8] or [n, 8], found [1, 18, 512]"),
+        ({"dlatents": np.zeros([0, 6, 8])}, "found [0, 6, 8]"),
+        ({"z": np.zeros([1, 8])}, "expected an array dlatents or w, found ['z']"),
+        ({"w": np.full([1, 8], np.nan)}, "w is not finite"),
+        ({"w": np.array([["a"] * 8])}, "expected numbers, found <U1"),
+        ({"w": np.array([[{}] * 8])}, "cannot be read"),
+    ],
+)
+def test_files_that_hold_no_w(content, text):
+    np.savez("bad.npz", **content)
+    assert text in refused("generate-dlatents", "--dlatents", "bad.npz")
+
+
+def test_damaged_files():
+    np.savez("good.npz", dlatents=np.zeros([2, 6, 8]))
+    Path("cut.npz").write_bytes(Path("good.npz").read_bytes()[:200])
+    Path("text.npy").write_text("w")
+    for name in ("cut.npz", "text.npy"):
+        assert f"{name}: cannot be read" in refused("generate-dlatents", "--dlatents", name)

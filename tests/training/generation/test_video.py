@@ -1,0 +1,60 @@
+"""Videos are decoded again by ffmpeg."""
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from dnnlib.util import UserError
+from training.generation.video import open_video, video_frame
+
+
+def test_frames_come_back(tmp_path):
+    images = [np.full([3, 32, 48], 40 * index, np.uint8) for index in range(5)]
+    images[0][0, :, :24] = 255
+    with open_video(tmp_path / "a.mp4", 7) as video:
+        for image in images:
+            video.add(image)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    frames = imageio_ffmpeg.read_frames(str(tmp_path / "a.mp4"))
+    facts = next(frames)
+    assert facts["fps"] == 7
+    assert facts["codec"] == "h264"
+    width, height = facts["size"]
+    assert (width, height) == (192, 128)  # enlarged four times
+    found = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in frames]
+    assert len(found) == 5
+    for image, frame in zip(images[1:], found[1:], strict=True):
+        np.testing.assert_allclose(frame.astype(int), int(image.max()), atol=6)
+    assert found[0][:, :80, 0].min() > 220
+    assert found[0][:, 112:, 0].max() < 30
+
+
+def test_channels_become_colours():
+    grey = video_frame(np.full([1, 128, 128], 7, np.uint8))
+    assert grey.shape == (128, 128, 3)
+    assert (grey == 7).all()
+    clear = np.zeros([4, 128, 128], np.uint8)
+    assert (video_frame(clear) == 255).all()
+    clear[3] = 255
+    assert (video_frame(clear) == 0).all()
+
+
+def test_sides_become_even():
+    assert video_frame(np.zeros([3, 129, 131], np.uint8)).shape == (130, 132, 3)
+
+
+def test_nothing_is_left_of_a_failure(tmp_path):
+    with pytest.raises(RuntimeError), open_video(tmp_path / "a.mp4", 5) as video:
+        video.add(np.zeros([3, 32, 32], np.uint8))
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="no frames"), open_video(tmp_path / "a.mp4", 5):
+        assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"written as \.mp4, found '\.gif'"), open_video(tmp_path / "a.gif", 5):
+        pytest.fail("never opened")
+
+
+def test_frames_of_one_shape(tmp_path):
+    with pytest.raises(ValueError, match="shape"), open_video(tmp_path / "a.mp4", 5) as video:
+        video.add(np.zeros([3, 32, 32], np.uint8))
+        video.add(np.zeros([3, 32, 64], np.uint8))

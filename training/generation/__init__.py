@@ -1,0 +1,1 @@
+"""What trained generators draw: single images, mixtures, sweeps and walks."""

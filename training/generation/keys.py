@@ -1,0 +1,112 @@
+"""Points to draw: w of seeds, or w from files; and drawing them. Importing this needs no TensorFlow."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnnlib.util import UserError, atomic_write
+from training.generation.draw import noise_buffers
+
+if TYPE_CHECKING:
+    from dnnlib.tflib.network import Network
+
+# Names of arrays of w in files: ours and StyleGAN2-ADA's, and that of its port.
+_NAMES = ("dlatents", "w")
+
+
+def seed_latents(Gs: Network, seeds: list[int]) -> np.ndarray:  # noqa: N803
+    """z of seeds, float64 [n, latent_size]: the first draw of RandomState(seed), as in single images."""
+    return np.stack([np.random.RandomState(seed).randn(*Gs.input_shape[1:]) for seed in seeds])
+
+
+def map_latents(
+    Gs: Network,  # noqa: N803
+    latents: np.ndarray,
+    label: np.ndarray | None,
+    truncation_psi: float = 1.0,
+    minibatch: int = 500,
+) -> np.ndarray:
+    """w of latents [n, latent_size], truncated in all layers: float32 [n, num_layers, dlatent_size]."""
+    labels = None if label is None else np.tile(label, (len(latents), 1))
+    w = Gs.components.mapping.run(latents, labels, minibatch_size=minibatch)
+    avg = Gs.get_var("dlatent_avg")
+    return (avg + truncation_psi * (w - avg)).astype(np.float32)
+
+
+def read_dlatents(path: str | Path, Gs: Network) -> np.ndarray:  # noqa: N803
+    """w from .npy, or from `dlatents` (else `w`) of .npz: float32 [n, num_layers, dlatent_size].
+
+    Files may hold [n, dlatent_size], too: one w for all layers. Nothing in a file is executed. Raises `UserError` for
+    unreadable files, other shapes, and numbers that are not finite.
+    """
+    layers, size = Gs.components.synthesis.input_shape[1:]
+    try:
+        # Opened here, so that a damaged archive leaves no open file.
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if not isinstance(found, np.ndarray):
+                name = next((name for name in _NAMES if name in found.files), None)
+                if name is None:
+                    raise UserError(f"{path}: expected an array {' or '.join(_NAMES)}, found {found.files}")
+                found = found[name]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
+        raise UserError(f"{path}: cannot be read as .npy or .npz: {err}") from err
+    expected = f"{path}: expected w of shape [n, {layers}, {size}] or [n, {size}], found {list(found.shape)}"
+    if found.dtype.kind not in "fiu":
+        raise UserError(f"{path}: expected numbers, found {found.dtype}")
+    if found.ndim == 2 and found.shape[1] == size:
+        found = np.repeat(found[:, None], layers, axis=1)
+    if found.ndim != 3 or found.shape[1:] != (layers, size) or not len(found):
+        raise UserError(expected)
+    if not np.isfinite(found).all():
+        raise UserError(f"{path}: w is not finite")
+    return found.astype(np.float32)
+
+
+def save_dlatents(path: str | Path, dlatents: np.ndarray, others: Mapping[str, np.ndarray] | None = None) -> None:
+    """Write w [n, num_layers, dlatent_size] as `dlatents` of an .npz, and other arrays by name, atomically."""
+    with atomic_write(path) as file:
+        np.savez(file, **{"dlatents": dlatents, **(others or {})})
+
+
+def synthesize(
+    Gs: Network,  # noqa: N803
+    dlatents: np.ndarray,
+    minibatch: int = 8,
+    randomize_noise: bool = False,
+) -> Iterator[np.ndarray]:
+    """Images uint8 [C, H, W] of w [n, num_layers, dlatent_size], in order, with the network's noise or fresh one."""
+    from dnnlib import tflib
+
+    options: dict[str, Any] = {
+        "randomize_noise": randomize_noise,
+        "output_transform": {"func": tflib.convert_images_to_uint8},
+    }
+    for begin in range(0, len(dlatents), minibatch):
+        yield from Gs.components.synthesis.run(dlatents[begin : begin + minibatch], **options)
+
+
+@contextmanager
+def noise_kept(Gs: Network) -> Iterator[list[Any]]:  # noqa: N803
+    """Noise buffers, noise0 first, to be set within the block; afterwards they are what they were."""
+    from dnnlib import tflib
+
+    buffers = noise_buffers(Gs)
+    stored = tflib.run(buffers) if buffers else []
+    try:
+        yield buffers
+    finally:
+        tflib.set_vars(dict(zip(buffers, stored, strict=True)))
+
+
+def set_noise(values: Mapping[Any, np.ndarray]) -> None:
+    """Set noise buffers."""
+    from dnnlib import tflib
+
+    tflib.set_vars(dict(values))

@@ -1,0 +1,84 @@
+"""The generator that a command draws with, its classes and seeds. Importing this needs no TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dnnlib.util import UserError, list_nearest
+from training.cli import quiet_tensorflow
+
+if TYPE_CHECKING:
+    from dnnlib.tflib.network import Network
+
+
+def load_generator(network_pkl: str, num_gpus: int = 1) -> Network:
+    """Gs of a pickle of (G, D, Gs), in a session for `num_gpus` towers.
+
+    Raises:
+        UserError: unreadable, or the file holds something else.
+    """
+    quiet_tensorflow()
+    from dnnlib import tflib
+    from dnnlib.tflib import tfutil
+
+    gpus = tfutil.num_gpus()
+    if gpus and num_gpus > gpus:
+        raise UserError(f"--num-gpus {num_gpus}: this machine has {gpus}")
+    tflib.init_tf({} if gpus else {"device_count.CPU": num_gpus})
+    content = tflib.pickles.load(network_pkl)
+    Gs = content[2] if isinstance(content, tuple) and len(content) == 3 else content  # noqa: N806
+    if "synthesis" not in getattr(Gs, "components", {}):
+        raise UserError(f"{network_pkl}: expected a pickle of (G, D, Gs) such as network-snapshot-*.pkl")
+    return Gs
+
+
+def class_label(label: str | None, label_size: int, network_pkl: str) -> np.ndarray | None:
+    """One-hot label float32 [label_size] of a class given by index or name; None for networks without labels.
+
+    Names are those of the data set that the run beside the pickle was trained on, if it can still be found.
+
+    Raises:
+        UserError: a class for a network without labels, no class for one with, an unknown class.
+    """
+    if label_size == 0:
+        if label is not None:
+            raise UserError(f"--class {label}: this network was trained without labels; leave the option out")
+        return None
+    if label is None:
+        raise UserError(f"this network draws classes: give --class 0 to {label_size - 1}, or a name")
+    if label.isdigit():
+        index = int(label)
+    else:
+        names = _class_names(network_pkl)
+        if label not in names:
+            known = list_nearest(label, names) if names else "no names are known for this network"
+            raise UserError(f"--class {label}: unknown class; {known}; indices are 0 to {label_size - 1}")
+        index = names.index(label)
+    if index >= label_size:
+        raise UserError(f"--class {label}: expected 0 to {label_size - 1}")
+    return np.eye(label_size, dtype=np.float32)[index]
+
+
+def _class_names(network_pkl: str) -> tuple[str, ...]:
+    """Class names of the data set that a run's configuration, beside the pickle, names; () if anything is missing."""
+    from training.config_io import load_config
+    from training.dataset_files import read_info
+
+    try:
+        data = load_config(Path(network_pkl).parent).data
+        info = read_info(Path(data.data_dir) / data.dataset)
+    except UserError:
+        return ()
+    return info.class_names if info is not None else ()
+
+
+def check_seeds(seeds: list[int], option: str = "--seeds") -> None:
+    """Raise `UserError` for seeds that numpy does not take, or one given twice."""
+    if max(seeds) >= 2**32:
+        raise UserError(f"{option}: found {max(seeds)}, expected numbers below 2^32")
+    if len(set(seeds)) != len(seeds):
+        twice = next(seed for seed in seeds if seeds.count(seed) > 1)
+        raise UserError(f"{option}: {twice} is given twice")

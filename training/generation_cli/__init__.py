@@ -1,0 +1,1 @@
+"""The commands of run_generator.py beside `generate-images`."""

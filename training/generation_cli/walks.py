@@ -1,0 +1,129 @@
+"""The command that walks through latent space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from dnnlib.submission.run_dir import create_run_dir
+from dnnlib.util import UserError
+from training.generation.keys import map_latents, noise_kept, save_dlatents, seed_latents, set_noise, synthesize
+from training.generation.source import check_seeds, class_label, load_generator
+from training.generation.walks import EASINGS, MODES, NoiseLoop, walk
+from training.generation_cli.common import (
+    class_option,
+    find_dlatents,
+    minibatch_option,
+    network_option,
+    psi_option,
+    result_dir_option,
+    seeds_option,
+)
+from training.image_grid import save_image_grid
+
+if TYPE_CHECKING:
+    from dnnlib.tflib.network import Network
+
+
+@click.command("interpolation-video")
+@network_option
+@seeds_option(False, "Points to pass, in this order.")
+@click.option("--dlatents", metavar="NPZ", help="Points w from a file instead, e.g. of run_projector.py.")
+@click.option("--space", type=click.Choice(["z", "w"]), default="z", show_default=True, help="Where to walk.")
+@click.option(
+    "--mode", type=click.Choice(MODES), default="slerp", show_default=True,
+    help="Straight lines, arcs, a circle spanned by 2 points, or a smooth curve.",
+)  # fmt: skip
+@click.option("--loop/--no-loop", default=True, show_default=True, help="Go back to the first point.")
+@click.option("--easing", type=click.Choice(EASINGS), default="none", show_default=True, help="smooth: rest at points.")
+@click.option("--frames", type=click.IntRange(1), default=60, show_default=True, help="From one point to the next.")
+@click.option("--fps", type=click.IntRange(1), default=30, show_default=True, help="Frames per second.")
+@click.option(
+    "--noise", type=click.Choice(["const", "loop", "random"]), default="const", show_default=True,
+    help="Fine detail: stored in the network, turning once in the video, or anew in each frame.",
+)  # fmt: skip
+@click.option("--noise-seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of --noise.")
+@click.option("--save-frames", is_flag=True, help="Write frameNNNNN.png too.")
+@psi_option
+@class_option
+@minibatch_option
+@result_dir_option
+def video_command(
+    network_pkl: str,
+    seeds: list[int] | None,
+    dlatents: str | None,
+    space: str,
+    mode: str,
+    loop: bool,
+    easing: str,
+    frames: int,
+    fps: int,
+    noise: str,
+    noise_seed: int,
+    save_frames: bool,
+    truncation_psi: float,
+    label: str | None,
+    minibatch: int,
+    result_dir: str,
+) -> None:
+    """Write video.mp4 of a walk through points, and dlatents.npz with w of all its frames.
+
+    Arcs and circles in w turn around the average. w of files are not truncated, and walks through them are in w.
+    """
+    if dlatents is not None and space == "z":
+        space = "w"
+    from training.generation.video import open_video
+
+    Gs = load_generator(network_pkl)  # noqa: N806
+    one_hot = class_label(label, Gs.input_shapes[1][1], network_pkl)
+    if space == "w":
+        _, keys = find_dlatents(Gs, "--", seeds, dlatents, one_hot, truncation_psi)
+        points = walk(keys, frames, mode, loop, easing, Gs.get_var("dlatent_avg")).astype(np.float32)
+    else:
+        if seeds is None:
+            raise UserError("give either --seeds or --dlatents")
+        check_seeds(seeds)
+        points = map_latents(Gs, walk(seed_latents(Gs, seeds), frames, mode, loop, easing), one_hot, truncation_psi)
+    run_dir = create_run_dir(result_dir, "interpolation-video")
+    with ExitStack() as stack:
+        video = stack.enter_context(open_video(run_dir / "video.mp4", fps))
+        images = _frames(Gs, points, noise, noise_seed, minibatch, stack)
+        for index, image in enumerate(tqdm(images, total=len(points), unit="frame", leave=False)):
+            video.add(image)
+            if save_frames:
+                save_image_grid(image[None], run_dir / f"frame{index:05d}.png", (1, 1))
+    save_dlatents(run_dir / "dlatents.npz", points)
+    click.echo(f"{len(points)} frames, {len(points) / fps:.1f} s, in {run_dir / 'video.mp4'}")
+
+
+def _frames(
+    Gs: Network,  # noqa: N803
+    points: np.ndarray,
+    noise: str,
+    seed: int,
+    minibatch: int,
+    stack: ExitStack,
+) -> Iterator[np.ndarray]:
+    if noise == "const":
+        return synthesize(Gs, points, minibatch)
+    buffers = stack.enter_context(noise_kept(Gs))
+    if not buffers:
+        raise UserError(f"--noise {noise}: this network has no noise inputs")
+    rng = np.random.RandomState(seed)
+    turning = [NoiseLoop(v.shape.as_list(), len(points), rng) for v in buffers] if noise == "loop" else None
+
+    def draw() -> Iterator[np.ndarray]:
+        for index in range(len(points)):
+            values = [x.at(index) for x in turning] if turning else [rng.randn(*v.shape.as_list()) for v in buffers]
+            set_noise(dict(zip(buffers, values, strict=True)))
+            yield from synthesize(Gs, points[index : index + 1])
+
+    return draw()
+
+
+COMMANDS = (video_command,)
