@@ -86,6 +86,10 @@ class Run:
                 f"{path}: was trained on other data than {self.dataset.path} holds now; "
                 "continue with the same data, or start a new run with --init-from and a snapshot"
             )
+        mode = meta.get("config", {}).get("augment", {}).get("mode")
+        if mode != self.config.augment.mode:
+            # Another kind of augmentation starts as configured; what the old one counted says nothing about it.
+            values = {name: value for name, value in values.items() if not name.startswith("augment_")}
         restore(self.variables, values, path)
         self.state = path
         self._go_on_from(progress_from(meta))
@@ -144,7 +148,7 @@ class Run:
         """Keep a state to roll back to, if that may happen: at the start, and now and then while all is well."""
         plan, tick, state = self.config.watch, self.progress.tick, self.progress.watch
         due = self.watch.healthy and tick - state.good_tick >= plan.good_ticks
-        if plan.may_roll_back and (due or state.good_tick < 0):
+        if plan.may_roll_back and (due or state.good_tick < 0 or not self._output.has_good_state()):
             state.good_tick = tick
             self._output.save_good_state()
 

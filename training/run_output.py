@@ -167,6 +167,10 @@ class RunOutput:
         config, data = config_io.to_dict(self.config), self.dataset.content_hash
         return save_state(self.dir, self.progress, self.variables, config, data, keep, *prefix)
 
+    def has_good_state(self) -> bool:
+        """Whether there is a state to roll back to: none of an abandoned future, none that was not copied along."""
+        return bool(list_states(self.dir, GOOD_PREFIX))
+
     def good_state(self) -> Path:
         """The state to roll back to: the older one, which `good_ticks` healthy ticks have followed."""
         return list_states(self.dir, GOOD_PREFIX)[0]

@@ -194,7 +194,9 @@ class TrainingGraph:
             return None
         augment = make_augment(self.config.augment, self.augment.p)
         with tf.name_scope("held_out"), tf.device(tfutil.tower_device(0)):
-            return HeldOutScore(self.D, augment, self._seed, self.batch_gpu, self.config.seed)
+            return HeldOutScore(
+                self.D, augment, self._seed, self.batch_gpu, self.config.seed, self._network_options("D")
+            )
 
     def _phase(
         self, name: str, optimizer: Optimizer, build: Callable[[_TowerInputs, StatelessRandom], LossTerms]

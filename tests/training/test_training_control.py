@@ -160,6 +160,17 @@ def test_going_back_to_a_good_state(config, tmp_path, monkeypatch, capsys):
     assert_same(whole, tmp_path / "parts" / "00000-x", 96)
 
 
+def test_going_back_without_the_good_states_of_before(config, tmp_path, monkeypatch, capsys):
+    """A run may go on from a training state alone: then that is the state to go back to."""
+    config = apply_set(config, *QUICK, 'watch.actions={"gap":"rollback"}', "watch.ticks=2", "watch.good_ticks=4")
+    sick_at(monkeypatch, 32, 48, report={"Loss/scores/real": 99.0})
+    run = train(apply_set(config, "schedule.total_kimg=0.032"), tmp_path).run_dir
+    for path in run.glob("good-state-*.npz"):
+        path.unlink()
+    train(apply_set(config, "schedule.total_kimg=0.08"), tmp_path, "x", resume="latest")
+    assert "watch: back from 0.064 to 0.032 kimg" in capsys.readouterr().out
+
+
 def test_what_is_never_finite_stops_the_run_and_keeps_the_state(config, tmp_path, capsys):
     """R1 with an impossible weight overflows at every step, after a roll-back too, of which one is allowed."""
     config = apply_set(config, *QUICK, "loss.r1_gamma=1e38", "loss.D_reg_interval=1", "nan_steps=2")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ def open_held_out(dataset: TFRecordDataset) -> TFRecordDataset:
 class HeldOutScore:
     """Mean score of D for augmented held-out images, computed in sub-batches as in training.
 
-    D: network; augment: as for the reals; seed: placeholder int64 [2]; batch_gpu: images per sub-batch.
+    D: network; augment: as for the reals; seed: placeholder int64 [2]; batch_gpu: images per sub-batch; D_options: of
+    D in training, such as its precision.
     Attributes: images, where they come from, to be set before the first call.
     """
 
@@ -46,6 +47,7 @@ class HeldOutScore:
         seed: tf.Tensor,
         batch_gpu: int,
         run_seed: int,
+        D_options: Mapping[str, Any],  # noqa: N803
     ) -> None:
         self.images: TFRecordDataset | None = None
         self._seed, self._batch_gpu, self._run_seed = seed, batch_gpu, run_seed
@@ -55,7 +57,7 @@ class HeldOutScore:
         x = process_reals(self._images)
         if augment is not None:
             x = augment(x, StatelessRandom(seed).child("held_out/augment"))
-        self._score = tf.reduce_mean(D.get_output_for(x, self._labels))
+        self._score = tf.reduce_mean(D.get_output_for(x, self._labels, **D_options))
 
     def __call__(self, nimg: int, count: int) -> float:
         """Mean score of `count` images; which, and how they are augmented, depends on `nimg` alone."""

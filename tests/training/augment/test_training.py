@@ -72,6 +72,14 @@ def test_p_is_in_the_state_and_resumes_bit_exactly(config, tmp_path):
     assert "  augment 0." in log and "  r_t " in log
 
 
+def test_another_mode_starts_as_configured(config, tmp_path):
+    config = apply_set(config, "loss.r1_gamma=0")
+    none = apply_set(config, "augment.mode=noaug", "augment.p=none", "schedule.total_kimg=0.016")
+    assert variables_of(train(none, tmp_path / "r"))["augment_p"] == 0
+    later = train(apply_set(config, "schedule.total_kimg=0.032"), tmp_path / "r", resume="latest")
+    assert variables_of(later)["augment_p"] == pytest.approx(0.3, abs=0.07)
+
+
 def test_held_out_images_steer_adarv(config, tmp_path):
     """And zooming in works in a run: images of 16x16 at 8x8."""
     with pytest.raises(UserError, match="augment.mode=adarv needs held-out images.*--validation N"):
@@ -90,7 +98,7 @@ def test_held_out_images_steer_adarv(config, tmp_path):
 def test_held_out_scores_are_those_of_d(session, config, tmp_path):
     """Without augmentation: the mean over the images at those positions, in sub-batches."""
     D = Network("D", func_name="D_stylegan2", num_channels=3, resolution=8, label_size=0, fmap_base=64, fmap_max=8)
-    score = HeldOutScore(D, None, tf.placeholder(tf.int64, [2]), batch_gpu=4, run_seed=1)
+    score = HeldOutScore(D, None, tf.placeholder(tf.int64, [2]), batch_gpu=4, run_seed=1, D_options={})
     score.images = TFRecordDataset(tmp_path / "data" / "tiny", seed=5)
     images, _ = score.images.get(np.arange(16, 28))
     parts = [D.run(part / 127.5 - 1, None) for part in images.astype(np.float32).reshape(3, 4, 3, 8, 8)]
