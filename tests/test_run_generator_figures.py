@@ -253,3 +253,12 @@ def test_damaged_files():
     Path("text.npy").write_text("w")
     for name in ("cut.npz", "text.npy"):
         assert f"{name}: cannot be read" in refused("generate-dlatents", "--dlatents", name)
+
+
+def test_networks_without_noise(monkeypatch):
+    from training.generation_cli import figures, walks
+
+    for module in (figures, walks):
+        monkeypatch.setattr(module, "noise_buffers", lambda network: [])
+    assert "no noise inputs" in refused("interpolation-video", "--seeds", "1,2", "--noise", "loop")
+    assert "no noise inputs" in refused("noise-example", "--seeds", "1")

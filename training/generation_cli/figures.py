@@ -7,7 +7,9 @@ import numpy as np
 from tqdm import tqdm
 
 from dnnlib.submission.run_dir import create_run_dir
+from dnnlib.util import UserError
 from training.cli import NumberList
+from training.generation.draw import noise_buffers
 from training.generation.keys import map_latents, read_dlatents, seed_latents, synthesize
 from training.generation.mixing import mix_styles
 from training.generation.noise_study import GROUPS, deviation_picture, study_noise
@@ -137,9 +139,10 @@ def noise_command(
     """
     check_seeds(seeds)
     Gs = load_generator(network_pkl)  # noqa: N806
+    if not noise_buffers(Gs):
+        raise UserError("this network has no noise inputs")
     one_hot = class_label(label, Gs.input_shapes[1][1], network_pkl)
     dlatents = map_latents(Gs, seed_latents(Gs, seeds), one_hot, truncation_psi)
-    # Before the directory is made: a network without noise is refused here.
     studies = [
         study_noise(Gs, w, num, coarse, seed)
         for seed, w in tqdm(zip(seeds, dlatents, strict=True), total=len(seeds), leave=False)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from dnnlib.submission.run_dir import create_run_dir
 from dnnlib.util import UserError
+from training.generation.draw import noise_buffers
 from training.generation.keys import map_latents, noise_kept, save_dlatents, seed_latents, set_noise, synthesize
 from training.generation.source import check_seeds, class_label, load_generator
 from training.generation.walks import EASINGS, MODES, NoiseLoop, walk
@@ -89,6 +90,8 @@ def video_command(
             raise UserError("give either --seeds or --dlatents")
         check_seeds(seeds)
         points = map_latents(Gs, walk(seed_latents(Gs, seeds), frames, mode, loop, easing), one_hot, truncation_psi)
+    if noise != "const" and not noise_buffers(Gs):
+        raise UserError(f"--noise {noise}: this network has no noise inputs")
     run_dir = create_run_dir(result_dir, "interpolation-video")
     with ExitStack() as stack:
         video = stack.enter_context(open_video(run_dir / "video.mp4", fps))
@@ -112,8 +115,6 @@ def _frames(
     if noise == "const":
         return synthesize(Gs, points, minibatch)
     buffers = stack.enter_context(noise_kept(Gs))
-    if not buffers:
-        raise UserError(f"--noise {noise}: this network has no noise inputs")
     rng = np.random.RandomState(seed)
     turning = [NoiseLoop(v.shape.as_list(), len(points), rng) for v in buffers] if noise == "loop" else None
 

@@ -155,3 +155,21 @@ def test_w_statistics_of_classes(session):
     everything = measure_w(Gs, num=4500).mean
     assert np.abs(of_class[0] - of_class[1]).max() > 0.1
     np.testing.assert_allclose(everything, np.mean(of_class, axis=0), atol=0.15)
+
+
+def test_network_without_noise_in_low_precision(session):
+    """An ADA network with labels, bfloat16 layers and no noise inputs: w alone moves, in float32."""
+    from dnnlib.tflib import Network
+    from training.projection.projector import Projector
+    from training.projection.w_space import WStatistics
+
+    sizes = dict(num_channels=1, resolution=8, label_size=2, fmap_base=32, fmap_max=8, latent_size=4, dlatent_size=4)
+    options = dict(mapping_layers=1, use_noise=False, num_fp16_res=2, conv_clamp=256)
+    Gs = Network("Gs", func_name="training.networks.G_main", **sizes, **options)
+    target = np.random.RandomState(0).uniform(-1, 1, [1, 1, 8, 8]).astype(np.float32)
+    projector = Projector(Gs, pixel_embedding, WStatistics(np.ones(4, np.float32), 1.0), ProjectionOptions(steps=30))
+    found = projector.project(target, [0])
+    assert found.noise == {}
+    assert found.distances[0] < found.history[0, 0]
+    full = Gs.components.synthesis.run(found.dlatents, num_fp16_res=0)
+    np.testing.assert_allclose(full, found.images, atol=1e-5)
