@@ -120,3 +120,5 @@ def truncate(dlatents: tf.Tensor, avg: tf.Tensor, psi: float, cutoff: int | None
 
 SUB_OPTIONS = (builder_options(G_mapping) | builder_options(G_synthesis_stylegan2)) - {"dlatent_broadcast"}
 MAIN_OPTIONS = builder_options(G_main)
+#: Users' scripts hand these to the synthesis network as well, which takes w as it comes.
+TRUNCATION_OPTIONS = frozenset({"truncation_psi", "truncation_cutoff"})

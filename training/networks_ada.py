@@ -9,7 +9,7 @@ networks have states of version 5.
 
 from dnnlib.tflib.registry import register_builder
 from training.discriminator import D_stylegan2
-from training.generator import SUB_OPTIONS, G_main
+from training.generator import SUB_OPTIONS, TRUNCATION_OPTIONS, G_main
 from training.mapping import G_mapping
 from training.synthesis import G_synthesis_stylegan2
 
@@ -38,7 +38,7 @@ register_builder(
     defaults=dict(embed_labels=True, mapping_fmaps=None),
     **_PUBLISHED,
 )
-register_builder(G_synthesis_stylegan2, tolerates=_SIBLINGS, name="G_synthesis", **_PUBLISHED)
+register_builder(G_synthesis_stylegan2, tolerates=_SIBLINGS | TRUNCATION_OPTIONS, name="G_synthesis", **_PUBLISHED)
 register_builder(
     D_stylegan2,
     tolerates={"structure", "freeze_layers"},

@@ -2,7 +2,7 @@
 
 from dnnlib.tflib.registry import register_builder
 from training.discriminator import D_stylegan2
-from training.generator import SUB_OPTIONS, G_main
+from training.generator import SUB_OPTIONS, TRUNCATION_OPTIONS, G_main
 from training.mapping import G_mapping
 from training.synthesis import G_synthesis_stylegan2
 
@@ -15,5 +15,5 @@ _PUBLISHED = dict(module=__name__)
 
 register_builder(G_main, forwards=SUB_OPTIONS, tolerates={"structure"}, marks={"lod"}, **_PUBLISHED)
 register_builder(G_mapping, tolerates=_SIBLINGS, marks={"LabelConcat"}, **_PUBLISHED)
-register_builder(G_synthesis_stylegan2, tolerates=_SIBLINGS, **_PUBLISHED)
+register_builder(G_synthesis_stylegan2, tolerates=_SIBLINGS | TRUNCATION_OPTIONS, **_PUBLISHED)
 register_builder(D_stylegan2, tolerates={"structure"}, **_PUBLISHED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,13 @@ def run(
     with `func` and keyword arguments; the function maps the network's tensors (all of them as positional arguments)
     to other tensors, in the graph. minibatch_size: samples per evaluation (None: all at once). num_gpus: towers that
     share each evaluation. dynamic_kwargs: options of the builder, e.g. `truncation_psi=0.7`. Returns an array, or a
-    tuple (list with `return_as_list`) of arrays. Graphs are built once per set of options.
+    tuple (list with `return_as_list`) of arrays. Graphs are built once per set of options. Options that only a sibling
+    network reads are passed over with a warning.
     """
     del assume_frozen  # Variables are never frozen here; the name is accepted for existing scripts.
     arrays, num_items = _check_inputs(net, in_arrays)
+    for key in sorted(net._builder.tolerated & dynamic_kwargs.keys()):
+        warnings.warn(f"network {net.name!r} does not read {key}: it changes nothing here", stacklevel=3)
     fetches, feeds = _graph_for(net, input_transform, output_transform, num_gpus, dynamic_kwargs)
     step = num_items if minibatch_size is None else minibatch_size
     if step < 1 or num_gpus < 1:
