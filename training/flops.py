@@ -17,6 +17,9 @@ from dnnlib.tflib.tfutil import tf
 CONV_OPS = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
 _MATMUL_OPS = {"MatMul": "transpose_a", "BatchMatMul": "adj_x", "BatchMatMulV2": "adj_x"}
 
+# Compiled ops that are matrix products at heart: how many of [N, in] x [in, out], and which input is w (then s).
+_DEMODULATION_OPS = {"DnnlibDemodulation": (1, 0), "DnnlibDemodulationGrad": (2, 1)}
+
 
 @dataclass(frozen=True)
 class ConvShape:
@@ -97,6 +100,9 @@ def op_flops(op: tf.Operation, batch: int = 1) -> int:
     """
     if op.type in CONV_OPS:
         return conv_shape(op, batch).flops
+    if op.type in _DEMODULATION_OPS:
+        w, s = (op.inputs[_DEMODULATION_OPS[op.type][1] + i].shape.as_list() for i in range(2))
+        return 2 * _DEMODULATION_OPS[op.type][0] * (batch if s[0] is None else s[0]) * w[2] * w[3]
     if op.type not in _MATMUL_OPS:
         return 0
     a = [batch if side is None else side for side in op.inputs[0].shape.as_list()]
@@ -107,4 +113,4 @@ def op_flops(op: tf.Operation, batch: int = 1) -> int:
 
 def matmul_flops(fetches: Iterable[tf.Operation]) -> int:
     """2 * multiply-adds of the matrix products that a run of `fetches` executes."""
-    return sum(op_flops(op) for op in reachable(fetches) if op.type in _MATMUL_OPS)
+    return sum(op_flops(op) for op in reachable(fetches) if op.type not in CONV_OPS)

@@ -162,7 +162,9 @@ def test_steps_that_are_not_finite_count_for_nothing(session):
     tfutil.run([v.initializer for v in state.variables.values()])
     value = tf.placeholder(tf.float32, [])
     stats = {"Loss/signs/real": value, "Loss/scores/real": 2 * value, "Loss/scores/fake_D": -value}
-    phase = state.record(Phase("D_main", tf.no_op(), tf.no_op(), tf.no_op(), stats, value, value), images=8)
+    phase = state.record(
+        Phase("D_main", tf.no_op(), tf.no_op(), tf.no_op(), stats, value, value, value, value), images=8
+    )
     session.run(phase.step, {value: 0.5})
     session.run(phase.accumulate, {value: 0.25})
     session.run(phase.step, {value: np.nan})
