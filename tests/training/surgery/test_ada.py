@@ -5,24 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
-from dnnlib.tflib.registry import find_builder
-from dnnlib.util import UserError
 from tests.surgery_models import draw, official, relative_error, score, upsampled
 from training.fmaps import Fmaps
 from training.surgery.labels import add_labels
 from training.surgery.resize import resize
 from training.surgery.widen import widen
-
-
-@pytest.fixture(autouse=True)
-def builders() -> None:
-    """Skips where there are none."""
-    try:
-        find_builder("D_main")
-    except UserError:
-        pytest.skip("no builders of StyleGAN2-ADA")
 
 
 def test_function_is_kept(golden: Any, session: Any) -> None:

@@ -40,10 +40,6 @@ def test_layers_draw_the_constant(golden: Any, session: Any, kernel: tuple[int, 
 
 
 def test_images_are_kept(golden: Any, session: Any) -> None:
-    from training.generator import SUB_OPTIONS
-
-    if "noconst" not in SUB_OPTIONS:
-        pytest.skip("no builder with noconst")
     model, data = official(golden)
     changed, report = to_noconst(model)
     images = draw(changed.networks["Gs"], data["in/latents"])
