@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-
 import click
 
-from training.cli import OneLineGroup
+from training.cli import OneLineGroup, run_stoppable
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -27,10 +24,5 @@ if __name__ != "__mp_main__":  # worker processes import this file too, and need
             cli.add_command(command)
 
 
-def _stop(number: int, frame: object) -> None:
-    sys.exit(128 + number)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)  # an exception: what is unfinished is removed
-    cli()
+    run_stoppable(cli)

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import signal
-import sys
 
 import click
 
 from training import surgery_cli
-from training.cli import OneLineGroup
+from training.cli import OneLineGroup, run_stoppable
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -29,10 +27,5 @@ for found in pkgutil.iter_modules(surgery_cli.__path__):
         cli.add_command(command)
 
 
-def _stop(number: int, frame: object) -> None:
-    sys.exit(128 + number)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)  # an exception: what is unfinished is removed
-    cli()
+    run_stoppable(cli)

@@ -26,13 +26,14 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from benchmarks.depthwise import find_depthwise, time_depthwise  # noqa: E402
-from benchmarks.flops import find_convolutions, time_convolution  # noqa: E402
+from benchmarks.flops import time_convolution  # noqa: E402
 from dnnlib.tflib import tfutil  # noqa: E402
 from dnnlib.tflib.tfutil import tf  # noqa: E402
 from metrics.effnet import EffnetLite0  # noqa: E402
 from metrics.frechet import RunningStatistics, frechet_distance  # noqa: E402
 from metrics.inception_network import CONVS, NUM_FEATURES, pooled_features  # noqa: E402
 from metrics.layers import Constants, Layer  # noqa: E402
+from training.flops import find_convolutions  # noqa: E402
 
 
 class RandomInception:

@@ -23,7 +23,7 @@ import numpy as np  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from benchmarks.flops import ConvShape, find_convolutions, matmul_flops, time_convolution  # noqa: E402
+from benchmarks.flops import time_convolution  # noqa: E402
 from benchmarks.op_profile import profile  # noqa: E402
 from dnnlib.tflib import tfutil  # noqa: E402
 from dnnlib.tflib.network import Network  # noqa: E402
@@ -33,6 +33,7 @@ from training import schedule  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.config_io import apply_set, with_fields  # noqa: E402
 from training.config_networks import D_kwargs, G_kwargs  # noqa: E402
+from training.flops import ConvShape, find_convolutions, matmul_flops  # noqa: E402
 from training.steps import MinibatchSettings, TrainingGraph  # noqa: E402
 
 RESOLUTION = {"demo32": 32, "bench32": 32, "bench64": 64}

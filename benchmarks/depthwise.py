@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.flops import reachable
+from benchmarks.flops import AS_WRITTEN, median_seconds
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
+from training.flops import reachable
 
-# As in `benchmarks.flops`: otherwise executions that are the same are done once.
-_AS_WRITTEN = {
-    "graph_options.rewrite_options.disable_meta_optimizer": True,
-    "graph_options.optimizer_options.opt_level": -1,
-}
 _COPIES = 8
 
 
@@ -52,18 +47,11 @@ def find_depthwise(features: tf.Tensor) -> Counter[DepthwiseShape]:
 
 def time_depthwise(shape: DepthwiseShape, seconds: float = 0.06) -> float:
     """Seconds of one execution: a chain of executions in a graph of its own, inputs resident, the median of several."""
-    with tf.Graph().as_default(), tfutil.create_session(_AS_WRITTEN) as session:
+    with tf.Graph().as_default(), tfutil.create_session(AS_WRITTEN) as session:
         image, kernel = (tf.Variable(tf.random.normal(size), use_resource=True) for size in (shape.image, shape.kernel))
         session.run([image.initializer, kernel.initializer])
         x, w, last = image.read_value(), kernel.read_value(), []
         for _ in range(_COPIES):
             with tf.control_dependencies(last):
                 last = [tf.nn.depthwise_conv2d(x, w, list(shape.strides), shape.padding).op]
-        session.run(last)
-        times = []
-        end = time.perf_counter() + seconds
-        while len(times) < 3 or time.perf_counter() < end:
-            begin = time.perf_counter()
-            session.run(last)
-            times.append((time.perf_counter() - begin) / _COPIES)
-    return float(np.median(times))
+        return median_seconds(session, last, seconds) / _COPIES

@@ -8,13 +8,10 @@ import numpy as np
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
-from training.flops import ConvShape, find_convolutions, matmul_flops, reachable
-
-__all__ = ["ConvShape", "find_convolutions", "matmul_flops", "reachable", "time_convolution"]
-
+from training.flops import ConvShape
 
 # Otherwise TensorFlow finds out that the executions of a chain are all the same, and does one.
-_AS_WRITTEN = {
+AS_WRITTEN = {
     "graph_options.rewrite_options.disable_meta_optimizer": True,
     "graph_options.optimizer_options.opt_level": -1,
 }
@@ -23,16 +20,20 @@ _AS_WRITTEN = {
 def time_convolution(shape: ConvShape, seconds: float = 0.06) -> float:
     """Seconds of one execution: a chain of executions in a graph of its own, inputs resident, the median of several."""
     copies = max(1, min(16, int(1e9 / shape.flops)))
-    with tf.Graph().as_default(), tfutil.create_session(_AS_WRITTEN) as session:
-        chain = _chain(shape, copies, session)
+    with tf.Graph().as_default(), tfutil.create_session(AS_WRITTEN) as session:
+        return median_seconds(session, _chain(shape, copies, session), seconds) / copies
+
+
+def median_seconds(session: tf.Session, chain: list[tf.Operation], seconds: float) -> float:
+    """Seconds of one run of a chain: the median of those that fit into `seconds`, at least three."""
+    session.run(chain)
+    session.run(chain)
+    times = []
+    end = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
         session.run(chain)
-        session.run(chain)
-        times = []
-        end = time.perf_counter() + seconds
-        while len(times) < 3 or time.perf_counter() < end:
-            start = time.perf_counter()
-            session.run(chain)
-            times.append((time.perf_counter() - start) / copies)
+        times.append(time.perf_counter() - start)
     return float(np.median(times))
 
 

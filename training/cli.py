@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,16 @@ def quiet_tensorflow() -> None:
     """Keep TensorFlow's start-up messages off the screen. Call before it is imported; what the user set stays."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def run_stoppable(cli: click.Command) -> None:
+    """Run a command line so that SIGTERM ends it by an exception: what is unfinished is removed."""
+
+    def stop(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    cli()
 
 
 class _OneLineErrors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +14,8 @@ from training.dataset import TFRecordDataset
 class Evaluator(Protocol):
     """Measures snapshots; see metrics/evaluate.py. Made before the graph is closed, adds nothing to it afterwards."""
 
-    def run(self, name: str) -> Any:
-        """Evaluate one metric on the networks as they are; the result has a `value` and a one-line `str`."""
+    def run_all(self, names: Sequence[str]) -> Iterator[Any]:
+        """Evaluate metrics on the networks as they are; a result has a `value` and a one-line `str`."""
 
     def write(self, directory: Path, snapshot: str, result: Any) -> None:
         """Append the result to the files of a run directory."""

@@ -141,8 +141,8 @@ class RunOutput:
     def _measure(self, evaluator: Evaluator, path: Path, watch: Watch | None) -> None:
         progress = self.progress
         progress.metric_tick = progress.tick
-        for name in self.config.metrics.names:
-            result = evaluator.run(name)
+        names = self.config.metrics.names
+        for name, result in zip(names, evaluator.run_all(names), strict=True):
             evaluator.write(self.dir, path.name, result)
             self._stats.report(f"Metrics/{name}", result.value)
             higher_is_better = getattr(result, "higher_is_better", False)

@@ -92,3 +92,14 @@ def filter_taps(k: Any, argument: str = "k") -> np.ndarray:
     check(array.size > 0, argument, f"shape {array.shape}", "at least one tap")
     check(bool(np.isfinite(array).all()), argument, "numbers that are not finite", "finite taps")
     return array
+
+
+def weights_and_styles(w: Any, s: Any, eps: Any) -> tuple[tf.Tensor, tf.Tensor, float]:
+    """Weights [kh, kw, in, out], styles [N, in] of the same dtype, and an eps that keeps a root away from zero."""
+    eps = finite(eps, "eps")
+    check(eps >= 0, "eps", repr(eps), "a number of at least 0")
+    w = float_tensor(w, "w", rank=4)
+    s = float_tensor(s, "s", rank=2, like=w)
+    check(s.shape[1:2].is_compatible_with(w.shape[2:3]), "s", f"shape {s.shape}",
+          f"[N, {w.shape[2]}], one style per input map of w {w.shape}")  # fmt: skip
+    return w, s, eps

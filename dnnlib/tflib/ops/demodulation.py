@@ -23,12 +23,7 @@ def demodulation(w: Any, s: Any, eps: float = 1e-8, impl: str | None = None) -> 
     Returns [N, out], float32 (float64 for float64). Differentiable to any order. Raises `ValueError` for wrong ranks,
     sizes and dtypes.
     """
-    eps = arguments.finite(eps, "eps")
-    arguments.check(eps >= 0, "eps", repr(eps), "a number of at least 0")
-    w = arguments.float_tensor(w, "w", rank=4)
-    s = arguments.float_tensor(s, "s", rank=2, like=w)
-    arguments.check(s.shape[1:2].is_compatible_with(w.shape[2:3]), "s", f"shape {s.shape}",
-                    f"[N, {w.shape[2]}], one style per input map of w {w.shape}")  # fmt: skip
+    w, s, eps = arguments.weights_and_styles(w, s, eps)
     if resolve_impl(impl) == "compiled" and not num_gpus():
         wide = tf.float64 if w.dtype == tf.float64 else tf.float32
         return library.ops().dnnlib_demodulation(w=w, s=s, W=wide, eps=repr(eps))

@@ -34,12 +34,7 @@ def modulate_weights(
     Differentiable to any order. Raises `ValueError` for wrong ranks, sizes and dtypes.
     """
     arguments.check(layout in LAYOUTS, "layout", repr(layout), "'per_sample' or 'grouped'")
-    eps = arguments.finite(eps, "eps")
-    arguments.check(eps >= 0, "eps", repr(eps), "a number of at least 0")
-    w = arguments.float_tensor(w, "w", rank=4)
-    s = arguments.float_tensor(s, "s", rank=2, like=w)
-    arguments.check(s.shape[1:2].is_compatible_with(w.shape[2:3]), "s", f"shape {s.shape}",
-                    f"[N, {w.shape[2]}], one style per input map of w {w.shape}")  # fmt: skip
+    w, s, eps = arguments.weights_and_styles(w, s, eps)
     if resolve_impl(impl) == "compiled":
         return modulate_compiled(w, s, demodulate, eps, layout)
     return modulate_reference(w, s, demodulate, eps, layout)

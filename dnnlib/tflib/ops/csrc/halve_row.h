@@ -2,7 +2,7 @@
 // two neighbouring registers of the row, and one permutation of both collects it.
 #pragma once
 
-#include "lanes.h"
+#include "store_row.h"
 
 namespace ops {
 
@@ -44,14 +44,7 @@ void halve_row(const float* row, const float* g, int64_t n, T* out) {
     }
     return sum;
   };
-  for (; n >= 16 * kPeriod; n -= 16 * kPeriod, out += 16 * kPeriod, row += kPattern.kAdvance) {
-    for (int r = 0; r < kPeriod; ++r) store_lanes(out + 16 * r, result(r, row));
-  }
-  for (int r = 0; n > 0; ++r, n -= 16, out += 16) {
-    T last[16];
-    store_lanes(last, result(r, row));
-    std::memcpy(out, last, (n < 16 ? n : 16) * sizeof(T));
-  }
+  store_row<kPeriod, kPattern.kAdvance>(row, n, out, result);
 }
 
 #endif

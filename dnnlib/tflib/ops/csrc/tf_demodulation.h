@@ -1,7 +1,7 @@
 // TensorFlow ops DnnlibDemodulation and DnnlibDemodulationGrad, for CPUs.
 #pragma once
 
-#include "tf_common.h"
+#include "tf_weights.h"
 
 // d = 1 / sqrt(sum of (w * s)^2 over rows, columns and input maps + eps)
 REGISTER_OP("DnnlibDemodulation")
@@ -35,17 +35,6 @@ REGISTER_OP("DnnlibDemodulationGrad")
 
 namespace ops_tf {
 
-inline bool demodulation_shape(OpKernelContext* ctx, const Tensor& w, const Tensor& s, ops::ModulateShape* m) {
-  const bool good = w.dims() == 4 && s.dims() == 2 && s.dim_size(1) == w.dim_size(2);
-  if (good) {
-    *m = {s.dim_size(0), w.dim_size(0) * w.dim_size(1), w.dim_size(2), w.dim_size(3), false};
-  } else {
-    ctx->SetStatus(tensorflow::errors::InvalidArgument("s: found ", s.shape().DebugString(), " for weights ",
-                                                       w.shape().DebugString(), ", expected [N, in]"));
-  }
-  return good;
-}
-
 template <typename T, typename Device>
 class Demodulation : public OpKernel {
  public:
@@ -58,7 +47,7 @@ class Demodulation : public OpKernel {
   void Compute(OpKernelContext* ctx) override {
     const Tensor &w = ctx->input(0), &s = ctx->input(1);
     ops::ModulateShape m;
-    if (!demodulation_shape(ctx, w, s, &m)) return;
+    if (!weights_and_styles(ctx, w, s, false, &m)) return;
     Tensor* d = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({m.samples, m.out}), &d));
     if (d->NumElements()) ops::demodulation_cpu(m, eps_, data<T>(w), data<T>(s), data<A>(d), pool_of(ctx));
@@ -77,7 +66,7 @@ class DemodulationGrad : public OpKernel {
   void Compute(OpKernelContext* ctx) override {
     const Tensor &dd = ctx->input(0), &w = ctx->input(1), &s = ctx->input(2), &d = ctx->input(3);
     ops::ModulateShape m;
-    if (!demodulation_shape(ctx, w, s, &m)) return;
+    if (!weights_and_styles(ctx, w, s, false, &m)) return;
     const TensorShape expected({m.samples, m.out});
     OP_REQUIRES(ctx, dd.shape() == expected && d.shape() == expected,
                 tensorflow::errors::InvalidArgument("dd, d: found ", dd.shape().DebugString(), d.shape().DebugString(),

@@ -1,7 +1,7 @@
 // TensorFlow ops DnnlibModulateWeights, DnnlibModulateWeightsGrad, DnnlibScaleWeights and DnnlibScaleWeightsGrad.
 #pragma once
 
-#include "tf_common.h"
+#include "tf_weights.h"
 
 namespace ops_tf {
 
@@ -97,13 +97,7 @@ class ModulateBase : public OpKernel {
 
  protected:
   bool shape(OpKernelContext* ctx, const Tensor& w, const Tensor& s, ops::ModulateShape* m, TensorShape* y) const {
-    const bool good = w.dims() == 4 && s.dims() == 2 && s.dim_size(1) == w.dim_size(2);
-    if (!good) {
-      ctx->SetStatus(tensorflow::errors::InvalidArgument("s: found ", s.shape().DebugString(), " for weights ",
-                                                         w.shape().DebugString(), ", expected [N, in]"));
-      return false;
-    }
-    *m = {s.dim_size(0), w.dim_size(0) * w.dim_size(1), w.dim_size(2), w.dim_size(3), grouped_};
+    if (!weights_and_styles(ctx, w, s, grouped_, m)) return false;
     *y = grouped_ ? TensorShape({w.dim_size(0), w.dim_size(1), m->in, m->samples * m->out})
                   : TensorShape({m->samples, w.dim_size(0), w.dim_size(1), m->in, m->out});
     return true;
