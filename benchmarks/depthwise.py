@@ -9,21 +9,24 @@ import numpy as np
 
 from benchmarks.flops import AS_WRITTEN, median_seconds
 from dnnlib.tflib import tfutil
+from dnnlib.tflib.ops import depthwise_conv_2d
 from dnnlib.tflib.tfutil import tf
 from training.flops import reachable
 
 _COPIES = 8
+_TENSORFLOWS, _COMPILED = "DepthwiseConv2dNative", "DnnlibDepthwiseConv2d"
 
 
 @dataclass(frozen=True)
 class DepthwiseShape:
-    """One depthwise convolution, NHWC. image, kernel, output: shapes."""
+    """One depthwise convolution, NHWC. image, kernel, output: shapes. compiled: by the op of this project."""
 
     image: tuple[int, ...]
     kernel: tuple[int, ...]
     output: tuple[int, ...]
     strides: tuple[int, ...]
     padding: str
+    compiled: bool = False
 
     @property
     def flops(self) -> int:
@@ -35,13 +38,13 @@ def find_depthwise(features: tf.Tensor) -> Counter[DepthwiseShape]:
     """Those that `features` needs, with how often."""
     found: Counter[DepthwiseShape] = Counter()
     for op in reachable([features.op]):
-        if op.type == "DepthwiseConv2dNative":
-            image, kernel = (tuple(t.shape.as_list()) for t in op.inputs)
+        if op.type in (_TENSORFLOWS, _COMPILED):
+            image, kernel = (tuple(t.shape.as_list()) for t in op.inputs[:2])
             output = tuple(op.outputs[0].shape.as_list())
-            shape = DepthwiseShape(
-                image, kernel, output, tuple(op.get_attr("strides")), op.get_attr("padding").decode()
-            )
-            found[shape] += 1
+            compiled = op.type == _COMPILED
+            strides = (1, *[op.get_attr("stride")] * 2, 1) if compiled else tuple(op.get_attr("strides"))
+            padding = "SAME" if compiled else op.get_attr("padding").decode()
+            found[DepthwiseShape(image, kernel, output, strides, padding, compiled)] += 1
     return found
 
 
@@ -53,5 +56,8 @@ def time_depthwise(shape: DepthwiseShape, seconds: float = 0.06) -> float:
         x, w, last = image.read_value(), kernel.read_value(), []
         for _ in range(_COPIES):
             with tf.control_dependencies(last):
-                last = [tf.nn.depthwise_conv2d(x, w, list(shape.strides), shape.padding).op]
+                if shape.compiled:
+                    last = [depthwise_conv_2d(x, w, stride=shape.strides[1], impl="compiled").op]
+                else:
+                    last = [tf.nn.depthwise_conv2d(x, w, list(shape.strides), shape.padding).op]
         return median_seconds(session, last, seconds) / _COPIES

@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dnnlib.snapshot.torch_reader import read_state_dict
+from dnnlib.tflib.ops import depthwise_conv_2d
+from dnnlib.tflib.ops.depthwise import RELU6
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, file_sha256
 from metrics.feature_names import EFFNET
@@ -179,20 +181,19 @@ class EffnetLite0:
         self, x: tf.Tensor, name: str, stride: int = 1, depthwise: bool = False, activate: bool = True
     ) -> tf.Tensor:
         constant, (weight, bias) = self._constants.here(), self._folded[name]
-        strides = [1, stride, stride, 1]
+        offset = constant(f"{name}/bias", bias)
         if depthwise:
             kernel = constant(f"{name}/kernel", weight.transpose(0, 1, 3, 2))
-            x = tf.nn.depthwise_conv2d(x, kernel, strides, padding="SAME")
-        else:
-            x = tf.nn.conv2d(x, constant(f"{name}/kernel", weight), strides, padding="SAME")
-        x = tf.nn.bias_add(x, constant(f"{name}/bias", bias))
+            return depthwise_conv_2d(x, kernel, offset, stride, RELU6)
+        x = tf.nn.conv2d(x, constant(f"{name}/kernel", weight), [1, stride, stride, 1], padding="SAME")
+        x = tf.nn.bias_add(x, offset)
         return tf.nn.relu6(x) if activate else x
 
 
 def _normalize(images: tf.Tensor) -> tf.Tensor:
     """Pixels 0..255 [N, 3, H, W] to the network's size and range [N, 224, 224, 3]."""
     x = resize_triangle(images, INPUT_SIZE)
-    # oneDNN's depthwise convolution is fast in this layout alone.
+    # Depthwise convolutions on CPUs are fast in this layout alone.
     return (tf.transpose(x, [0, 2, 3, 1]) - 127) / 128
 
 

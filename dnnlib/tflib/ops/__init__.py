@@ -7,6 +7,7 @@ at import.
 from dnnlib.tflib.ops.affine_warp import affine_warp
 from dnnlib.tflib.ops.convolution import conv_2d
 from dnnlib.tflib.ops.demodulation import demodulation
+from dnnlib.tflib.ops.depthwise import depthwise_conv_2d
 from dnnlib.tflib.ops.fused_bias_act import ACTIVATIONS, fused_bias_act
 from dnnlib.tflib.ops.impl import default_impl, set_default_impl
 from dnnlib.tflib.ops.modulate_weights import modulate_weights
@@ -21,6 +22,7 @@ __all__ = [
     "conv_downsample_2d",
     "default_impl",
     "demodulation",
+    "depthwise_conv_2d",
     "downsample_2d",
     "filter_2d",
     "fused_bias_act",

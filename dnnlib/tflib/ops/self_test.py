@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.tflib.ops.demodulation import demodulation
+from dnnlib.tflib.ops.depthwise import depthwise_conv_2d
 from dnnlib.tflib.ops.fused_bias_act import fused_bias_act
 from dnnlib.tflib.ops.library import relative_error
 from dnnlib.tflib.ops.modulate_weights import modulate_weights
@@ -61,6 +62,13 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
         return demodulation(w, s, impl=impl)
 
     yield "demodulation", factors, [make(3, 3, 20, 12), make(3, 20)]
+    for size, stride in ((3, 1), (5, 2)):
+
+        def depthwise(x: tf.Tensor, w: tf.Tensor, stride=stride, impl="") -> tf.Tensor:
+            bias = tf.cast(tf.linspace(-1.0, 1.0, 20), x.dtype)
+            return depthwise_conv_2d(x, w, bias, stride, impl=impl)
+
+        yield f"depthwise_conv_2d {size}x{size}", depthwise, [make(2, 9, 23, 20), make(size, size, 20, 1)]
 
 
 def _values(function: Callable[..., tf.Tensor], inputs: list[tf.Tensor], impl: str, device: str) -> list[tf.Tensor]:

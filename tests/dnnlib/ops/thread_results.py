@@ -70,6 +70,11 @@ def cases() -> dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]]:
                 ),
                 [(3, 3, 45, 40), (SAMPLES, 45)],
             )
+    for size, stride in ((3, 1), (5, 2), (7, 1)):
+        made[f"depthwise_conv_2d {size} {stride}"] = (
+            lambda x, w, b, stride=stride: ops.depthwise_conv_2d(x, w, b, stride, (-2, 6), impl="compiled"),
+            [images(40, "NHWC"), (size, size, 40, 1), (40,)],
+        )
     made["demodulation"] = (lambda w, s: ops.demodulation(w, s, impl="compiled"), [(3, 3, 45, 40), (SAMPLES, 45)])
     return made
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "activation.h"
+#include "depthwise.h"
 #include "numeric.h"
 #include "resampling.h"
 #include "warp.h"
@@ -113,5 +114,9 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
 template <typename T>
 void warp_cpu(const WarpShape& s, const float* h, bool adjoint, const T* x, const T* theta, T* y,
               const Parallel& parallel);
+
+// y = clip(x convolved with w [kernel_h, kernel_w, channels] + b), channel by channel; b may be null.
+template <typename T>
+void depthwise_cpu(const DepthwiseShape& s, const T* x, const T* w, const T* b, T* y, const Parallel& parallel);
 
 }  // namespace ops
