@@ -10,7 +10,7 @@ import pytest
 
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
-from metrics.effnet import EffnetLite0, default_weights_path
+from metrics.effnet import BLOCKS, EffnetLite0, default_weights_path
 from tests.metrics.effnet_torch import DATA, SIZES, pixels, torch_features
 
 
@@ -79,3 +79,16 @@ def test_other_weights_are_refused(tmp_path):
     path.write_bytes((DATA.parent / "torch_zip.pt").read_bytes())
     with pytest.raises(UserError, match="no tensor '_conv_stem.weight'"):
         EffnetLite0(path)
+
+
+def test_both_implementations_of_depthwise_convolution_agree(network):
+    """Features from the compiled op are those from TensorFlow's own."""
+    found = []
+    for impl in ("ref", "compiled"):
+        with pytest.MonkeyPatch.context() as patch, tf.Graph().as_default() as graph, tf.Session() as session:
+            patch.setenv("SG2_OPS", impl)
+            features = network.features(tf.constant(pixels(SIZES[0]) * 128 + 127))
+            compiled = [op for op in graph.get_operations() if op.type == "DnnlibDepthwiseConv2d"]
+            assert len(compiled) == (len(BLOCKS) if impl == "compiled" else 0)
+            found.append(session.run(features))
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=1e-4 * np.abs(found[0]).max())
