@@ -165,6 +165,7 @@ def jacobian(
 @features_options
 @data_options("")
 @click.option("--mirror-augment", type=bool, metavar="BOOL", help="Mirror images count.  [default: as trained]")
+@click.option("--validation", is_flag=True, help="Search the held-out images of the data set, not the training images.")
 @click.option("-k", "k", type=click.IntRange(1, 20), default=5, show_default=True, help="Neighbours of each sample.")
 @common_options(8, "Samples.")
 def neighbours(
@@ -174,6 +175,7 @@ def neighbours(
     dataset: str | None,
     data_dir: str | None,
     mirror_augment: bool | None,
+    validation: bool,
     k: int,
     num: int,
     seed: int,
@@ -188,21 +190,29 @@ def neighbours(
     from training.dataset import TFRecordDataset
 
     place, mirror, max_images = find_reals(network, dataset, data_dir, mirror_augment)
+    if validation:
+        max_images = None  # counts training images
     with open_generator(network, num_gpus) as generator:
-        reals = TFRecordDataset(place, max(generator.output_shape[2:]), max_label_size=0, max_images=max_images)
+        reals = TFRecordDataset(
+            place, max(generator.output_shape[2:]), max_label_size=0, max_images=max_images, validation=validation
+        )
         labels = find_labels(generator, network, dataset, data_dir, required=False)
         looks = _feature_network(feature_network, weights)
         found = find_neighbours(
             generator, reals, looks, num, k, seed, mirror,
             batch=batch, progress=True, labels=labels, num_gpus=num_gpus,
         )  # fmt: skip
-    title = f"Nearest of {found.num_real} training images ({Path(network).name}, {reals.name})"
-    numbers = {"network": network, "dataset": reals.name, "seed": seed, "mirror": mirror, **numbers_of(found)}
+    kind = "held-out" if validation else "training"
+    title = f"Nearest of {found.num_real} {kind} images ({Path(network).name}, {reals.name})"
+    numbers = {
+        "network": network, "dataset": reals.name, "validation": validation, "seed": seed, "mirror": mirror,
+        **numbers_of(found),
+    }  # fmt: skip
     click.echo(f"wrote {save(path, plot_neighbours(found, reals, title), numbers)}")
     if len(found.suspects):
         listed = ", ".join(map(str, found.suspects))
         click.echo(
-            f"note: samples {listed} may be copies: half as far from a training image as these from each other, or less"
+            f"note: samples {listed} may be copies: half as far from a {kind} image as these from each other, or less"
         )
 
 

@@ -19,6 +19,7 @@ from metrics.analysis.samples import Samples
 from metrics.noise import labels_of
 from run_analysis import find_reals, main
 from tests.metrics.analysis_fakes import Pixels
+from tests.record_sets import write_set
 from tests.tiny import tiny_config, tiny_dataset
 from training.config_io import save_config, with_fields
 
@@ -123,6 +124,21 @@ def test_neighbours(made):
     assert "no data set: give --dataset NAME" in refused(*lone)
     call(*lone, "--data-dir", made / "data", "--dataset", "plain", "--out", "n.png")
     assert numbers_beside("n.png")["mirror"] is False
+
+
+def test_neighbours_among_held_out_images(made, tmp_path):
+    images = np.random.RandomState(7).randint(0, 256, (9, 3, 8, 8)).astype(np.uint8)
+    write_set(tmp_path / "split", images[:6], held_out=images[6:])
+    network = made / "00000-run" / "network-snapshot-000010.pkl"
+    args = ("neighbours", "--network", network, "--feature-network", "pixels", "--num", 4, "-k", 3)
+    args += ("--data-dir", tmp_path, "--dataset", "split")
+    call(*args, "--validation", "--out", "held.png")
+    held = numbers_beside("held.png")
+    assert held["validation"] is True and {i for row in held["indices"] for i in row} == {0, 1, 2}
+    call(*args, "--out", "all.png")
+    every = numbers_beside("all.png")
+    assert every["validation"] is False and every["distances"] != held["distances"]
+    assert "held-out" in refused(*args[:-1], made / "data" / "plain", "--validation", "--out", "x.png")
 
 
 def test_labels_come_from_the_data_set(made, tmp_path):
