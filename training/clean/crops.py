@@ -67,7 +67,7 @@ def write_crops(
         bar = tqdm.tqdm(results, total=len(items), unit="img", desc="cropping")
         for item, result in zip(items, bar, strict=True):
             if isinstance(result, Failure):
-                failed.append((item.name, result.reason))
+                failed.append(item.name, result.reason)
             elif result:
                 table.writerows((name, item.name, *box) for name, box in result)
                 num_crops += len(result)

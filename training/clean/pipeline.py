@@ -24,7 +24,6 @@ from training.clean.verdicts import Filter, SetFilter, Verdict
 from training.dataset_build import Failure, Item, ordered_map
 from training.item_table import Dropped, Reasons
 
-
 _KEPT = Verdict(True, math.nan)
 
 
