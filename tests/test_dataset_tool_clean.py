@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -186,6 +185,7 @@ def test_crop(folder):
 
 
 def test_crop_of_an_archive_and_a_list(folder, tmp_path):
+    cv2 = pytest.importorskip("cv2", reason="the library opencv-python-headless is not installed")
     with zipfile.ZipFile("in.zip", "w") as archive:
         archive.write(folder / "a.png", "a.png")
     Path("in.txt").write_text(f"{folder}/a.png\nmissing.png\n")
