@@ -29,10 +29,17 @@ import numpy as np  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from training.clean import apply
+from training.clean.cascade import Box
+from training.clean.crops import write_crops
 from training.clean.exact import ExactDuplicates  # noqa: E402
+from training.clean.judgements import Chosen
 from training.clean.near import NearDuplicates, NearMeasure  # noqa: E402
+from training.clean.options import CleanOptions
 from training.clean.picture import Picture  # noqa: E402
-from training.clean.pipeline import judge  # noqa: E402
+from training.clean.pipeline import find_dropped, judge
+from training.clean.rank import rank
+from training.clean.rank_report import write_rank_report, write_rank_table  # noqa: E402
 from training.clean.report import write_report  # noqa: E402
 from training.clean.size import SizeFilter  # noqa: E402
 from training.clean.table import write_table  # noqa: E402
@@ -101,6 +108,51 @@ def _clean(count: int, folder: Path) -> None:
     write_report(folder / "clean.html", "million", judgements, filters, 10, 1, made_up)
 
 
+def _clean_and_convert(count: int, folder: Path) -> None:
+    # Each picture twice: as many copies as can be, and each is left out for a reason of its own.
+    listing = make_list(count)
+    twice = Chosen(listing.items, np.arange(count) % -(-count // 2))
+    dropped = find_dropped(twice, CleanOptions(drop_duplicates=True), 1, lambda text: None, made_up)
+    listing.items = listing.items.select(np.flatnonzero(~np.isin(np.arange(count), dropped.positions)))
+    for name, reason in dropped.reasons:
+        listing.others.append(name, reason)
+    options = BuildOptions((3, 4, 4), workers=1)
+    build(folder / "out", listing.items, made_up, options, listing.others, lambda text: None)
+
+
+class _Pixel:
+    """Stands for a discriminator: an image's score is its first pixel."""
+
+    input_shape = (None, 3, 4, 4)
+    input_shapes = ((None, 3, 4, 4), (None, 0))
+    static_kwargs: ClassVar[dict[str, int]] = {"mbstd_group_size": 4}
+
+    def run(self, images: np.ndarray, labels: None) -> np.ndarray:
+        """float32 [N, 1]."""
+        return images[:, :, 0, 0][:, :1]
+
+
+def _rank(count: int, folder: Path) -> None:
+    items = make_list(count).items
+    ranks, bad = rank(items, _Pixel(), 2, 256, workers=1, decode=made_up)
+    write_rank_table(folder / "rank.csv", items, ranks)
+    write_rank_report(folder / "rank.html", "million", items, ranks, count // 10, bad, 10, 1, made_up)
+    apply.write_list(folder / "kept.txt", Chosen(items, ranks.index[count // 10 :]))
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """A cascade that finds nothing: a million files of crops would fill the disk, and no memory."""
+
+    def find(self, grey: np.ndarray) -> list[Box]:
+        """No place."""
+        return []
+
+
+def _crop(count: int, folder: Path) -> None:
+    write_crops(folder / "crops", make_list(count).items, _Nothing(), workers=1, decode=made_up)
+
+
 def _convert(count: int, folder: Path) -> None:
     options = BuildOptions((3, 4, 4), workers=1, num_validation=count // 10)
     build(folder / "out", make_list(count).items, made_up, options, say=lambda text: None)
@@ -111,6 +163,9 @@ STAGES: Mapping[str, Callable[[int, Path], None]] = {
     "labels from csv": _csv_labels,
     "labels from json": _json_labels,
     "clean": _clean,
+    "clean and convert": _clean_and_convert,
+    "rank": _rank,
+    "crop": _crop,
     "convert": _convert,
 }
 

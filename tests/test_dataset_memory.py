@@ -7,7 +7,10 @@ import pytest
 from benchmarks import dataset_memory
 
 
-@pytest.mark.parametrize(("stage", "count"), [("labels from json", 150_000), ("clean", 20_000)])
+@pytest.mark.parametrize(
+    ("stage", "count"),
+    [("labels from json", 150_000), ("labels from csv", 150_000), ("clean", 20_000), ("clean and convert", 20_000)],
+)
 def test_memory_grows_by_at_most_200_bytes_for_an_image(stage, count):
     megabytes, _ = dataset_memory.measure(stage, count)
     assert megabytes < 4 + dataset_memory.WANTED_MB * count / 1e6  # what any program's memory varies by

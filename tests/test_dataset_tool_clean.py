@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,23 @@ def test_crop(folder):
         assert crop.size == (int(rows[0]["width"]), int(rows[0]["height"]))
     stderr = tool("crop", "crops", folder, "--cascade", cascade, code=2).stderr
     assert "crops is there already and not an empty folder" in stderr
+
+
+def test_crop_of_an_archive_and_a_list(folder, tmp_path):
+    cv2 = pytest.importorskip("cv2", reason="the library opencv-python-headless is not installed")
+    with zipfile.ZipFile("in.zip", "w") as archive:
+        archive.write(folder / "a.png", "a.png")
+    Path("in.txt").write_text(f"{folder}/a.png\nmissing.png\n")
+    for source, skipped in (("in.zip", 0), ("in.txt", 1)):
+        out = tmp_path / f"crops of {source}"
+        result = tool(
+            "crop",
+            out,
+            source,
+            "--cascade",
+            f"{cv2.data.haarcascades}haarcascade_frontalface_default.xml",
+            "--workers",
+            1,
+        )
+        assert f"of {1 + skipped} images" in result.output and f"{skipped} skipped" in result.output
+        assert (out / "crops.csv").is_file()

@@ -65,9 +65,13 @@ def label_kind(labels: np.ndarray) -> str:
     """none, one-hot, multi-hot (zeros and ones) or continuous: what kind of labels float32 [N, label_size] are."""
     if labels.shape[1] == 0:
         return "none"
-    if not ((labels == 0) | (labels == 1)).all():
-        return "continuous"
-    return "one-hot" if (labels.sum(axis=1) == 1).all() else "multi-hot"
+    one_hot = True
+    for start in range(0, len(labels), 1 << 16):  # in parts: temporary arrays of all would outweigh the labels
+        part = labels[start : start + (1 << 16)]
+        if not ((part == 0) | (part == 1)).all():
+            return "continuous"
+        one_hot = one_hot and bool((part.sum(axis=1) == 1).all())
+    return "one-hot" if one_hot else "multi-hot"
 
 
 def label_counts(dataset: TFRecordDataset) -> list[tuple[str, int]]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +23,7 @@ from training.dataset_writer import check_target
 from training.fits import FILTERS, FITS, result_size
 from training.image_files import WHITE, ImageHeader, ImageSpec, read_header, render_item
 from training.image_shapes import check_size, nearest_sizes
+from training.item_table import Dropped
 from training.label_sources import LABEL_SOURCES, Labels, label_items
 from training.size_advice import advise_encoding
 from training.source_listing import Listing, list_sources
@@ -172,7 +173,7 @@ def _common_size(look: _Look) -> tuple[int, int]:
 
 def _list_labelled(
     inputs: Sequence[os.PathLike | str], wanted: ImageOptions, scratch: Path, say: Callable[[str], None],
-    drop: Callable[[Sequence[Item]], Mapping[int, str]] | None,
+    drop: Callable[[Sequence[Item]], Dropped] | None,
 ) -> tuple[Listing, Labels]:  # fmt: skip
     listing = list_sources(inputs, scratch, say)
     labels = label_items(listing, wanted.labels_from, wanted.labels_file, say)
@@ -194,7 +195,7 @@ def create_from_images(
     wanted: ImageOptions | None = None,
     options: BuildOptions | None = None,
     say: Callable[[str], None] = print,
-    drop: Callable[[Sequence[Item]], Mapping[int, str]] | None = None,
+    drop: Callable[[Sequence[Item]], Dropped] | None = None,
 ) -> BuildReport:
     """A data set of all images in folders (with their sub-folders), archives and lists.
 
@@ -203,7 +204,7 @@ def create_from_images(
         inputs: one or several, see `list_sources`; the order is that of the names.
         wanted: what becomes of the images.
         options: the rest; shape, class names, label size and source in it are ignored.
-        drop: tells which of all candidates to leave out, by their positions, with the reason.
+        drop: tells which of all candidates to leave out, with the reason.
     Raises:
         UserError: see `build`, `list_sources`, `label_items`; images of several sizes without a size to fit to.
     """
@@ -252,12 +253,16 @@ def create_from_images(
     return build(path, listing.items, render_for(options.encoding.name), options, listing.others, say)
 
 
-def _drop(listing: Listing, dropped: Mapping[int, str]) -> None:
-    if len(dropped) == len(listing.items):
-        raise UserError(f"all {len(dropped)} images are left out (the first: {next(iter(dropped.values()))})")
-    for index in sorted(dropped):
-        listing.others.append(listing.items[index].name, dropped[index])
-    listing.items = listing.items.select([i for i in range(len(listing.items)) if i not in dropped])
+def _drop(listing: Listing, dropped: Dropped) -> None:
+    count = len(dropped.positions)
+    if count == len(listing.items):
+        raise UserError(f"all {count} images are left out (the first: {dropped.reasons[0][1]})")
+    for name, reason in dropped.reasons:
+        listing.others.append(name, reason)
+    keep = np.ones(len(listing.items), bool)
+    keep[np.asarray(dropped.positions, np.int64)] = False
+    if count:
+        listing.items = listing.items.select(np.flatnonzero(keep))
 
 
 def _remove_scratch(scratch: Path) -> None:
@@ -271,7 +276,7 @@ def look_at_images(
     wanted: ImageOptions,
     options: BuildOptions,
     say: Callable[[str], None] = print,
-    drop: Callable[[Sequence[Item]], Mapping[int, str]] | None = None,
+    drop: Callable[[Sequence[Item]], Dropped] | None = None,
 ) -> None:
     """Tells what `create_from_images` would convert and leave out, by the headers and `drop`; makes no data set.
 

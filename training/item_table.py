@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from training.blob_file import BlobFile
 from training.dataset_items import Item, Part
 
 
@@ -35,26 +37,36 @@ class NameTable(Sequence[str]):
         return self.name(index)
 
 
-class Reasons(NameTable):
-    """(name, reason) of files that are left out; there are few different reasons."""
+class Reasons(Sequence[tuple[str, str]]):
+    """(name, reason) of files that are left out, on the disk: a reason may name another file, and all be different."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._texts: dict[str, int] = {}
-        self._which = array("i")
+        self._rows: BlobFile | None = None  # most collections have none
 
     def append(self, name: str, reason: str) -> None:
         """Adds one at the end."""
-        self.append_name(name)
-        self._which.append(self._texts.setdefault(reason, len(self._texts)))
+        if self._rows is None:
+            self._rows = BlobFile()
+        self._rows.append(os.fsencode(name) + b"\0" + reason.encode("utf-8", "surrogateescape"))
+
+    def __len__(self) -> int:
+        return 0 if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: int) -> tuple[str, str]:
-        return self.name(index), list(self._texts)[self._which[index]]
+        if self._rows is None:
+            raise IndexError(index)
+        name, _, reason = self._rows[index].partition(b"\0")
+        return os.fsdecode(name), reason.decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        texts = list(self._texts)
-        for index in range(len(self)):
-            yield self.name(index), texts[self._which[index]]
+        return map(self.__getitem__, range(len(self)))
+
+
+class Dropped(NamedTuple):
+    """Some items of a sequence: their positions, ascending, and as many names and reasons."""
+
+    positions: Sequence[int]
+    reasons: Reasons
 
 
 class ItemTable(Sequence[Item]):

@@ -20,7 +20,7 @@ import ijson
 import numpy as np
 
 from dnnlib.util import UserError, list_nearest
-from training.archives import open_item, read_item
+from training.archives import open_item, open_regular
 from training.dataset_items import Item, printable
 from training.item_table import ItemTable
 from training.source_listing import LABEL_FILE, Listing
@@ -144,10 +144,10 @@ def _drop_unlabelled(listing: Listing, found: np.ndarray, file: str) -> None:
     if not found.any():
         example = f" such as {printable(listing.items.inner_name(0))}" if len(listing.items) else ""
         raise UserError(f"{file} has no label for any of the {len(listing.items)} images; expected names{example}")
-    for index in np.flatnonzero(~found).tolist():
+    for index in map(int, np.flatnonzero(~found)):
         listing.others.append(listing.items[index].name, f"no label in {file}")
     if not found.all():
-        listing.items = listing.items.select(np.flatnonzero(found).tolist())
+        listing.items = listing.items.select(np.flatnonzero(found))
 
 
 def _from_json(listing: Listing, finder: _Finder, file: str | None) -> Labels:
@@ -224,13 +224,12 @@ def _from_csv(finder: _Finder, file: str | None) -> Labels:
     """`file,class`; `file,class;class` for several at once; `file,number,number,...` for vectors."""
     if file is None:
         raise UserError("labels from csv need a table: --labels-file TABLE.csv, with rows such as cats/1.png,cat")
-    text = _decoded(_read(Item(file, file)), file)
-    header = next(_rows(text, file, False), None)
+    header = next(_rows(file, False), None)
     skip = header is not None and not len(finder.find(header[0]))
     columns = 0
     names: set[str] = set()
     several = False
-    for row in _rows(text, file, skip):
+    for row in _rows(file, skip):
         columns = columns or len(row)
         if len(row) != columns or columns < 2:
             raise UserError(f"{file}: found {','.join(row)[:80]!r}, expected {max(columns, 2)} columns: file,label")
@@ -240,7 +239,7 @@ def _from_csv(finder: _Finder, file: str | None) -> Labels:
     if not columns:
         raise UserError(f"{file}: no rows with labels")
     if columns > 2:
-        return _set_vectors(finder, ((row[0], row[1:]) for row in _rows(text, file, skip)), file)
+        return _set_vectors(finder, ((row[0], row[1:]) for row in _rows(file, skip)), file)
     names.discard("")
     ordered = tuple(sorted(names, key=_natural))
     ids = {name: index for index, name in enumerate(ordered)}
@@ -248,7 +247,7 @@ def _from_csv(finder: _Finder, file: str | None) -> Labels:
         labels = np.zeros((len(finder.items), len(ordered)), np.float32)
     else:
         labels = np.full(len(finder.items), _NONE, np.int32)
-    for row in _rows(text, file, skip):
+    for row in _rows(file, skip):
         classes = [ids[part.strip()] for part in row[1].split(";") if part.strip()]
         if not several and not classes:
             raise UserError(f"{file}: {printable(row[0])} has an empty label")
@@ -266,24 +265,17 @@ def _natural(name: str) -> tuple[float, str]:
     return (int(name) if re.fullmatch(r"-?\d{1,15}", name) else math.inf), name
 
 
-def _rows(text: str, file: str, skip_first: bool) -> Iterator[Sequence[str]]:
+def _rows(file: str, skip_first: bool) -> Iterator[Sequence[str]]:
+    """Rows of a table, read from the disk again for each pass: it may be larger than the memory."""
     try:
-        for index, row in enumerate(csv.reader(io.StringIO(text, newline=""))):
-            if row and not (index == 0 and skip_first):
-                yield row
+        with open_regular(file) as data:
+            text = io.TextIOWrapper(data, "utf-8-sig", "surrogateescape", newline="")
+            for index, row in enumerate(csv.reader(text)):
+                if row and not (index == 0 and skip_first):
+                    yield row
     except csv.Error as err:
         raise UserError(f"{file}: {err}; expected a table with commas") from err
-
-
-def _decoded(data: bytes, file: str) -> str:
-    try:
-        return data.decode("utf-8-sig", "surrogateescape")
     except UnicodeError as err:
         raise UserError(f"{file}: not text in UTF-8 ({err})") from err
-
-
-def _read(item: Item) -> bytes:
-    try:
-        return read_item(item)
     except OSError as err:
-        raise UserError(f"cannot read {item.name}: {err.strerror or err}") from err
+        raise UserError(f"cannot read {file}: {err.strerror or err}") from err

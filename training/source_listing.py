@@ -113,13 +113,18 @@ def _take(listing: Listing, name: str, prefix: str, part: Part | None = None) ->
 
 def _list_folder(listing: Listing, root: Path, prefix: str) -> None:
     listing.items.add_place(prefix, str(root), archive=False)
-    for name, reason in _walk(str(root), "", set()):
+    for name, reason in walk_files(root):
         if name == LABEL_FILE and reason is None:
             listing.label_files[prefix] = Item(prefix + name, os.path.join(root, name))
         elif reason is None:
             _take(listing, name, prefix)
         else:
             listing.others.append(prefix + name, reason)
+
+
+def walk_files(folder: os.PathLike | str) -> Iterator[tuple[str, str | None]]:
+    """(relative name, None or the reason to leave it out) of all files below a folder, in the order of the names."""
+    return _walk(os.fspath(folder), "", set())
 
 
 def _walk(folder: str, below: str, seen: set[str]) -> Iterator[tuple[str, str | None]]:

@@ -54,3 +54,12 @@ def test_wrong_arguments(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "expected img_align_celeba" in fails("create_celeba", tmp_path / "out", tmp_path / "empty")
     assert not (tmp_path / "out").exists()
+
+
+def test_encoding_and_images_held_out(folder, tmp_path):
+    tool("create_celeba", tmp_path / "out", folder, "--encoding", "png", "--validation", 2)
+    training, held_out = (TFRecordDataset(tmp_path / "out", validation=validation) for validation in (False, True))
+    assert training.encoding == "png" and (training.num_images, held_out.num_images) == (COUNT - 2, 2)
+    read = [*training.read(np.arange(COUNT - 2)), *held_out.read(np.arange(2))]
+    expected = [picture(i)[57:185, 25:153].transpose(2, 0, 1).tobytes() for i in range(COUNT)]
+    assert sorted(image.tobytes() for image in read) == sorted(expected)

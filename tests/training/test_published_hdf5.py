@@ -145,3 +145,13 @@ def test_sizes_that_cannot_be(tmp_path):
 def test_missing_package(tmp_path, monkeypatch, package, command):
     monkeypatch.setitem(sys.modules, package, None)
     assert f"pip install {package}" in fails(command, tmp_path / "out", tmp_path / "in")
+
+
+def test_encoding_and_images_held_out(tmp_path):
+    write(tmp_path / "in.h5", **levels(16))
+    tool("create_from_hdf5", tmp_path / "out", tmp_path / "in.h5", "--encoding", "png", "--validation", 3)
+    training, held_out = (TFRecordDataset(tmp_path / "out", validation=validation) for validation in (False, True))
+    assert training.encoding == held_out.encoding == "png"
+    assert (training.num_images, held_out.num_images) == (COUNT - 3, 3)
+    read = [*training.read(np.arange(COUNT - 3)), *held_out.read(np.arange(3))]
+    assert sorted(image.tobytes() for image in read) == sorted(image.tobytes() for image in images(16))

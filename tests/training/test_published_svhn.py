@@ -8,7 +8,8 @@ import scipy.io
 
 from dnnlib.util import UserError
 from training.dataset import TFRecordDataset
-from training.dataset_build import published_order
+from training.dataset_build import held_out_order, published_order
+from training.encodings import Encoding
 from training.published.svhn import create_svhn, load_svhn
 from training.published.writing import WriteOptions
 
@@ -66,3 +67,15 @@ def test_damaged_files(tmp_path):
         with pytest.raises(UserError) as error:
             load_svhn(path)
         assert "train_32x32.mat" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_encoding_and_images_held_out(tmp_path):
+    images, _ = write(tmp_path / "in" / "train_32x32.mat")
+    create_svhn(tmp_path / "out", tmp_path / "in", WriteOptions(num_validation=4, encoding=Encoding("png")))
+    training, held_out = (TFRecordDataset(tmp_path / "out", validation=validation) for validation in (False, True))
+    assert training.encoding == "png" and (training.num_images, held_out.num_images) == (COUNT - 4, 4)
+    chosen = held_out_order(COUNT)[:4]
+    np.testing.assert_array_equal(held_out.read(np.arange(4)), images.transpose(0, 3, 1, 2)[chosen])
+    order = published_order(COUNT)
+    rest = images.transpose(0, 3, 1, 2)[order[~np.isin(order, chosen)]]
+    np.testing.assert_array_equal(training.read(np.arange(COUNT - 4)), rest)

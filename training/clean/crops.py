@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 from collections.abc import Sequence
@@ -17,15 +18,18 @@ from dnnlib.util import UserError, atomic_write
 from training.clean.cascade import Box, Cascade, crop_box
 from training.clean.picture import Decode, decode_file, open_picture
 from training.dataset_build import Failure, Item, ordered_map
+from training.item_table import Reasons
+
+TABLE_NAME = "crops.csv"
 
 
 @dataclass(frozen=True)
 class CropReport:
     """What became of a collection."""
 
-    crops: tuple[tuple[str, str, Box], ...]  # (file, image, place in the image)
-    empty: tuple[str, ...]  # images in which nothing was found
-    failed: tuple[tuple[str, str], ...]  # (name, reason)
+    num_crops: int
+    num_empty: int  # images in which nothing was found
+    failed: Reasons  # (name, reason)
 
 
 def write_crops(
@@ -36,7 +40,7 @@ def write_crops(
     workers: int | None = None,
     decode: Decode = decode_file,
 ) -> CropReport:
-    """Writes what the cascade finds in NAME to `out_dir`/NAME-0.png, NAME-1.png, ..., the largest first.
+    """Writes what the cascade finds in NAME to `out_dir`/NAME-0.png, NAME-1.png, ..., the largest first, and a table.
 
     Args:
         out_dir: is made; must be empty or not there.
@@ -54,19 +58,23 @@ def write_crops(
         raise UserError(f"{out} is there already and not an empty folder, expected a new one for the crops")
     out.mkdir(parents=True, exist_ok=True)
     work = partial(_crop, out=str(out), cascade=cascade, scale=scale, decode=decode)
-    crops: list[tuple[str, str, Box]] = []
-    empty: list[str] = []
-    failed: list[tuple[str, str]] = []
-    with closing(ordered_map(work, items, workers)) as results:
+    num_crops = num_empty = 0
+    failed = Reasons()
+    with closing(ordered_map(work, items, workers)) as results, atomic_write(out / TABLE_NAME) as file:
+        text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+        table = csv.writer(text)
+        table.writerow(("file", "image", "left", "top", "width", "height"))
         bar = tqdm.tqdm(results, total=len(items), unit="img", desc="cropping")
         for item, result in zip(items, bar, strict=True):
             if isinstance(result, Failure):
-                failed.append((item.name, result.reason))
+                failed.append(item.name, result.reason)
             elif result:
-                crops += [(file, item.name, box) for file, box in result]
+                table.writerows((name, item.name, *box) for name, box in result)
+                num_crops += len(result)
             else:
-                empty.append(item.name)
-    return CropReport(tuple(crops), tuple(empty), tuple(failed))
+                num_empty += 1
+        text.detach()  # flushes
+    return CropReport(num_crops, num_empty, failed)
 
 
 def _crop(item: Item, out: str, cascade: Cascade, scale: float, decode: Decode) -> list[tuple[str, Box]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -40,16 +39,16 @@ class ExactDuplicates(SetFilter):
         """See `SetFilter`."""
         return data
 
-    def decide(self, names: Sequence[str], measures: Sequence[bytes]) -> list[Verdict]:
+    def decide(self, names: Sequence[str], measures: Sequence[bytes]) -> Iterator[tuple[int, Verdict]]:
         """The first of each group stays. Score: 0 for copies, none for the others."""
-        digests = np.frombuffer(b"".join(measures), "<u8").reshape(-1, 2)
+        digests = np.empty((len(measures), 2), "<u8")
+        for index, measured in enumerate(measures):
+            digests[index] = np.frombuffer(measured, "<u8")
         order = np.lexsort(digests.T)  # stable: of equal ones the first is the first
         begins = np.ones(len(order), bool)
         begins[1:] = (digests[order[1:]] != digests[order[:-1]]).any(1)
         twins = np.empty(len(order), np.int64)
         twins[order] = order[begins][np.cumsum(begins) - 1]
-        verdicts = [Verdict(True, math.nan)] * len(order)
-        for index in np.flatnonzero(twins != np.arange(len(order))).tolist():
+        for index in map(int, np.flatnonzero(twins != np.arange(len(order)))):
             twin = int(twins[index])
-            verdicts[index] = Verdict(False, 0.0, f"same pixels as {names[twin]}", twin)
-        return verdicts
+            yield index, Verdict(False, 0.0, f"same pixels as {names[twin]}", twin)

@@ -7,7 +7,7 @@ threshold of one that stays: there are no chains of images each like the next bu
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -83,20 +83,19 @@ class NearDuplicates(SetFilter):
         """See `SetFilter`."""
         return NearMeasure(*_PACKED.unpack(data))
 
-    def decide(self, names: Sequence[str], measures: Sequence[NearMeasure]) -> list[Verdict]:
+    def decide(self, names: Sequence[str], measures: Sequence[NearMeasure]) -> Iterator[tuple[int, Verdict]]:
         """The best of those that look the same stays. Score: bits by which a copy differs, none for the others."""
         keys = np.fromiter(((one.pixels, one.detail) for one in measures), np.dtype((np.float64, 2)), len(measures))
         best_first = np.lexsort((-keys[:, 1], -keys[:, 0]))  # stable
+        del keys
         kept = HammingIndex(self.bits)
-        verdicts: list[Verdict] = [Verdict(True, float("nan"))] * len(measures)
         for index in map(int, best_first):
             twin = self._twin(measures, index, kept)
             if twin is None:
                 kept.add(measures[index].hash, index)
             else:
                 distance, other = twin
-                verdicts[index] = Verdict(False, distance, f"looks like {names[other]} ({distance} bits apart)", other)
-        return verdicts
+                yield index, Verdict(False, distance, f"looks like {names[other]} ({distance} bits apart)", other)
 
     def _twin(self, measures: Sequence[NearMeasure], index: int, kept: HammingIndex) -> tuple[int, int] | None:
         mine = measures[index]

@@ -16,11 +16,15 @@ import numpy as np
 import tqdm
 
 from dnnlib.util import UserError
-from training.clean.judgements import BlobFile, Chosen, Judgements, Names
+from training.blob_file import BlobFile
+from training.clean.judgements import Chosen, Judgements, Names
 from training.clean.options import CleanOptions, make_filters
 from training.clean.picture import Decode, decode_file, open_picture
 from training.clean.verdicts import Filter, SetFilter, Verdict
 from training.dataset_build import Failure, Item, ordered_map
+from training.item_table import Dropped, Reasons
+
+_KEPT = Verdict(True, math.nan)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class _Waiting(Sequence[Any]):
         failed = isinstance(measured, _Unmeasured)
         self._blobs.append(b"?" + measured.reason.encode() if failed else b"=" + self._filter.pack(measured))
         self.indices.append(index)
+
+    def failed(self, index: int) -> bool:
+        """Whether there is a reason in place of a measure."""
+        return self._blobs[index][:1] == b"?"
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -108,12 +116,19 @@ def judge(
     for place in list(waiting):
         held = waiting.pop(place)
         positions = np.flatnonzero(alive[held.indices])
+        unmeasured = np.fromiter((held.failed(int(i)) for i in positions), bool, len(positions))
+        for position in map(int, positions[unmeasured]):
+            index = held.indices[position]
+            judgements.set_verdict(index, place, Verdict(False, math.nan, held[position].reason))
+            alive[index] = False
+        positions = positions[~unmeasured]
         asked = np.asarray(held.indices, np.int64)[positions]
-        found = _decide(filters[place], Chosen(names, asked), Chosen(held, positions))
-        for index, verdict in zip(asked.tolist(), found, strict=True):
-            twin = None if verdict.twin is None else int(asked[verdict.twin])
-            judgements.set_verdict(index, place, verdict if twin is None else verdict._replace(twin=twin))
-            alive[index] = verdict.keep
+        for index in map(int, asked):
+            judgements.set_verdict(index, place, _KEPT)
+        for number, verdict in filters[place].decide(Chosen(names, asked), Chosen(held, positions)):
+            index = int(asked[number])
+            judgements.set_verdict(index, place, verdict._replace(twin=int(asked[verdict.twin])))
+            alive[index] = False
     return judgements
 
 
@@ -124,8 +139,8 @@ def find_dropped(
     say: Callable[[str], None] = print,
     decode: Decode = decode_file,
     report: os.PathLike | str | None = None,
-) -> dict[int, str]:
-    """Positions of the items that filters drop, with the reason: what a conversion leaves out.
+) -> Dropped:
+    """The items that filters drop, with the reason: what a conversion leaves out.
 
     Files that cannot be decoded are not among them: whoever converts the images reports them.
 
@@ -135,23 +150,27 @@ def find_dropped(
     """
     filters = make_filters(options)
     if not filters:
-        return {}
+        return Dropped(array("q"), Reasons())
     judgements = judge(items, filters, workers, decode, thorough=report is not None)
-    dropped = {
-        index: judgement.reason
-        for index, judgement in enumerate(judgements)
-        if not judgement.keep and not judgement.unreadable
-    }
-    for place, one in enumerate(filters):
-        verdicts = (judgements[index].verdicts[place] for index in dropped)
-        say(f"Filter {one.name} ({one.criterion}): drops {sum(v is not None and not v.keep for v in verdicts)} images.")
+    counts = [0] * len(filters)
+    dropped = Reasons()
+    positions = array("q")
+    for index, judgement in enumerate(judgements):
+        if judgement.keep or judgement.unreadable:
+            continue
+        positions.append(index)
+        dropped.append(judgement.item.name, judgement.reason)
+        for place, verdict in enumerate(judgement.verdicts):
+            counts[place] += verdict is not None and not verdict.keep
+    for one, number in zip(filters, counts, strict=True):
+        say(f"Filter {one.name} ({one.criterion}): drops {number} images.")
     if report is not None:
         from training.clean.report import write_report  # which needs judgements
 
         write_report(report, "Images left out", judgements, filters, workers=workers, decode=decode)
         say(f"Wrote {report}")
     say(f"Cleaning keeps {len(items) - len(dropped)} of {len(items)} images.")
-    return dropped
+    return Dropped(positions, dropped)
 
 
 def _measure(item: Item, filters: tuple[Filter, ...], decode: Decode, thorough: bool) -> tuple[Any, ...] | _Hopeless:
@@ -169,20 +188,8 @@ def _measure(item: Item, filters: tuple[Filter, ...], decode: Decode, thorough: 
         if one.needs_set:
             results[place] = measured
             continue
-        (results[place],) = _decide(one, [item.name], [measured])
+        failed = isinstance(measured, _Unmeasured)
+        results[place] = Verdict(False, math.nan, measured.reason) if failed else one.judge(measured)
         if not results[place].keep and not thorough:
             break
     return tuple(results)
-
-
-def _decide(one: Filter, names: Sequence[str], measures: Sequence[Any]) -> list[Verdict]:
-    """`one.decide`, which sees only the images that it could measure; the others are dropped."""
-    measured = np.fromiter((not isinstance(value, _Unmeasured) for value in measures), bool, len(measures))
-    positions = np.flatnonzero(measured)
-    found = one.decide(Chosen(names, positions), Chosen(measures, positions))
-    verdicts: list[Verdict] = [Verdict(True, math.nan)] * len(measures)
-    for index in np.flatnonzero(~measured).tolist():
-        verdicts[index] = Verdict(False, math.nan, measures[index].reason)
-    for index, verdict in zip(positions.tolist(), found, strict=True):
-        verdicts[index] = verdict if verdict.twin is None else verdict._replace(twin=int(positions[verdict.twin]))
-    return verdicts

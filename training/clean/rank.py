@@ -6,7 +6,7 @@ mixes the images anew, and what counts is the mean over passes; the deviation be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ import tqdm
 from PIL import Image, ImageOps
 
 from dnnlib.util import UserError
+from training.clean.judgements import Chosen
 from training.clean.picture import Decode, decode_file, open_picture
 from training.dataset_build import Failure, Item, ordered_map
 
@@ -28,6 +29,27 @@ class Rank(NamedTuple):
     index: int  # position in the items
     score: float  # mean of the discriminator's logits over passes: the higher, the more real
     deviation: float  # standard deviation between passes
+
+
+class Ranks(Sequence[Rank]):
+    """Ranks in 24 bytes each, worst first. index int64 [N], score and deviation float64 [N]."""
+
+    def __init__(self, index: np.ndarray, score: np.ndarray, deviation: np.ndarray) -> None:
+        self.index, self.score, self.deviation = index, score, deviation
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, place: Any) -> Any:
+        """One, or with a slice a sequence of some."""
+        if isinstance(place, slice):
+            return Ranks(self.index[place], self.score[place], self.deviation[place])
+        return Rank(int(self.index[place]), float(self.score[place]), float(self.deviation[place]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ranks) and list(self) == list(other)
+
+    __hash__ = None  # holds arrays
 
 
 def find_discriminator(networks: Any, where: str) -> Any:
@@ -51,7 +73,7 @@ def rank(
     seed: int = 0,
     workers: int | None = None,
     decode: Decode = decode_file,
-) -> tuple[list[Rank], list[tuple[str, str]]]:
+) -> tuple[Ranks, list[tuple[str, str]]]:
     """Scores of all images, worst first, and (name, reason) of files that cannot be decoded.
 
     The central part of an image in the shape of the network's is resized to it.
@@ -76,43 +98,51 @@ def rank(
     labels = _labels_of(items, discriminator)
     work = partial(_pixels, channels=channels, size=(width, height), decode=decode)
     rng = np.random.RandomState(seed)
-    scores = np.full([passes, len(items)], np.nan)
+    scores = np.full([passes, len(items)], np.nan, np.float32)
     bad: dict[int, str] = {}
     bar = tqdm.tqdm(total=passes * len(items), unit="img", desc="ranking")
     with bar:
         for number in range(passes):
-            order = [int(index) for index in rng.permutation(len(items)) if index not in bad]
+            order = rng.permutation(len(items))
+            order = order[~np.isin(order, list(bad))] if bad else order
             for indices, images in _minibatches(items, order, work, minibatch, workers, bad):
-                logits = discriminator.run(images, None if labels is None else labels[indices])
+                logits = discriminator.run(images, None if labels is None else labels(indices))
                 # The last minibatch is filled up with images that have their score already.
                 unscored = np.isnan(scores[number, indices])
                 scores[number, indices[unscored]] = logits[unscored, 0]
                 bar.update(len(np.unique(indices[unscored])))
-    good = [index for index in range(len(items)) if index not in bad]
-    if not good:
+    good = np.flatnonzero(~np.isnan(scores).all(axis=0) if len(bad) < len(items) else np.zeros(len(items), bool))
+    good = good[~np.isin(good, list(bad))]
+    if not len(good):
         raise UserError(f"none of {len(items)} images can be decoded (the first: {items[0].name}: {bad[0]})")
-    ranks = [Rank(i, float(scores[:, i].mean()), float(scores[:, i].std())) for i in good]
+    means = scores.mean(axis=0, dtype=np.float64)[good]
     # Infinite scores are the worst whatever their sign: the network cannot make anything of such an image.
-    ranks.sort(key=lambda one: (one.score if np.isfinite(one.score) else -np.inf, one.index))
-    return ranks, [(items[index].name, reason) for index, reason in sorted(bad.items())]
+    worst_first = np.argsort(np.where(np.isfinite(means), means, -np.inf), kind="stable")
+    deviations = scores.std(axis=0, dtype=np.float64)[good]
+    return Ranks(good[worst_first], means[worst_first], deviations[worst_first]), [
+        (items[index].name, reason) for index, reason in sorted(bad.items())
+    ]
 
 
-def _labels_of(items: Sequence[Item], discriminator: Any) -> np.ndarray | None:
+def _labels_of(items: Sequence[Item], discriminator: Any) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Positions [n] -> labels float32 [n, label_size]; None: the network takes none."""
     shapes = discriminator.input_shapes
     size = shapes[1][1] if len(shapes) > 1 else 0
     if not size:
         return None
-    classes = [item.label for item in items]
-    if isinstance(classes[0], np.ndarray):
-        if len(classes[0]) != size:
-            raise UserError(f"the discriminator takes labels of {size} numbers, but those given have {len(classes[0])}")
-        return np.stack(classes)
-    if min(classes) < 0 or max(classes) >= size:
+    first = items[0].label
+    if isinstance(first, np.ndarray):
+        if len(first) != size:
+            raise UserError(f"the discriminator takes labels of {size} numbers, but those given have {len(first)}")
+        return lambda indices: np.stack([items[int(index)].label for index in indices])
+    classes = np.fromiter((item.label for item in items), np.int64, len(items))
+    if classes.min() < 0 or classes.max() >= size:
         raise UserError(
             f"the discriminator judges images together with one of {size} classes, but the classes of the images go "
-            f"from {min(classes)} to {max(classes)} (-1: none); give --labels-from folders, with one folder per class"
+            f"from {classes.min()} to {classes.max()} (-1: none); give --labels-from folders, with one folder per class"
         )
-    return np.eye(size, dtype=np.float32)[classes]
+    one_hot = np.eye(size, dtype=np.float32)
+    return lambda indices: one_hot[classes[indices]]
 
 
 def _minibatches(
@@ -122,8 +152,8 @@ def _minibatches(
     indices: list[int] = []
     images: list[np.ndarray] = []
     first: tuple[list[int], list[np.ndarray]] | None = None
-    with closing(ordered_map(work, [items[index] for index in order], workers)) as results:
-        for index, result in zip(order, results, strict=True):
+    with closing(ordered_map(work, Chosen(items, order), workers)) as results:
+        for index, result in zip(map(int, order), results, strict=True):
             if isinstance(result, Failure):
                 bad[index] = result.reason
                 continue

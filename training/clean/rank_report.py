@@ -18,13 +18,13 @@ from training.dataset_build import Item
 
 def write_rank_table(path: os.PathLike | str, items: Sequence[Item], ranks: Sequence[Rank]) -> None:
     """Writes rank (from 1), name, score and deviation, worst first."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerow(["rank", "name", "score", "deviation"])
-    for number, one in enumerate(ranks, 1):
-        writer.writerow([number, items[one.index].name, f"{one.score:.6g}", f"{one.deviation:.3g}"])
     with atomic_write(path) as file:
-        file.write(buffer.getvalue().encode("utf-8", "backslashreplace"))
+        text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+        writer = csv.writer(text)
+        writer.writerow(["rank", "name", "score", "deviation"])
+        for number, one in enumerate(ranks, 1):
+            writer.writerow([number, items[one.index].name, f"{one.score:.6g}", f"{one.deviation:.3g}"])
+        text.detach()  # flushes
 
 
 def write_rank_report(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from training.clean.picture import Picture
@@ -38,10 +38,6 @@ class Filter(ABC):
     def measure(self, picture: Picture) -> Any:
         """What the decision needs to know about an image: small, and can be pickled."""
 
-    @abstractmethod
-    def decide(self, names: Sequence[str], measures: Sequence[Any]) -> list[Verdict]:
-        """Verdicts in the same order, about images that no earlier filter dropped."""
-
     def badness(self, score: float) -> float:
         """The higher, the nearer to being dropped: for sorting. No score is best of all."""
         if math.isnan(score):
@@ -56,15 +52,19 @@ class ImageFilter(Filter):
     def judge(self, measured: Any) -> Verdict:
         """Verdict about the image that was measured."""
 
-    def decide(self, names: Sequence[str], measures: Sequence[Any]) -> list[Verdict]:
-        """See `Filter`."""
-        return [self.judge(measured) for measured in measures]
-
 
 class SetFilter(Filter):
     """A filter that compares images with one another. What it has measured waits on the disk for the last image."""
 
     needs_set = True
+
+    @abstractmethod
+    def decide(self, names: Sequence[str], measures: Sequence[Any]) -> Iterator[tuple[int, Verdict]]:
+        """(position, verdict) of those that are dropped, in any order, one by one: they may be a million.
+
+        Args:
+            names, measures: of images that no earlier filter dropped.
+        """
 
     @abstractmethod
     def pack(self, measured: Any) -> bytes:

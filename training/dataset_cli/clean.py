@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,7 +13,7 @@ from typing import Any
 import click
 import numpy as np
 
-from dnnlib.util import UserError, atomic_write
+from dnnlib.util import UserError
 from training.clean import apply
 from training.clean.cascade import Cascade
 from training.clean.crops import write_crops
@@ -211,7 +209,7 @@ def rank_command(
     for name, reason in bad[:5]:
         click.echo(f"Unreadable: {name}: {reason}")
     click.echo(f"Ranked {len(ranks)} images, {len(bad)} unreadable: wrote {report} and {csv_path}")
-    _act(action, [items[one.index] for one in ranks[worst:]], [items[one.index] for one in ranks[:worst]])
+    _act(action, Chosen(items, ranks.index[worst:]), Chosen(items, ranks.index[:worst]))
 
 
 @click.command("crop")
@@ -237,26 +235,17 @@ def crop_command(
     """Writes square crops around what a cascade finds in IN... to OUT_DIR, as PNG files, and a table crops.csv."""
     items = collect(inputs, _scratch(), click.echo).items
     done = write_crops(out_dir, items, Cascade(cascade, cascade_neighbors, cascade_min_side), crop_scale, workers)
-    rows = [(file, image, *box) for file, image, box in done.crops]
-    _write_csv(Path(out_dir, "crops.csv"), ("file", "image", "left", "top", "width", "height"), rows)
-    for name, reason in done.failed[:5]:
+    for name, reason in itertools.islice(done.failed, 5):
         click.echo(f"Skipped {name}: {reason}")
     click.echo(
-        f"Wrote {len(done.crops)} crops of {len(items)} images to {out_dir}; "
-        f"nothing found in {len(done.empty)}, {len(done.failed)} skipped"
+        f"Wrote {done.num_crops} crops of {len(items)} images to {out_dir}; "
+        f"nothing found in {done.num_empty}, {len(done.failed)} skipped"
     )
 
 
 def _scratch() -> Path:
     """A folder for decompressed archives; it goes away when the command ends."""
     return Path(click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="dataset-sources-")))
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    buffer = io.StringIO(newline="")
-    csv.writer(buffer).writerows([columns, *rows])
-    with atomic_write(path) as file:
-        file.write(buffer.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def _check_action(action: tuple[str, str] | None, inputs: Sequence[str]) -> None:

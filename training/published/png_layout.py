@@ -11,21 +11,27 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import ijson
 import numpy as np
 import tqdm
 from PIL import Image
 
 from dnnlib.util import UserError, atomic_write
 from training.dataset import TFRecordDataset
-from training.dataset_inspect import to_pil
+from training.dataset_inspect import label_kind, to_pil
+from training.item_table import NameTable
+from training.published.stored_zip import StoredZip
+from training.source_listing import walk_files
 from training.unfinished import make_temp_beside
 
 EXTRAS_NAME = "pack_extras.npz"
 JSON_NAME = "dataset.json"
 _PNG_CHANNELS = (1, 3, 4)
+_NO_LABELS = "labels are neither classes from 0 nor vectors of one length; correct or delete it"
 
 
 def image_name(index: int) -> str:
@@ -41,23 +47,28 @@ def png_bytes(image: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def describe_labels(labels: np.ndarray, class_names: tuple[str, ...] = ()) -> str:
-    """The text of `dataset.json`: {"labels": [[file name, class or vector], ...] or null}.
+def describe_labels(labels: np.ndarray, class_names: tuple[str, ...] = ()) -> bytearray:
+    """The content of `dataset.json`: {"labels": [[file name, class or vector], ...] or null}.
 
     Args:
         labels: float32 [N, label_size].
         class_names: go along under a key of their own.
     """
-    content: dict[str, object] = {"labels": None}
+    text = bytearray(b'{"labels": ')  # built row by row: as objects, a million rows would take several times as much
     if labels.shape[1]:
-        names = [image_name(i) for i in range(len(labels))]
-        one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()
+        one_hot = label_kind(labels) == "one-hot"
         # Readers take the largest class for the number of classes, so the last one has to occur.
-        values = labels.argmax(axis=1).tolist() if one_hot and labels[:, -1].any() else labels.tolist()
-        content["labels"] = [list(pair) for pair in zip(names, values, strict=True)]
+        values = labels.argmax(axis=1) if one_hot and labels[:, -1].any() else labels
+        for index in range(len(labels)):
+            row = json.dumps([image_name(index), values[index].tolist()])
+            text += (", " if index else "[").encode() + row.encode()
+        text += b"]"
+    else:
+        text += b"null"
     if class_names:
-        content["class_names"] = list(class_names)
-    return json.dumps(content, ensure_ascii=False)
+        text += b', "class_names": ' + json.dumps(list(class_names), ensure_ascii=False).encode()
+    text += b"}"
+    return text
 
 
 def _write_all(dataset: TFRecordDataset, write: Callable[[str, bytes], None], what: str) -> None:
@@ -66,7 +77,7 @@ def _write_all(dataset: TFRecordDataset, write: Callable[[str, bytes], None], wh
     with tqdm.trange(dataset.num_images, unit="img", desc=what) as bar:
         for index in bar:
             write(image_name(index), png_bytes(dataset.read(np.array([index]))[0]))
-    write(JSON_NAME, describe_labels(dataset.labels, dataset.class_names).encode())
+    write(JSON_NAME, describe_labels(dataset.labels, dataset.class_names))
 
 
 def extras(labels: np.ndarray) -> bytes:
@@ -111,9 +122,8 @@ def export_zip(dataset: TFRecordDataset, path: os.PathLike | str) -> int:
     """
     if os.path.exists(path):
         raise UserError(f"{path} is there already; give another name or delete it")
-    # Fixed times: equal data sets make equal files.
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        _write_all(dataset, lambda name, data: archive.writestr(zipfile.ZipInfo(name), data), "exporting")
+    with atomic_write(path) as file, StoredZip(file) as archive:
+        _write_all(dataset, archive.write, "exporting")
     return dataset.num_images
 
 
@@ -134,9 +144,11 @@ class PngTable:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise UserError(f"{self.folder} is not a folder; expected one of PNG files, such as unpack makes")
-        paths = [path.relative_to(self.folder) for path in self.folder.rglob("*.png")]
-        self.names = sorted(p.as_posix() for p in paths if not any(part.startswith(".") for part in p.parts))
-        if not self.names:
+        self.names = NameTable()
+        for name, reason in walk_files(self.folder):
+            if reason is None and name.endswith(".png"):
+                self.names.append_name(name)
+        if not len(self.names):
             raise UserError(f"{self.folder} holds no *.png; expected a folder such as unpack makes")
         self.shape: tuple[int, ...] = ()
         self.shape = (len(self.names), *self[0].shape)
@@ -197,25 +209,45 @@ def _read_json(table: PngTable) -> tuple[np.ndarray | None, tuple[str, ...]]:
     if not path.is_file():
         return None, ()
     try:
-        content = json.loads(path.read_text("utf-8"))
-        names = tuple(str(name) for name in content.get("class_names") or ())
-        by_name = dict(content["labels"] or ())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        with open(path, "rb") as file:
+            kind = next((event for prefix, event, _ in ijson.parse(file) if prefix == "labels"), None)
+        with open(path, "rb") as file:
+            names = tuple(map(str, ijson.items(file, "class_names.item")))
+        if kind not in ("null", "start_array"):
+            raise ValueError(f"labels: {kind}")
+        if kind == "null":
+            return None, names
+        with open(path, "rb") as file:
+            rows = ((str(name), label) for name, label in ijson.items(file, "labels.item", use_float=True))
+            labels = _place_labels(table, path, rows)
+    except (OSError, ValueError, TypeError, ijson.JSONError) as err:
         raise UserError(
             f"{path}: {err!r}; expected {{'labels': [[file, class or vector], ...]}}, or delete it"
         ) from err
-    if not by_name:
-        return None, names
-    missing = [name for name in table.names if name not in by_name]
-    if missing:
-        raise UserError(f"{path}: no label for {missing[0]} ({len(missing)} are missing); complete or delete it")
-    values = [by_name[name] for name in table.names]
-    try:
-        labels = np.array(values)
-    except ValueError:
-        labels = np.array(None)
-    if labels.dtype.kind in "iu" and labels.ndim == 1 and labels.min() >= 0:
-        return np.eye(max(int(labels.max()) + 1, len(names)), dtype=np.float32)[labels], names
-    if labels.dtype.kind in "fiu" and labels.ndim == 2:
-        return labels.astype(np.float32), names
-    raise UserError(f"{path}: labels are neither classes from 0 nor vectors of one length; correct or delete it")
+    if labels is None or labels.ndim == 2:
+        return labels, names
+    return np.eye(max(int(labels.max()) + 1, len(names)), dtype=np.float32)[labels], names
+
+
+def _place_labels(table: PngTable, path: Path, rows: Iterable[tuple[str, object]]) -> np.ndarray | None:
+    """int64 [N] or float32 [N, label_size] in the order of the files, from (file, label) one by one; None if empty."""
+    names = table.names
+    found = np.zeros(len(names), bool)
+    labels: np.ndarray | None = None
+    for name, label in rows:
+        vector = isinstance(label, list)
+        known = np.array(label, np.float32 if vector else None).dtype.kind in "fiu" if label != [] else False
+        if not known or (not vector and (not isinstance(label, int) or label < 0)):
+            raise UserError(f"{path}: {_NO_LABELS}")
+        if labels is None:
+            labels = np.zeros((len(names), len(label)), np.float32) if vector else np.zeros(len(names), np.int64)
+        if (labels.ndim == 2) != vector or (vector and len(label) != labels.shape[1]):
+            raise UserError(f"{path}: {_NO_LABELS}")
+        place = bisect_left(names, name)
+        if place < len(names) and names[place] == name:
+            labels[place] = label
+            found[place] = True
+    if labels is not None and not found.all():
+        first, count = names[int(np.argmin(found))], int((~found).sum())
+        raise UserError(f"{path}: no label for {first} ({count} are missing); complete or delete it")
+    return labels

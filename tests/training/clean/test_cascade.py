@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 
@@ -63,13 +64,17 @@ def test_crops_are_written_with_their_places(astronaut, tmp_path):
     (tmp_path / "in" / "bad.png").write_text("no image")
     items = [Item(name, str(tmp_path / "in" / name)) for name in ("bad.png", "empty.png", "sub/a.png")]
     done = write_crops(tmp_path / "out", items, Cascade(frontal_face()), 1.5, 1)
-    assert done.empty == ("empty.png",)
-    assert done.failed == (("bad.png", "not an image, or of an unknown format"),)
-    assert {image for _, image, _ in done.crops} == {"sub/a.png"}
-    for file, _, box in done.crops:
+    assert done.num_empty == 1
+    assert list(done.failed) == [("bad.png", "not an image, or of an unknown format")]
+    with open(tmp_path / "out" / "crops.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["file", "image", "left", "top", "width", "height"] and len(rows) == done.num_crops >= 1
+    assert {row[1] for row in rows} == {"sub/a.png"}
+    for file, _, *numbers in rows:
+        box = Box(*map(int, numbers))
         expected = astronaut[box.top : box.top + box.height, box.left : box.left + box.width]
         assert (np.asarray(Image.open(tmp_path / "out" / file)) == expected).all()
-    assert done.crops[0][0] == "sub/a.png-0.png"
+    assert rows[0][0] == "sub/a.png-0.png"
     with pytest.raises(UserError, match="not an empty folder"):
         write_crops(tmp_path / "out", items, Cascade(frontal_face()))
     with pytest.raises(UserError, match="scale of crops is 0"):

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.clean.judgements import BlobFile, Chosen, Judgement, Judgements, Names
+from training.blob_file import BlobFile
+from training.clean.judgements import Chosen, Judgement, Judgements, Names
 from training.clean.verdicts import Verdict
 from training.dataset_items import Item
 

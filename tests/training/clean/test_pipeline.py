@@ -123,7 +123,11 @@ def test_clean_for_conversion(tmp_path):
     options = CleanOptions(min_size=8, min_colors=9, drop_duplicates=True)
     dropped = find_dropped(items, options, 1, said.append)
     # c is for the conversion to report
-    assert dropped == {1: "1 colours, under 9", 3: "same pixels as a.png", 4: "4x4, shorter side under 8 pixels"}
+    assert list(zip(dropped.positions, dropped.reasons, strict=True)) == [
+        (1, ("b.png", "1 colours, under 9")),
+        (3, ("d.bmp", "same pixels as a.png")),
+        (4, ("e.png", "4x4, shorter side under 8 pixels")),
+    ]
     assert said == [
         "Filter size (shorter side under 8 pixels): drops 1 images.",
         "Filter colors (fewer than 9 different colours): drops 1 images.",
@@ -134,12 +138,13 @@ def test_clean_for_conversion(tmp_path):
 
 def test_without_filters_nothing_is_opened():
     items = [Item("a", "nowhere")]
-    assert find_dropped(items, CleanOptions(), 1, pytest.fail) == {}
+    assert not len(find_dropped(items, CleanOptions(), 1, pytest.fail).positions)
 
 
 def test_other_decoders():
     items = [Item("a", ""), Item("bb", "")]
-    assert list(find_dropped(items, CleanOptions(min_size=2), 1, lambda text: None, _by_name)) == [0]
+    dropped = find_dropped(items, CleanOptions(min_size=2), 1, lambda text: None, _by_name)
+    assert list(dropped.positions) == [0]
 
 
 def _by_name(item: Item) -> np.ndarray:
