@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dnnlib.snapshot.torch_pickle import STORAGE_DTYPES, Storage, TensorRecord, read_pickle
+from dnnlib.snapshot.torch_pickle import STORAGE_DTYPES, Storage, TensorRecord, read_pickle, shorten
 from dnnlib.util import UserError, list_nearest
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -137,7 +137,7 @@ def _read_legacy(buffer: io.BytesIO) -> tuple[Any, dict[str, memoryview]]:
         raise UserError("neither a zip archive nor the older layout of torch.save")
     protocol, system = read_pickle(buffer), read_pickle(buffer)
     if protocol != _LEGACY_PROTOCOL:
-        raise UserError(f"expected protocol {_LEGACY_PROTOCOL} of the older PyTorch layout, found {protocol!r:.40}")
+        raise UserError(f"expected protocol {_LEGACY_PROTOCOL} of the older PyTorch layout, found {shorten(protocol):.40}")
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise UserError("it was written on a big-endian machine, which is not supported")
     value, keys = read_pickle(buffer), read_pickle(buffer)
