@@ -8,7 +8,7 @@ Published files of these networks open here and draw; training them, which chang
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dnnlib.tflib.ops import downsample_2d, upsample_2d
 from dnnlib.tflib.rng import RandomSource

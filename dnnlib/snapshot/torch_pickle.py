@@ -18,7 +18,8 @@ from dnnlib.util import UserError
 
 MAX_PICKLE_BYTES = 64 << 20
 _MAX_OPS = 1_000_000  # weights take some thousands
-_SHORT = reprlib.Repr(maxlevel=2)  # a nest of references can be of any length when it is written out
+_SHORT = reprlib.Repr()  # a nest of references can be of any length when it is written out
+_SHORT.maxlevel = 2
 
 #: Storage types by their PyTorch names. bfloat16, which numpy has not, is read as integers and widened later.
 STORAGE_DTYPES = {
@@ -210,13 +211,16 @@ def make_tensor(storage: Any, offset: Any, size: Any, stride: Any) -> TensorReco
     """The record of a tensor, counted in elements. Raises `UserError` for arguments that no tensor has."""
     shaped = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= 32
     if not isinstance(storage, Storage) or not shaped or not all(map(_is_count, (offset, *size, *stride))):
-        raise UserError(f"it has a tensor with storage {shorten(storage):.60}, offset {shorten(offset):.20}, size {shorten(size):.60}")
+        parts = f"storage {shorten(storage):.60}, offset {shorten(offset):.20}, size {shorten(size):.60}"
+        raise UserError(f"it has a tensor with {parts}")
     return TensorRecord(storage, offset, size, stride)
 
 
 def _storage(pid: Any) -> Storage:
     if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage"):
-        raise UserError(f"it has the persistent id {shorten(pid):.80}; expected ('storage', type, key, location, count)")
+        raise UserError(
+            f"it has the persistent id {shorten(pid):.80}; expected ('storage', type, key, location, count)"
+        )
     _, kind, key, _location, numel = pid[:5]
     kind = kind.text.removeprefix("torch.") if isinstance(kind, _Name) else None
     if kind not in STORAGE_DTYPES or not isinstance(key, str) or not _is_count(numel):

@@ -39,17 +39,19 @@ def read_npz(path: os.PathLike | str) -> dict[str, NetworkState]:
     """Networks by name. Raises `UserError` for damaged files and those of other content."""
     try:
         # Opened here, because numpy leaves a damaged file open.
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            _refuse_bomb(file, path)
-            arrays = {name: file[name] for name in file.files}
+        with open(path, "rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise UserError(f"{path}: one array, not an archive of arrays that `convert` wrote")
+            with file:
+                _refuse_bomb(file, path)
+                arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as err:
         raise UserError(f"{path}: not readable as .npz ({' '.join(str(err).split())[:120]})") from err
     return _networks(str(arrays.pop(_METADATA, "")), arrays, path)
 
 
 def _refuse_bomb(file: Any, path: os.PathLike | str) -> None:
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise ValueError("one array, not an archive of arrays")
     entries = file.zip.infolist()
     if sum(entry.file_size for entry in entries) > _MOST_GROWTH * os.path.getsize(path):
         raise UserError(f"{path}: refused: unpacks to more than {_MOST_GROWTH} times its size")

@@ -27,6 +27,7 @@ _NUMBERS = (
     + ("mbstd_num_features", "label_map_fmaps", "label_map_layers", "label_map_lrmul", "dlatent_broadcast")
 )  # fmt: skip
 _OTHER_OPTIONS = {"architecture": str, "nonlinearity": str, "fmap_explicit": dict, "base_shape": (list, tuple)}
+_LARGEST_DECAY = 100
 # Builders of the first StyleGAN, which config-a has, too.
 FIRST_STYLEGAN = ("G_style", "D_basic")
 FIRST_STYLEGAN_REASON = (
@@ -131,6 +132,13 @@ def check_options(state: NetworkState, path: str) -> None:
     resolution = option(state, "resolution", 1024)
     if not isinstance(resolution, int) or resolution < 8 or resolution & (resolution - 1):
         raise UserError(f"{path}: network {state['name']} has resolution {resolution}, expected 8, 16, 32, ...")
+    explicit = state["static_kwargs"].get("fmap_explicit") or {}
+    if not all(str(key).isdecimal() and isinstance(count, int) for key, count in explicit.items()):
+        raise UserError(
+            f"{path}: option fmap_explicit of network {state['name']} is {explicit!r:.60}, expected numbers"
+        )
+    if option(state, "fmap_decay", 1.0) > _LARGEST_DECAY:
+        raise UserError(f"{path}: network {state['name']} has fmap_decay {state['static_kwargs']['fmap_decay']}")
     for component in state.get("components", {}).values():
         check_options(component, path)
 

@@ -208,7 +208,7 @@ def add_alpha_command(source: str, target: str, verbose: bool, force: bool) -> N
 @verbose_option
 @force_option
 def orig_command(source: str, target: str, verbose: bool, force: bool) -> None:
-    """Write networks of progressive growing (config-b to config-d) as networks of architecture orig, which can train."""
+    """Write networks of progressive growing (config-b to config-d) as ones of architecture orig, which can train."""
     check_target(target, force, [source])
     finish(*to_orig(read_model(source)), target, verbose)
 
