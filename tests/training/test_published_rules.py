@@ -5,30 +5,28 @@ import pytest
 
 from dnnlib.snapshot import load_state
 from tests.tiny import tiny_config, tiny_dataset
-from training.run import train
+from training.config_io import apply_set
+from training.training_loop import train
 
 STATE_KEYS = ["version", "name", "static_kwargs", "components", "build_module_src", "build_func_name", "variables"]
 G_OPTIONS = (
     "latent_size label_size dlatent_size resolution num_channels mapping_layers label_fmaps mapping_fmaps "
     "mapping_nonlinearity mapping_lrmul w_avg_beta fmap_base fmap_max num_fp16_res conv_clamp architecture "
     "resample_kernel use_noise nonlinearity truncation_psi truncation_cutoff style_mixing_prob structure"
-).split()
+)
 D_OPTIONS = (
     "label_size resolution num_channels architecture fmap_base fmap_max num_fp16_res conv_clamp mapping_fmaps "
     "nonlinearity resample_kernel freeze_layers mapping_layers mapping_lrmul mbstd_group_size mbstd_num_features "
     "structure"
-).split()
+)
 
 
 @pytest.fixture(scope="module")
 def states(tmp_path_factory):
     place = tmp_path_factory.mktemp("run")
     tiny_dataset(place / "data", 32, 16)
-    import dataclasses
-
-    config = tiny_config()
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(place / "data")))
-    train(dataclasses.replace(config, outdir=str(place / "runs")))
+    config = apply_set(apply_set(tiny_config(), f"data.data_dir={place}"), "data.dataset=data")
+    train(config, place / "runs")
     (*_, last) = sorted(place.rglob("network-snapshot-*.pkl"))
     return load_state(last)
 
@@ -70,7 +68,7 @@ def test_states(states):
     for state in states:
         assert [key for key in state if key != "notes"] == STATE_KEYS and state["version"] == 4
         assert type(state["static_kwargs"]) is dict and type(state["components"]) is dict
-        assert set(state["static_kwargs"]) <= set(D_OPTIONS if state["name"] == "D" else G_OPTIONS)
+        assert set(state["static_kwargs"]) <= set((D_OPTIONS if state["name"] == "D" else G_OPTIONS).split())
         assert {"num_channels", "resolution", "label_size"} <= set(state["static_kwargs"])
         names = [state["build_func_name"], *(part["build_func_name"] for part in state["components"].values())]
         expected = ["D_stylegan2"] if state["name"] == "D" else ["G_main", "G_synthesis_stylegan2", "G_mapping"]
