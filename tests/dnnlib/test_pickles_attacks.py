@@ -160,6 +160,28 @@ def test_weights_of_half_precision_and_of_a_wrong_shape(session: Any, golden: An
         assert name in str(info.value) and "\n" not in str(info.value)
 
 
+def test_networks_without_their_parts(session: Any, golden: Any, tmp_path: Path) -> None:
+    """Without its components a generator would be made with random ones."""
+    state = published(golden)
+    synthesis, mapping = state["components"]["synthesis"], state["components"]["mapping"]
+    bare = NetworkState({**state, "components": {}})
+    with pytest.raises(UserError, match="network 'Gs': the file lacks its components mapping, synthesis"):
+        pickles.load(packed(bare))
+    half = NetworkState({**state, "components": {"synthesis": synthesis}})
+    with pytest.raises(UserError, match="network 'Gs': the file lacks its components mapping"):
+        pickles.load(packed(half))
+    swapped = NetworkState({**state, "components": {"synthesis": mapping, "mapping": synthesis}})
+    empty = NetworkState({**state, "variables": []})
+    for wrong, command, message in (
+        (swapped, ["grow"], "component synthesis of network Gs is made by G_mapping, expected G_synthesis"),
+        (empty, ["widen", "--fmap-base", "2000"], "Gs has no variable 'dlatent_avg'"),
+    ):
+        (tmp_path / "net.pkl").write_bytes(packed(wrong).getvalue())
+        paths = [str(tmp_path / "net.pkl"), str(tmp_path / "out.pkl")]
+        result = CliRunner().invoke(run_surgery.cli, [command[0], *paths, *command[1:]])
+        assert result.exit_code == 2 and message in result.stderr, result.output
+
+
 # ---------------------------------------------------------------- archives and places
 
 

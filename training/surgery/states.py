@@ -48,8 +48,14 @@ class Model:
     networks: Mapping[str, NetworkState]
 
     def map(self, change: Callable[[str, NetworkState], NetworkState]) -> Model:
-        """Every network (its name, its state) through `change`."""
-        return replace(self, networks={name: change(name, state) for name, state in self.networks.items()})
+        """Every network (its name, its state) through `change`. Raises `UserError` if a variable is not there."""
+        networks = {}
+        for name, state in self.networks.items():
+            try:
+                networks[name] = change(name, state)
+            except KeyError as err:
+                raise UserError(f"{self.path}: {name} has no variable {err}, which its options imply") from err
+        return replace(self, networks=networks)
 
     def generator(self) -> NetworkState:
         """Gs, else G. Raises `UserError` if there is neither."""
@@ -139,7 +145,10 @@ def check_options(state: NetworkState, path: str) -> None:
         )
     if option(state, "fmap_decay", 1.0) > _LARGEST_DECAY:
         raise UserError(f"{path}: network {state['name']} has fmap_decay {state['static_kwargs']['fmap_decay']}")
-    for component in state.get("components", {}).values():
+    for key, component in state.get("components", {}).items():
+        bare = component["build_func_name"].rsplit(".", 1)[-1]
+        if not bare.startswith(f"G_{key}"):
+            raise UserError(f"{path}: component {key} of network {state['name']} is made by {bare}, expected G_{key}")
         check_options(component, path)
 
 
