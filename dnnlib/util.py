@@ -217,7 +217,11 @@ def open_url(
         path = _cached_path(str(url), cache_dir)
         if os.path.isfile(path) and (sha256 is None or file_sha256(path) == sha256.lower()):
             return open(path, "rb")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        except OSError as err:
+            reason = err.strerror or err
+            raise UserError(f"cannot make the cache {os.path.dirname(path)} for downloads: {reason}") from err
         _download(str(url), path, num_attempts, verbose, sha256)
         return open(path, "rb")
 

@@ -62,9 +62,12 @@ def G_main(  # noqa: N802  (published builder name)
     latents_in.set_shape(components.mapping.input_shapes[0])
     labels_in.set_shape(components.mapping.input_shapes[1])
 
-    # `lod` belonged to progressive growing; published files and loaders of StyleGAN2 expect it, those of ADA do not.
+    # `lod` belongs to progressive growing; published files and loaders of StyleGAN2 expect it, those of ADA do not.
+    level = {}
     if has_lod:
-        tf.get_variable("lod", [], initializer=tf.initializers.zeros(), trainable=False, use_resource=True)
+        lod = tf.get_variable("lod", [], initializer=tf.initializers.zeros(), trainable=False, use_resource=True)
+        if "lod" in components.synthesis.own_vars:
+            level["lod_in"] = lod.value()
     avg = tf.get_variable(
         "dlatent_avg", [dlatent_size], initializer=tf.initializers.zeros(), trainable=False, use_resource=True
     )
@@ -90,7 +93,7 @@ def G_main(  # noqa: N802  (published builder name)
     dlatents = tf.identity(dlatents, name="dlatents_out")
     options = {k: v for k, v in sub_kwargs.items() if k in _DYNAMIC} if not is_template_graph else {}
     changed = {k: v for k, v in static.items() if components.synthesis.static_kwargs.get(k, _ABSENT) != v}
-    images = components.synthesis.get_output_for(dlatents, rng=rng, **options, **changed)
+    images = components.synthesis.get_output_for(dlatents, rng=rng, **options, **changed, **level)
     images = tf.identity(images, name="images_out")
     return (images, dlatents) if return_dlatents else images
 

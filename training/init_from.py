@@ -20,6 +20,7 @@ from dnnlib.util import UserError
 from training.ada_source import as_stylegan2
 from training.base_shape import image_size
 from training.config import TrainConfig
+from training.surgery.states import refuse_growing
 
 # Options that say how to train or run a network, not what it is.
 _TRAINING_OPTIONS = {
@@ -54,6 +55,8 @@ def read_source(path: str) -> SourceNetworks:
     if not is_triple or not all(isinstance(state, snapshot.NetworkState) for state in states):
         found = f"{len(states)} objects" if isinstance(states, (tuple, list)) else type(states).__name__
         raise UserError(f"{path}: expected a pickle of (G, D, Gs), found {found}; --init-from needs all three")
+    for state in states:
+        refuse_growing(state, path, "training")
     named = dict(zip(("G", "D", "Gs"), map(as_stylegan2, states), strict=True))
     return SourceNetworks(
         path,

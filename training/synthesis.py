@@ -47,7 +47,7 @@ def num_style_layers(resolution: int) -> int:
     return 2 * (resolution.bit_length() - 1) - 2
 
 
-class _Block:
+class SynthesisLayers:
     """What every layer of one synthesis graph shares."""
 
     def __init__(
@@ -93,9 +93,9 @@ class _Block:
             data_format=self.layout.data_format,
         )
 
-    def add_to_image(self, x: tf.Tensor, image: tf.Tensor | None, level: int) -> tf.Tensor:
+    def add_to_image(self, x: tf.Tensor, image: tf.Tensor | None, level: int, scope: str = "ToRGB") -> tf.Tensor:
         """1x1 modulated convolution without demodulation, bias, sum with the image so far (float32)."""
-        with tf.variable_scope("ToRGB"):
+        with tf.variable_scope(scope):
             t, _ = modulated_convolution(
                 x,
                 self.dlatents[:, level * 2 - 3],
@@ -165,15 +165,15 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     dlatents_in.set_shape([None, num_layers, dlatent_size])
     dlatents = tf.cast(dlatents_in, tf.float32)
 
-    noise = _noise_inputs(num_layers - 1, base, tf.shape(dlatents)[0], randomize_noise, rng) if use_noise else None
-    block = _Block(dlatents, noise, layout, nonlinearity, resample_kernel, fused, conv_clamp, num_channels)
+    noise = noise_inputs(num_layers - 1, base, tf.shape(dlatents)[0], randomize_noise, rng) if use_noise else None
+    block = SynthesisLayers(dlatents, noise, layout, nonlinearity, resample_kernel, fused, conv_clamp, num_channels)
 
     def attend(x: tf.Tensor, level: int) -> tf.Tensor:
         return self_attention(x, layout) if attention_resolution == 2**level else x
 
     image = None
     with tf.variable_scope("4x4"):
-        start = _start_from_w if noconst else _start_from_const
+        start = _start_from_w if noconst else start_from_const
         x = start(block, base, nf)
         # Published networks keep these layers in float32 whatever `num_fp16_res` is.
         if fp16_4x4:
@@ -186,7 +186,7 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     for level in range(3, log2_res + 1):
         dtype = low_precision(fp16_dtype, num_fp16_res, level, log2_res, layout)
         with tf.variable_scope(f"{2**level}x{2**level}"):
-            x = attend(_later_block(block, tf.cast(x, dtype), level, nf(level - 1), architecture), level)
+            x = attend(later_block(block, tf.cast(x, dtype), level, nf(level - 1), architecture), level)
             if architecture == "skip":
                 image = upsample_2d(image, k=resample_kernel, data_format=layout.data_format)
             if architecture == "skip" or level == log2_res:
@@ -194,7 +194,7 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     return tf.identity(layout.to_nchw(image), name="images_out")
 
 
-def _start_from_const(block: _Block, base: tuple[int, int], nf: Fmaps) -> tf.Tensor:
+def start_from_const(block: SynthesisLayers, base: tuple[int, int], nf: Fmaps) -> tf.Tensor:
     """The learned constant of the first block, one copy per sample."""
     with tf.variable_scope("Const"):
         init = tf.initializers.random_normal()
@@ -202,7 +202,7 @@ def _start_from_const(block: _Block, base: tuple[int, int], nf: Fmaps) -> tf.Ten
         return tf.tile(block.layout.from_nchw(x), [tf.shape(block.dlatents)[0], 1, 1, 1])
 
 
-def _start_from_w(block: _Block, base: tuple[int, int], nf: Fmaps) -> tf.Tensor:
+def _start_from_w(block: SynthesisLayers, base: tuple[int, int], nf: Fmaps) -> tf.Tensor:
     """What the first block starts from without a constant: half its size from w, then upsampled."""
     height, width = base
     if height % 2 or width % 2:
@@ -217,7 +217,7 @@ def _start_from_w(block: _Block, base: tuple[int, int], nf: Fmaps) -> tf.Tensor:
         return block.layer(x, 0, nf(1), up=True)
 
 
-def _later_block(block: _Block, x: tf.Tensor, level: int, fmaps: int, architecture: str) -> tf.Tensor:
+def later_block(block: SynthesisLayers, x: tf.Tensor, level: int, fmaps: int, architecture: str) -> tf.Tensor:
     """Upsampling convolution and convolution, with a residual connection around both for `resnet`."""
     is_residual = architecture == "resnet"
     block_input = x
@@ -232,7 +232,7 @@ def _later_block(block: _Block, x: tf.Tensor, level: int, fmaps: int, architectu
     return x
 
 
-def _noise_inputs(
+def noise_inputs(
     count: int, base: tuple[int, int], batch: tf.Tensor, randomize: bool, rng: RandomSource | None
 ) -> list[tf.Tensor]:
     """Noise per layer [N, 1, h, w] (random) or [1, 1, h, w] (stored buffers, created in either case)."""

@@ -10,6 +10,8 @@ from dnnlib.snapshot.machine import NetworkRecord, describe
 from dnnlib.snapshot.torch_records import ModuleRecord, TorchModule
 
 _MAX_DEPTH = 64
+# Whoever walks through the result meets a shared part as often as it is referred to.
+_MAX_VISITS = 5_000_000
 
 
 class Converter:
@@ -19,12 +21,17 @@ class Converter:
         self._make_network = make_network
         self._done: dict[int, Any] = {}
         self._open: set[int] = set()
+        self._visits: dict[int, int] = {}  # of finished parts: how many values a walk through them meets
+        self._count = 0
 
     def convert(self, value: Any, depth: int) -> Any:
         """Converts a value and all it contains."""
         if value is None or isinstance(value, (bool, int, float, str, bytes)):
             return value
         key = id(value)
+        self._count += self._visits.get(key, 1)
+        if self._count > _MAX_VISITS:
+            raise PickleError(f"refused: data of more than {_MAX_VISITS} parts, counted as often as they are used")
         if key in self._done:
             return self._done[key]
         if key in self._open:
@@ -32,7 +39,9 @@ class Converter:
         if depth > _MAX_DEPTH:
             raise PickleError(f"refused: data nested more than {_MAX_DEPTH} deep")
         self._open.add(key)
+        before = self._count
         self._done[key] = self._convert_one(value, depth + 1)
+        self._visits[key] = self._count - before + 1
         self._open.discard(key)
         return self._done[key]
 

@@ -13,7 +13,7 @@ from typing import Any
 from dnnlib.snapshot.arrays import PickleError
 from dnnlib.snapshot.names import is_known
 
-MAX_OPS = 5_000_000
+MAX_OPS = 1_000_000  # networks take some ten thousand; each may cost a few hundred bytes
 _SOURCE_KEYS = ("build_module_src", "module_src")
 _TEXT = frozenset(
     ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
@@ -23,13 +23,13 @@ _PUT, _GET = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LON
 
 @dataclass
 class Scan:
-    """protocol: of the pickle; names: dotted name -> how often it is asked for; sources: program texts, each once;
-    damage: why the end was not reached, None if it was.
+    """protocol: of the pickle; names: dotted name -> how often it is asked for; sources: program texts as keys, each
+    once; damage: why the end was not reached, None if it was.
     """
 
     protocol: int = 0
     names: Counter[str] = field(default_factory=Counter)
-    sources: list[str] = field(default_factory=list)
+    sources: dict[str, None] = field(default_factory=dict)
     damage: str | None = None
 
     @property
@@ -56,8 +56,8 @@ def scan_pickle(data: bytes) -> Scan:
 def _look(scan: Scan, op: str, arg: Any, texts: list[Any], memo: dict[int, Any]) -> None:
     if op in _TEXT or op in _GET:
         text = memo.get(arg) if op in _GET else arg
-        if texts[-1] in _SOURCE_KEYS and isinstance(text, str) and text not in scan.sources:
-            scan.sources.append(text)
+        if texts[-1] in _SOURCE_KEYS and isinstance(text, str):
+            scan.sources.setdefault(text)
         texts[:] = [texts[-1], text]  # the two last values, as far as they are text: a name and its module
     elif op in _PUT:
         # MEMOIZE numbers what it stores; what is no text is stored too, to keep count.

@@ -17,6 +17,7 @@ _CHUNK = 1 << 20
 _ALIASES = {"gdrive:networks/": "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/"}
 
 _FOREIGN = (
+    (b"\x1f\x8b", "gzip inside of gzip: unpack it once"),
     (b"PK\x03\x04", "a zip archive (perhaps a PyTorch checkpoint)"),
     (b"\x89HDF", "an HDF5 file"),
     (b"\x93NUMPY", "a numpy file"),

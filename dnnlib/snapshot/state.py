@@ -9,6 +9,7 @@ from dnnlib.snapshot.arrays import PickleError
 
 READABLE_VERSIONS = (2, 3, 4, 5)
 _REQUIRED = {"version": int, "name": str, "static_kwargs": dict, "build_func_name": str, "variables": list}
+_MOST_ITEMS, _MOST_NESTED, _LARGEST_NUMBER, _MOST_LAYERS = 100, 4, 1 << 40, 1000
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
@@ -42,6 +43,8 @@ def check_state(state: dict[str, Any]) -> NetworkState:
         raise PickleError(f"damaged: the components of network {name!r} are not networks")
     if not all(isinstance(key, str) for key in (*state["static_kwargs"], *components)):
         raise PickleError(f"damaged: an option or component of network {name!r} has no text as its name")
+    for key, value in state["static_kwargs"].items():
+        _check_option(key, value, name, 0)
     seen: set[str] = set()
     for item in state["variables"]:
         if not isinstance(item, (tuple, list)) or len(item) != 2 or not isinstance(item[0], str):
@@ -51,6 +54,17 @@ def check_state(state: dict[str, Any]) -> NetworkState:
             raise PickleError(f"damaged: variable {item[0]!r} of network {name!r} is there twice")
         seen.add(item[0])
     return NetworkState(state)
+
+
+def _check_option(key: str, value: Any, network: str, depth: int) -> None:
+    """Options are small: builders make as many layers and taps as these say before they look at the variables."""
+    items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    too_large = is_number and abs(value) > (_MOST_LAYERS if key.endswith("_layers") else _LARGEST_NUMBER)
+    if too_large or len(items) > _MOST_ITEMS or depth > _MOST_NESTED or (is_number and value != value):
+        raise PickleError(f"refused: option {key[:60]!r} of network {network!r} is beyond anything a network has")
+    for item in items:
+        _check_option(key, item, network, depth + 1)
 
 
 def _check_variable(var: str, value: Any, network: str) -> None:

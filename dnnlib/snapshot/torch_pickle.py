@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import reprlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,9 @@ import numpy as np
 from dnnlib.util import UserError
 
 MAX_PICKLE_BYTES = 64 << 20
+_MAX_OPS = 1_000_000  # weights take some thousands
+_SHORT = reprlib.Repr()  # a nest of references can be of any length when it is written out
+_SHORT.maxlevel = 2
 
 #: Storage types by their PyTorch names. bfloat16, which numpy has not, is read as integers and widened later.
 STORAGE_DTYPES = {
@@ -83,7 +87,9 @@ def read_pickle(stream: io.BytesIO) -> Any:
     the pickle is damaged.
     """
     start, machine = stream.tell(), _Machine()
-    for opcode, arg, position in pickletools.genops(stream):
+    for count, (opcode, arg, position) in enumerate(pickletools.genops(stream)):
+        if count >= _MAX_OPS:
+            raise UserError(f"its pickle has more than {_MAX_OPS} instructions; refused")
         if stream.tell() - start > MAX_PICKLE_BYTES:
             raise UserError(f"its pickle is longer than {MAX_PICKLE_BYTES} bytes")
         machine.step(opcode.name, arg, position)
@@ -144,7 +150,12 @@ class _Machine:
             self._top(list).extend(items)
         elif name in ("SETITEM", "SETITEMS"):
             items = [pop(), pop()][::-1] if name == "SETITEM" else self._pop_to_mark()
-            self._top(dict).update(zip(items[::2], items[1::2], strict=True))
+            target = self._top(dict)
+            for key, value in zip(items[::2], items[1::2], strict=True):
+                # Keys are hashed, and the hash of nested tuples can be made to take for ever.
+                if not isinstance(key, (str, int, float, type(None))):
+                    raise UserError(f"it has a dictionary key of type {type(key).__name__}; refused")
+                target[key] = value
         elif name in ("GLOBAL", "STACK_GLOBAL"):
             parts = arg.split(" ", 1) if name == "GLOBAL" else [pop(), pop()][::-1]
             push(_name(".".join(parts)))
@@ -177,7 +188,7 @@ def _call(function: Any, args: Any) -> Any:
         return make_tensor(*args[:4])
     if name == _PARAMETER and isinstance(args, tuple) and args and isinstance(args[0], TensorRecord):
         return args[0]
-    raise UserError(f"it calls {name} with arguments that no tensor has: {args!r:.80}; refused")
+    raise UserError(f"it calls {name} with arguments that no tensor has: {shorten(args):.80}; refused")
 
 
 def _are_pairs(value: Any) -> bool:
@@ -185,6 +196,11 @@ def _are_pairs(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in value
     )
+
+
+def shorten(value: Any) -> str:
+    """A value from a file as text for a message, deep parts left out."""
+    return _SHORT.repr(value)
 
 
 def _is_count(value: Any) -> bool:
@@ -195,17 +211,20 @@ def make_tensor(storage: Any, offset: Any, size: Any, stride: Any) -> TensorReco
     """The record of a tensor, counted in elements. Raises `UserError` for arguments that no tensor has."""
     shaped = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= 32
     if not isinstance(storage, Storage) or not shaped or not all(map(_is_count, (offset, *size, *stride))):
-        raise UserError(f"it has a tensor with storage {storage!r:.60}, offset {offset!r:.20}, size {size!r:.60}")
+        parts = f"storage {shorten(storage):.60}, offset {shorten(offset):.20}, size {shorten(size):.60}"
+        raise UserError(f"it has a tensor with {parts}")
     return TensorRecord(storage, offset, size, stride)
 
 
 def _storage(pid: Any) -> Storage:
     if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage"):
-        raise UserError(f"it has the persistent id {pid!r:.80}; expected ('storage', type, key, location, count)")
+        raise UserError(
+            f"it has the persistent id {shorten(pid):.80}; expected ('storage', type, key, location, count)"
+        )
     _, kind, key, _location, numel = pid[:5]
     kind = kind.text.removeprefix("torch.") if isinstance(kind, _Name) else None
     if kind not in STORAGE_DTYPES or not isinstance(key, str) or not _is_count(numel):
-        raise UserError(f"it has the persistent id {pid!r:.80} with a bad type, key or count")
+        raise UserError(f"it has the persistent id {shorten(pid):.80} with a bad type, key or count")
     if pid[5:] not in ((), (None,)):
         raise UserError(f"storage {key!r} is a view of another one, a form that PyTorch has not written since 0.4")
     return Storage(kind, key, numel)

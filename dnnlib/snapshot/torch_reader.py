@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dnnlib.snapshot.torch_pickle import STORAGE_DTYPES, Storage, TensorRecord, read_pickle
+from dnnlib.snapshot.torch_pickle import STORAGE_DTYPES, Storage, TensorRecord, read_pickle, shorten
 from dnnlib.util import UserError, list_nearest
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -110,7 +110,10 @@ def tensor_array(tensor: TensorRecord, data: memoryview) -> np.ndarray:
 
 def _read_zip(buffer: io.BytesIO) -> tuple[Any, dict[str, memoryview]]:
     with zipfile.ZipFile(buffer) as archive:
-        entries = {info.filename: info for info in archive.infolist()}
+        entries: dict[str, zipfile.ZipInfo] = {}
+        for info in archive.infolist():
+            if entries.setdefault(info.filename, info) is not info:
+                raise UserError(f"its entry {info.filename!r} is there twice")
         roots = [name.removesuffix("data.pkl") for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(roots) != 1:
             raise UserError(f"expected one data.pkl in the archive, found {len(roots)}")
@@ -137,7 +140,9 @@ def _read_legacy(buffer: io.BytesIO) -> tuple[Any, dict[str, memoryview]]:
         raise UserError("neither a zip archive nor the older layout of torch.save")
     protocol, system = read_pickle(buffer), read_pickle(buffer)
     if protocol != _LEGACY_PROTOCOL:
-        raise UserError(f"expected protocol {_LEGACY_PROTOCOL} of the older PyTorch layout, found {protocol!r:.40}")
+        raise UserError(
+            f"expected protocol {_LEGACY_PROTOCOL} of the older PyTorch layout, found {shorten(protocol):.40}"
+        )
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise UserError("it was written on a big-endian machine, which is not supported")
     value, keys = read_pickle(buffer), read_pickle(buffer)

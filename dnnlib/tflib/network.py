@@ -245,7 +245,14 @@ class Network:
             raise UserError(f"network {name!r} has state version {version}; readable are {READABLE_VERSIONS}")
         tfutil.init_tf()
         builder = find_builder(state["build_func_name"], version, [n for n, _ in state["variables"]])
-        self._create(name, builder, state["static_kwargs"], EasyDict(state.get("components") or {}))
+        try:
+            self._create(name, builder, state["static_kwargs"], EasyDict(state.get("components") or {}))
+        except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as err:
+            reason = " ".join(str(err).split())[:200]
+            raise UserError(f"network {name!r} ({builder.name}): its options make no network: {reason}") from err
+        absent = sorted(set(self.components) - set(state.get("components") or {}))
+        if absent:  # they would have been made anew, with random weights
+            raise UserError(f"network {name!r}: the file lacks its components {', '.join(absent)}")
         values = {n: np.asarray(v) for n, v in state["variables"]}
         missing = [n for n in self.own_vars if n not in values]
         foreign = [n for n in values if n not in self.own_vars]

@@ -30,10 +30,13 @@ def load(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
 
 def build(value: Any) -> Any:
     """The states in what `load_state` gives as networks, the rest as it is. Raises UserError if one cannot be built."""
-    from dnnlib.tflib.network import Network  # here, because that module needs TensorFlow
+    from dnnlib.tflib.network import Network  # here, because these modules need TensorFlow
+    from dnnlib.tflib.registry import find_builder
 
     if isinstance(value, NetworkState):
         state = dict(value)
+        # Before its components: what nobody builds is told of the whole, not of some part.
+        find_builder(state["build_func_name"], state["version"], [name for name, _ in state["variables"]])
         if "components" in state:
             state["components"] = {key: build(component) for key, component in state["components"].items()}
         net = Network.__new__(Network)

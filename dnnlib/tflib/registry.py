@@ -19,6 +19,7 @@ _PROVIDERS = ("training.networks_stylegan2", "training.networks_ada")
 _OLDEST_VERSION = 4  # what builders write unless they say otherwise; files of versions 2 and 3 hold the same networks
 
 _builders: dict[str, Builder] = {}
+_refused: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,11 @@ def register_builder(
     return func
 
 
+def refuse_builders(names: Iterable[str], reason: str) -> None:
+    """Make names known that files have but nobody builds; `reason` ends the sentence `network builder NAME ...`."""
+    _refused.update(dict.fromkeys(names, reason))
+
+
 def find_builder(func_name: str, version: int | None = None, variables: Iterable[str] = ()) -> Builder:
     """Builder by its bare or dotted name (`training.networks_stylegan2.G_main`).
 
@@ -121,6 +127,8 @@ def find_builder(func_name: str, version: int | None = None, variables: Iterable
         found = marked or fitting or [builder for builder in named if builder.version <= version]
     else:
         found = [builder for builder in named if builder.dotted == func_name] or named
+    if not found and bare in _refused:
+        raise UserError(f"network builder {bare!r} {_refused[bare]}")
     if not found:
         known = ", ".join(sorted({builder.name for builder in _builders.values()}))
         of = "" if version is None else f" of version {version}"

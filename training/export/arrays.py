@@ -25,6 +25,7 @@ from training.surgery.states import flat_variables
 _FORMAT = "stylegan2 networks"
 _VERSION = 1
 _METADATA = "metadata_json"
+_MOST_GROWTH = 20  # of a file that is unpacked; weights hardly shrink
 
 
 def write_npz(networks: Mapping[str, NetworkState], path: os.PathLike | str) -> None:
@@ -38,11 +39,22 @@ def read_npz(path: os.PathLike | str) -> dict[str, NetworkState]:
     """Networks by name. Raises `UserError` for damaged files and those of other content."""
     try:
         # Opened here, because numpy leaves a damaged file open.
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with open(path, "rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise UserError(f"{path}: one array, not an archive of arrays that `convert` wrote")
+            with file:
+                _refuse_bomb(file, path)
+                arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as err:
         raise UserError(f"{path}: not readable as .npz ({' '.join(str(err).split())[:120]})") from err
     return _networks(str(arrays.pop(_METADATA, "")), arrays, path)
+
+
+def _refuse_bomb(file: Any, path: os.PathLike | str) -> None:
+    entries = file.zip.infolist()
+    if sum(entry.file_size for entry in entries) > _MOST_GROWTH * os.path.getsize(path):
+        raise UserError(f"{path}: refused: unpacks to more than {_MOST_GROWTH} times its size")
 
 
 def write_safetensors(networks: Mapping[str, NetworkState], path: os.PathLike | str) -> None:

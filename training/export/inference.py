@@ -94,13 +94,19 @@ def _from_latents(net: Any, psi: float | None) -> tuple[dict[str, tf.Tensor], tf
         psi = inputs["psi"] = tf.placeholder(tf.float32, [], name="psi")
     dlatents = net.components.mapping.get_output_for(inputs["latents"], labels)
     dlatents = truncate(dlatents, net.find_var("dlatent_avg").value(), psi)
-    return inputs, net.components.synthesis.get_output_for(dlatents, **_OPTIONS)
+    return inputs, _draw(net, dlatents)
 
 
 def _from_dlatents(net: Any, psi: float | None) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     synthesis = net.components.synthesis
     inputs = {"dlatents": tf.placeholder(tf.float32, synthesis.input_shapes[0], name="dlatents")}
-    return inputs, synthesis.get_output_for(inputs["dlatents"], **_OPTIONS)
+    return inputs, _draw(net, inputs["dlatents"])
+
+
+def _draw(net: Any, dlatents: tf.Tensor) -> tf.Tensor:
+    # Of networks of progressive growing the generator as a whole says the level of detail, not its component.
+    level = {"lod_in": net.find_var("lod").value()} if "lod" in net.components.synthesis.own_vars else {}
+    return net.components.synthesis.get_output_for(dlatents, **_OPTIONS, **level)
 
 
 def check_against(inference: Inference, run: Callable[[dict[str, np.ndarray]], np.ndarray], what: str) -> float:

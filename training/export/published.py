@@ -18,9 +18,11 @@ from training.surgery.states import (
     fmaps_of,
     is_ada,
     is_generator,
+    is_growing,
     mapping_prefix,
     num_style_layers,
     option,
+    refuse_growing,
     resolution_of,
     with_options,
     with_variables,
@@ -54,7 +56,9 @@ def notes_on(state: NetworkState) -> list[str]:
     """What other programs cannot do with a network, one sentence each."""
     notes = []
     refused = refused_options(state)
-    if refused:
+    if is_growing(state):
+        notes.append("the converter of stylegan2-ada-pytorch has no networks of progressive growing")
+    elif refused:
         notes.append(f"other programs do not know {', '.join(refused)}; the converter of stylegan2-ada-pytorch refuses")
     if option(state, "label_size", 0) and is_generator(state) and not is_ada(state):
         notes.append("the converter of stylegan2-ada-pytorch has no label layers of StyleGAN2")
@@ -119,6 +123,7 @@ def to_ada(model: Model) -> tuple[Model, list[str]]:
     notes: list[str] = []
 
     def change(name: str, state: NetworkState) -> NetworkState:
+        refuse_growing(state, model.path, "StyleGAN2-ADA")
         if not is_ada(state):
             _refuse_labels(name, state, model.path)
             dropped = [key for key in _NOT_THE_FUNCTION if key in state["static_kwargs"]]

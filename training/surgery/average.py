@@ -16,6 +16,7 @@ from training.surgery.states import (
     flat_variables,
     is_generator,
     noise_resolution,
+    refuse_growing,
     synthesis_prefix,
     with_variables,
 )
@@ -61,6 +62,9 @@ def interpolate(low: Model, high: Model, at: int, width: float = 0.0, mapping: f
         raise UserError(f"interpolate: found at={at}, expected the resolution of a block: 4, 8, 16, ...")
     if width < 0 or not 0 <= mapping <= 1:
         raise UserError(f"interpolate: expected width >= 0 and mapping in [0, 1], found {width} and {mapping}")
+    for model in (low, high):
+        for state in model.networks.values():
+            refuse_growing(state, model.path, "interpolate")
 
     def share_at(resolution: int) -> float:
         octaves = math.log2(resolution / at) + 0.5  # the boundary lies between two blocks

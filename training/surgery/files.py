@@ -13,7 +13,14 @@ from dnnlib.snapshot.writer import save_states
 from dnnlib.util import UserError
 from training.export.arrays import READERS
 from training.export.published import as_published
-from training.surgery.states import Model, is_generator
+from training.surgery.states import (
+    FIRST_STYLEGAN,
+    FIRST_STYLEGAN_REASON,
+    Model,
+    builder_of,
+    check_options,
+    is_generator,
+)
 
 _ROLES = {"G": "G", "D": "D", "Gs": "Gs", "G_ema": "Gs"}
 
@@ -27,6 +34,11 @@ def read_model(path: str) -> Model:
     reader = READERS.get(Path(path).suffix)
     content = reader(path) if reader else snapshot.load_state(path)
     networks = _by_role(content)
+    for state in networks.values():
+        check_options(state, path)
+        for builder in (state["build_func_name"].rsplit(".", 1)[-1], builder_of(state)):
+            if builder in FIRST_STYLEGAN:
+                raise UserError(f"{path}: network builder {builder!r} {FIRST_STYLEGAN_REASON}")
     if not networks:
         raise UserError(f"{path}: expected networks G, D, Gs, or one of them; found {_describe(content)}")
     return Model(str(path), networks)

@@ -20,6 +20,22 @@ from training.fmaps import Fmaps
 Variables = dict[str, np.ndarray]
 
 _BLOCK = re.compile(r"(\d+)x\1/")
+# Options that surgery calculates with, and what they must be.
+_NUMBERS = (
+    ("resolution", "label_size", "num_channels", "latent_size", "dlatent_size", "mapping_layers", "mapping_fmaps")
+    + ("label_fmaps", "fmap_base", "fmap_decay", "fmap_min", "fmap_max", "mapping_lrmul", "mbstd_group_size")
+    + ("mbstd_num_features", "label_map_fmaps", "label_map_layers", "label_map_lrmul", "dlatent_broadcast")
+)  # fmt: skip
+_OTHER_OPTIONS = {"architecture": str, "nonlinearity": str, "fmap_explicit": dict, "base_shape": (list, tuple)}
+_LARGEST_DECAY = 100
+# Builders of the first StyleGAN, which config-a has, too.
+FIRST_STYLEGAN = ("G_style", "D_basic")
+FIRST_STYLEGAN_REASON = (
+    "is of the first StyleGAN (config-a), whose layers (AdaIN, instance normalisation) are not built here; "
+    "config-b to config-f and StyleGAN2-ADA are"
+)
+# Synthesis network and discriminator of progressive growing: config-b to config-d.
+GROWING = ("G_synthesis_stylegan_revised", "D_stylegan")
 # Options that add variables which surgery on shapes does not know.
 _FOREIGN_OPTIONS = ("spectral_norm", "attention_resolution", "fmap_const", "score_max", "use_spectral_norm", "pagan")
 
@@ -32,8 +48,14 @@ class Model:
     networks: Mapping[str, NetworkState]
 
     def map(self, change: Callable[[str, NetworkState], NetworkState]) -> Model:
-        """Every network (its name, its state) through `change`."""
-        return replace(self, networks={name: change(name, state) for name, state in self.networks.items()})
+        """Every network (its name, its state) through `change`. Raises `UserError` if a variable is not there."""
+        networks = {}
+        for name, state in self.networks.items():
+            try:
+                networks[name] = change(name, state)
+            except KeyError as err:
+                raise UserError(f"{self.path}: {name} has no variable {err}, which its options imply") from err
+        return replace(self, networks=networks)
 
     def generator(self) -> NetworkState:
         """Gs, else G. Raises `UserError` if there is neither."""
@@ -48,11 +70,20 @@ def is_generator(state: NetworkState) -> bool:
     return "synthesis" in state.get("components", {})
 
 
+def builder_of(state: NetworkState) -> str:
+    """Bare name of the builder that says what a network is: of D, or of a generator's synthesis network."""
+    part = state["components"]["synthesis"] if is_generator(state) else state
+    return part["build_func_name"].rsplit(".", 1)[-1]
+
+
+def is_growing(state: NetworkState) -> bool:
+    """Whether a state is that of a network of progressive growing."""
+    return builder_of(state) in GROWING
+
+
 def is_ada(state: NetworkState) -> bool:
     """Whether a state has the builders, and so the defaults and label layers, of StyleGAN2-ADA."""
-    if is_generator(state):
-        return state["components"]["synthesis"]["build_func_name"].rsplit(".", 1)[-1] == "G_synthesis"
-    return state["build_func_name"].rsplit(".", 1)[-1] == "D_main"
+    return builder_of(state) == ("G_synthesis" if is_generator(state) else "D_main")
 
 
 def flat_variables(state: NetworkState) -> Variables:
@@ -95,6 +126,34 @@ def option(state: NetworkState, name: str, default: Any) -> Any:
     """A static option, or the builder's default given here."""
     value = state["static_kwargs"].get(name)
     return default if value is None else value
+
+
+def check_options(state: NetworkState, path: str) -> None:
+    """Raises `UserError` for options of another kind than surgery calculates with, and for a strange resolution."""
+    for key, value in state["static_kwargs"].items():
+        expected = (int, float) if key in _NUMBERS else _OTHER_OPTIONS.get(key)
+        odd = isinstance(value, bool) or (key in _NUMBERS and not isinstance(value, bool) and _is_negative(value))
+        if value is not None and expected and (odd or not isinstance(value, expected)):
+            raise UserError(f"{path}: option {key} of network {state['name']} is {value!r:.60}, which no network has")
+    resolution = option(state, "resolution", 1024)
+    if not isinstance(resolution, int) or resolution < 8 or resolution & (resolution - 1):
+        raise UserError(f"{path}: network {state['name']} has resolution {resolution}, expected 8, 16, 32, ...")
+    explicit = state["static_kwargs"].get("fmap_explicit") or {}
+    if not all(str(key).isdecimal() and isinstance(count, int) for key, count in explicit.items()):
+        raise UserError(
+            f"{path}: option fmap_explicit of network {state['name']} is {explicit!r:.60}, expected numbers"
+        )
+    if option(state, "fmap_decay", 1.0) > _LARGEST_DECAY:
+        raise UserError(f"{path}: network {state['name']} has fmap_decay {state['static_kwargs']['fmap_decay']}")
+    for key, component in state.get("components", {}).items():
+        bare = component["build_func_name"].rsplit(".", 1)[-1]
+        if not bare.startswith(f"G_{key}"):
+            raise UserError(f"{path}: component {key} of network {state['name']} is made by {bare}, expected G_{key}")
+        check_options(component, path)
+
+
+def _is_negative(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value < 0
 
 
 def resolution_of(state: NetworkState) -> int:
@@ -162,11 +221,21 @@ def published_order(state: NetworkState, values: Variables) -> Variables:
 
 def require_plain(state: NetworkState, path: str, command: str) -> None:
     """Raises `UserError` for networks with layers whose function `command` cannot keep."""
+    refuse_growing(state, path, command)
     found = [key for key in _FOREIGN_OPTIONS if state["static_kwargs"].get(key)]
     if found:
         raise UserError(
             f"{path}: {command} does not know networks with {', '.join(found)} ({state['name']}); build the new "
             "network with run_training.py and use `copy` instead"
+        )
+
+
+def refuse_growing(state: NetworkState, path: str, what: str) -> None:
+    """Raises `UserError` for networks of progressive growing."""
+    if is_growing(state):
+        raise UserError(
+            f"{path}: {state['name']} is a network of progressive growing ({builder_of(state)}, config-b to config-d), "
+            f"which {what} does not know; `run_surgery.py orig SRC OUT` writes the same networks without growing"
         )
 
 

@@ -10,6 +10,7 @@ from dnnlib.util import UserError, list_nearest
 from training.fmaps import SIZES, Fmaps
 from training.surgery.alpha import add_alpha
 from training.surgery.files import read_model
+from training.surgery.growing import to_orig
 from training.surgery.labels import add_labels
 from training.surgery.noconst import to_noconst
 from training.surgery.resize import resize
@@ -201,4 +202,23 @@ def add_alpha_command(source: str, target: str, verbose: bool, force: bool) -> N
     finish(*add_alpha(read_model(source)), target, verbose)
 
 
-COMMANDS = (grow_command, shrink_command, widen_command, noconst_command, add_labels_command, add_alpha_command)
+@click.command("orig")
+@source_argument
+@target_argument
+@verbose_option
+@force_option
+def orig_command(source: str, target: str, verbose: bool, force: bool) -> None:
+    """Write networks of progressive growing (config-b to config-d) as ones of architecture orig, which can train."""
+    check_target(target, force, [source])
+    finish(*to_orig(read_model(source)), target, verbose)
+
+
+COMMANDS = (
+    grow_command,
+    shrink_command,
+    widen_command,
+    noconst_command,
+    add_labels_command,
+    add_alpha_command,
+    orig_command,
+)
