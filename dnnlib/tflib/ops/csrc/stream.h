@@ -10,7 +10,7 @@
 
 namespace ops {
 
-constexpr int64_t kStreamBytes = 32 << 20;  // results from this size on
+constexpr int64_t kStreamBytes = 48 << 20;  // results from this size on
 
 inline bool streams(int64_t bytes) {
 #if defined(__AVX__)
