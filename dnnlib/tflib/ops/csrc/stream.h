@@ -10,7 +10,7 @@
 
 namespace ops {
 
-constexpr int64_t kStreamBytes = 32 << 20;  // results from this size on
+constexpr int64_t kStreamBytes = 48 << 20;  // results from this size on: beyond the last-level cache
 
 inline bool streams(int64_t bytes) {
 #if defined(__AVX__)

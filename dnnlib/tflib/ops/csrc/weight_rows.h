@@ -1,0 +1,126 @@
+// What the kernels of weights and styles share: loops over rows of output maps, a few registers at a time.
+#pragma once
+
+#include <algorithm>
+
+#include "cpu.h"
+#include "lanes.h"
+
+namespace ops {
+
+constexpr int64_t kPieces = 16;  // of the input maps, at most: each has sums of its own, added in their order
+
+// Input maps of a piece. Partial sums, N * out of every piece, are to stay small beside the weights.
+inline int64_t maps_of_piece(const ModulateShape& m) {
+  const int64_t few = m.taps * m.in / std::max<int64_t>(8 * m.samples, 1);
+  const int64_t pieces = std::clamp<int64_t>(few, 4, kPieces);
+  return std::max<int64_t>((m.in + pieces - 1) / pieces, 1);
+}
+
+template <bool Whole, typename T>
+OPS_HD lanes_t<wide_t<T>> load_some(const T* p, int count) {
+  if constexpr (Whole) return load_lanes(p);
+  lanes_t<wide_t<T>> v = {};
+  for (int i = 0; i < count; ++i) v[i] = widen(p[i]);
+  return v;
+}
+
+template <bool Whole, typename T, typename A>
+OPS_HD void store_some(T* p, lanes_t<A> v, int count) {
+  if constexpr (Whole) {
+    store_lanes(p, v);
+  } else {
+    for (int i = 0; i < count; ++i) p[i] = narrow<T, A>(v[i]);
+  }
+}
+
+// Calls f(registers, whole, o, count) for [0, width): blocks of Group whole registers of A, single ones, and at last
+// what is less than one.
+template <int Group, typename A, typename F>
+OPS_HD void for_groups(int64_t width, const F& f) {
+  constexpr int kLanes = Lanes<A>::kSize;
+  int64_t o = 0;
+  for (; o + Group * kLanes <= width; o += Group * kLanes) {
+    f(std::integral_constant<int, Group>(), std::true_type(), o, kLanes);
+  }
+  for (; o + kLanes <= width; o += kLanes) f(std::integral_constant<int, 1>(), std::true_type(), o, kLanes);
+  if (o < width) f(std::integral_constant<int, 1>(), std::false_type(), o, static_cast<int>(width - o));
+}
+
+// Sum of the lanes, by halves.
+template <typename A>
+struct Halving {
+  using Index = decltype(lanes_t<A>{} < lanes_t<A>{});
+  static constexpr int kSize = Lanes<A>::kSize;
+  decltype(Index{}[0] + 0) other[8][kSize] = {};
+  constexpr Halving() {
+    int step = 0;
+    for (int half = kSize / 2; half > 0; half /= 2, ++step) {
+      for (int i = 0; i < kSize; ++i) other[step][i] = i ^ half;
+    }
+  }
+};
+template <typename A>
+OPS_HD A sum_lanes(lanes_t<A> v) {
+  static constexpr Halving<A> kHalving;
+  int step = 0;
+#pragma GCC unroll 8
+  for (int half = Lanes<A>::kSize / 2; half > 0; half /= 2, ++step) {
+    typename Halving<A>::Index other;
+    static_assert(sizeof other == sizeof kHalving.other[0]);
+    std::memcpy(&other, kHalving.other[step], sizeof other);
+    v += __builtin_shuffle(v, other);
+  }
+  return v[0];
+}
+
+// Sum of a[o] * b[o].
+template <typename A>
+OPS_HD A dot(const A* a, const A* b, int64_t width) {
+  lanes_t<A> sum = {};
+  for_groups<1, A>(width, [&](auto, auto whole, int64_t o, int count) __attribute__((always_inline)) {
+    sum += load_some<whole.value>(a + o, count) * load_some<whole.value>(b + o, count);
+  });
+  return sum_lanes<A>(sum);
+}
+
+// c[r, o] = sum over k of a[r * row_step + k * step] * b[k, o], for Rows rows.
+template <int Rows, typename A>
+inline void multiply_rows(const A* a, int64_t row_step, int64_t step, const A* b, A* c, int64_t count, int64_t width) {
+  for_groups<4, A>(width, [&](auto group, auto whole, int64_t o, int lanes) __attribute__((always_inline)) {
+    constexpr int kGroup = group.value, kLanes = Lanes<A>::kSize;
+    lanes_t<A> sum[Rows][kGroup] = {};
+    for (int64_t k = 0; k < count; ++k) {
+      for (int j = 0; j < kGroup; ++j) {
+        const lanes_t<A> v = load_some<whole.value>(b + k * width + o + j * kLanes, lanes);
+        for (int r = 0; r < Rows; ++r) sum[r][j] += v * a[r * row_step + k * step];
+      }
+    }
+    for (int r = 0; r < Rows; ++r) {
+      for (int j = 0; j < kGroup; ++j) store_some<whole.value, A, A>(c + r * width + o + j * kLanes, sum[r][j], lanes);
+    }
+  });
+}
+
+// The same for any number of rows: a small product of matrices.
+template <typename A>
+inline void multiply(const A* a, int64_t row_step, int64_t step, const A* b, A* c, int64_t rows, int64_t count,
+                     int64_t width) {
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4) multiply_rows<4>(a + r * row_step, row_step, step, b, c + r * width, count, width);
+  for (; r < rows; ++r) multiply_rows<1>(a + r * row_step, row_step, step, b, c + r * width, count, width);
+}
+
+// sum[j] = start + the sum over pieces, in their order.
+template <typename A>
+inline void add_pieces(const A* partial, int64_t pieces, int64_t size, A start, A* total) {
+  for_groups<4, A>(size, [&](auto group, auto whole, int64_t j, int count) __attribute__((always_inline)) {
+    for (int g = 0; g < group.value; ++g, j += Lanes<A>::kSize) {
+      lanes_t<A> sum = same_lanes(start);
+      for (int64_t k = 0; k < pieces; ++k) sum += load_some<whole.value>(partial + k * size + j, count);
+      store_some<whole.value, A, A>(total + j, sum, count);
+    }
+  });
+}
+
+}  // namespace ops
