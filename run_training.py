@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -216,11 +217,14 @@ def describe_name(plan: TrainConfig, preset: str | None) -> str:
 
 
 def make_evaluator(plan: TrainConfig, Gs: Any, dataset: Any) -> Any:  # noqa: N803
-    """What measures snapshots of a run."""
+    """What measures snapshots of a run, with the weights that are there; None if nothing can be measured."""
     from metrics.evaluate import Evaluator
 
+    names = measurable_metrics(plan)
+    if not names:
+        return None
     return Evaluator(
-        plan.metrics.names,
+        names,
         Gs,
         dataset,
         num_gpus=plan.metrics.num_gpus or plan.num_gpus,
@@ -229,14 +233,31 @@ def make_evaluator(plan: TrainConfig, Gs: Any, dataset: Any) -> Any:  # noqa: N8
     )
 
 
-def check_metrics(plan: TrainConfig) -> None:
-    """Find every metric and the weights it needs before anything is written. Raises `UserError` if one is missing."""
-    from metrics.features import load_feature_network
+def measurable_metrics(plan: TrainConfig, warn: Callable[[str], None] = lambda text: None) -> list[str]:
+    """Metrics of a run whose weights are there or can be fetched. warn: is told of every other one.
 
-    for network, name in {find_metric(name).feature_network: name for name in plan.metrics.names}.items():
+    Offline, a run is worth more than its metrics: they can be measured later. Raises `UserError` for a metric that is
+    unknown, and for a file of weights that was named and is not as it should be.
+    """
+    from metrics.features import WeightsUnavailable, load_feature_network
+
+    names, unavailable = [], {}
+    for name in plan.metrics.names:
+        network = find_metric(name).feature_network
         if network is None:
             raise UserError(f"{name} needs attribute classifiers: measure it with run_metrics.py --attributes")
-        load_feature_network(network, inception=plan.metrics.inception)
+        if network not in unavailable:
+            try:
+                load_feature_network(network, inception=plan.metrics.inception)
+                names.append(name)
+                continue
+            except WeightsUnavailable as err:
+                unavailable[network] = err
+        warn(
+            f"warning: {name} is not measured while training: {unavailable[network]}. Snapshots can be measured later: "
+            "run_metrics.py fetch where there is a network, then run_metrics.py --network RUN_DIR"
+        )
+    return names
 
 
 def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> None:
@@ -251,7 +272,7 @@ def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> No
     resolution = dataset.resolution
     for warning in asymmetry_warnings(plan, network_shape(plan, dataset.shape)["resolution"]):
         click.echo(warning)
-    check_metrics(plan)
+    measurable_metrics(plan, click.echo)
     try:
         train(
             plan,

@@ -103,6 +103,11 @@ class Evaluator:
             self._check_spec(spec)
         self._build(Gs, specs, num_gpus)
 
+    @property
+    def names(self) -> list[str]:
+        """The metrics that `run` may be asked for."""
+        return list(self._specs)
+
     def _check_spec(self, spec: MetricSpec) -> None:
         if spec.output != ATTRIBUTES and not hasattr(self.networks[spec.feature_network], spec.output):
             raise UserError(f"{spec.name}: the feature network {spec.feature_network} has no {spec.output}")

@@ -14,7 +14,11 @@ from metrics.inception import Inception
 from metrics.vgg import Vgg16, Vgg16Lpips
 from metrics.weights import LPIPS_LINEAR, WeightSource
 
-__all__ = ["NAMES", "FeatureNetwork", "load_feature_network"]
+__all__ = ["NAMES", "FeatureNetwork", "WeightsUnavailable", "load_feature_network"]
+
+
+class WeightsUnavailable(UserError):
+    """Nobody named a file, none was fetched before, and fetching failed: no network, or a server that says no."""
 
 
 class FeatureNetwork(Protocol):
@@ -52,7 +56,8 @@ def load_feature_network(
     weights: files by slot, as `metrics.weights.parse_weights` gives them; for what is not there, files fetched before,
     then the place of publication. inception: short for a file of the slot of that network; inception_sha256: refuse
     another checksum.
-    Raises `UserError` if the name is unknown or the weights cannot be had.
+    Raises `UserError` if the name is unknown or a file is not what it should be, `WeightsUnavailable` if no file is
+    named and none can be fetched.
     """
     if name not in NAMES:
         raise UserError(f"unknown feature network {name!r}: {list_nearest(name, NAMES)}")
@@ -78,5 +83,5 @@ def _find(slot: str, given: Mapping[str, WeightSource], otherwise: str) -> Weigh
     try:
         fetch([slot])
     except UserError as err:
-        raise UserError(f"{slot} needs weights: {err}, or {otherwise}") from err
+        raise WeightsUnavailable(f"{slot} needs weights: {err}, or {otherwise}") from err
     return default_source(slot)

@@ -15,9 +15,11 @@ from click.testing import CliRunner
 
 import run_training
 from dnnlib.tflib.ops.build import build_library
+from dnnlib.util import UserError
 from run_training import PRESETS, main
 from training import config_io
 from training.config import TrainConfig
+from training.config_io import apply_set
 from training.config_networks import ARCHITECTURES
 
 ROOT = Path(run_training.__file__).parent
@@ -527,3 +529,21 @@ def test_resume_with_a_damaged_configuration(runs):
 def test_a_state_file_needs_its_run_directory(place):
     Path("training-state-000000016.npz").write_bytes(b"")
     assert "beside training_options.json" in refused("--resume", "training-state-000000016.npz")
+
+
+def test_metrics_whose_weights_cannot_be_had_do_not_stop_a_run(monkeypatch, place):
+    """Offline: a warning that names the metric and the remedy. A file that is named must be there."""
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(place / "cache"))
+
+    def offline(names):
+        raise UserError("cannot fetch: no network")
+
+    monkeypatch.setattr("metrics.features.fetch", offline)
+    warnings: list[str] = []
+    plan = apply_set(TrainConfig(), "metrics.names=fid50k,fd1k_effnet,is50k")
+    assert run_training.measurable_metrics(plan, warnings.append) == ["fd1k_effnet"]
+    assert [re.match(r"warning: (\S+) is not measured", text)[1] for text in warnings] == ["fid50k", "is50k"]
+    assert all("no network" in text and "run_metrics.py fetch" in text for text in warnings)
+    assert run_training.make_evaluator(apply_set(plan, "metrics.names=fid50k"), None, None) is None
+    with pytest.raises(UserError, match=r"nowhere\.pb"):
+        run_training.measurable_metrics(apply_set(plan, "metrics.inception=nowhere.pb"))

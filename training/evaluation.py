@@ -14,6 +14,10 @@ from training.dataset import TFRecordDataset
 class Evaluator(Protocol):
     """Measures snapshots; see metrics/evaluate.py. Made before the graph is closed, adds nothing to it afterwards."""
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The metrics that it can measure: all that are configured, but those whose weights are not to be had."""
+
     def run_all(self, names: Sequence[str]) -> Iterator[Any]:
         """Evaluate metrics on the networks as they are; a result has a `value` and a one-line `str`."""
 
@@ -21,4 +25,5 @@ class Evaluator(Protocol):
         """Append the result to the files of a run directory."""
 
 
-EvaluatorFactory = Callable[[TrainConfig, Network, TFRecordDataset], Evaluator]
+# None where nothing can be measured.
+EvaluatorFactory = Callable[[TrainConfig, Network, TFRecordDataset], Evaluator | None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dnnlib.submission import disk, stop
@@ -18,7 +18,7 @@ from training.dataset import TFRecordDataset
 from training.describe import network_sizes, plan_disk
 from training.evaluation import Evaluator
 from training.reporting import TickReport, summary
-from training.snapshots import SnapshotWriter, list_snapshots, snapshot_nimg
+from training.snapshots import SnapshotWriter, list_snapshots, snapshot_name, snapshot_nimg
 from training.state import (
     GOOD_PREFIX,
     Progress,
@@ -132,7 +132,13 @@ class RunOutput:
         if done or (every and self.progress.tick % every == 0):
             self.save_state()
 
+    def _forget_best(self, gone: Callable[[str], bool]) -> None:
+        """No best value is kept of a file that is not what it was measured on."""
+        self.progress.best = {name: best for name, best in self.progress.best.items() if not gone(best[1])}
+
     def _write_snapshot(self, with_metrics: bool, watch: Watch | None = None) -> None:
+        # Ticks shorter than a kimg write another network to the same file.
+        self._forget_best(lambda file: file == snapshot_name(self.progress.nimg))
         path = self._snapshots.write_networks(tuple(self.networks[n] for n in ("G", "D", "Gs")), self.progress.nimg)
         if with_metrics and self.evaluator is not None:
             self._measure(self.evaluator, path, watch)
@@ -141,7 +147,7 @@ class RunOutput:
     def _measure(self, evaluator: Evaluator, path: Path, watch: Watch | None) -> None:
         progress = self.progress
         progress.metric_tick = progress.tick
-        names = self.config.metrics.names
+        names = evaluator.names
         for name, result in zip(names, evaluator.run_all(names), strict=True):
             evaluator.write(self.dir, path.name, result)
             self._stats.report(f"Metrics/{name}", result.value)
@@ -177,6 +183,8 @@ class RunOutput:
 
     def go_back(self) -> None:
         """After a roll-back: what lies beyond the counters as they are now goes, or is set aside."""
+        # A best of that time may have been pruned for a better one, which is now set aside.
+        self._forget_best(lambda file: not (self.dir / file).is_file())
         # First the new state: if this is interrupted, the run starts from before the alarm, and rolls back again.
         self.state = self._save(None)
         for path in [*list_states(self.dir), *list_states(self.dir, GOOD_PREFIX)]:

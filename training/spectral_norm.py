@@ -100,12 +100,21 @@ def normalises_spectrum(where: str) -> Callable[[Callable[..., Any]], Callable[.
     return decorate
 
 
-def power_iterations(networks: Mapping[str, Network]) -> tf.Operation | None:
-    """One operation that moves the stored vectors of all networks on by one iteration; None if there are none."""
+def power_iterations(
+    networks: Mapping[str, Network], active: Mapping[str, Mapping[str, bool | tf.Tensor]] | None = None
+) -> tf.Operation | None:
+    """One operation that moves the stored vectors of all networks on by one iteration; None if there are none.
+
+    active: network -> name of a weight -> whether it moves now (`FreezePlan.active`): vectors of frozen weights stay.
+    """
     updates = []
-    for net in networks.values():
+    for key, net in networks.items():
         for name, u in net.vars.items():
             if name.rpartition("/")[2] in {weight + STATE_SUFFIX for weight in _WEIGHTS}:
-                w = net.vars[name.removesuffix(STATE_SUFFIX)]
-                updates.append(u.assign(one_iteration(_matrix(tf.convert_to_tensor(w)), u)[1]).op)
+                weight = name.removesuffix(STATE_SUFFIX)
+                moves = (active or {}).get(key, {}).get(weight, True)
+                if moves is False:
+                    continue
+                new = one_iteration(_matrix(tf.convert_to_tensor(net.vars[weight])), u)[1]
+                updates.append(u.assign(new if moves is True else tf.where(moves, new, u)).op)
     return tf.group(*updates) if updates else None

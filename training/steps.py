@@ -101,7 +101,7 @@ class TrainingGraph:
         with tf.device(tfutil.tower_device(0)):
             ema = Gs.setup_as_moving_average_of(G, beta=self._ema_beta)
             with tf.control_dependencies([ema]):
-                iterations = power_iterations({"G": G, "D": D})
+                iterations = power_iterations({"G": G, "D": D}, active)
             self._ema = ema if iterations is None else tf.group(ema, iterations)
         self.variables = {
             "pl_mean": self.pl_mean,
@@ -255,13 +255,15 @@ class TrainingGraph:
         g_labels: np.ndarray,
     ) -> dict[str, float]:
         """One phase of a minibatch, or the update of Gs (`ema`); returns scalars for reports."""
+        moving: dict[Any, Any] = {}
+        for plan in self.freezing.values():
+            moving |= plan.feeds(nimg / 1000)
         if name == "ema":
-            tfutil.run(self._ema, {self._ema_beta: settings.ema_beta})
+            tfutil.run(self._ema, {self._ema_beta: settings.ema_beta, **moving})
             return {}
         phase = self.phases[name]
         base = {self._g_lrate: settings.G_lrate, self._d_lrate: settings.D_lrate, self._r1_gamma: settings.r1_gamma}
-        for plan in self.freezing.values():
-            base |= plan.feeds(nimg / 1000)
+        base |= moving
         if self._mixing is not None:
             prob = self.config.G.style_mixing_prob or 0.0
             base[self._mixing] = prob if settings.mixing is None else settings.mixing

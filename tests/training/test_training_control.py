@@ -10,7 +10,7 @@ from dnnlib.tflib.loss_scaling import LossScaler
 from dnnlib.tflib.optimizer import Optimizer
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
-from tests.tiny import tiny_config, tiny_dataset
+from tests.tiny import NaiveEvaluator, tiny_config, tiny_dataset
 from training import state as states
 from training.config_io import apply_set
 from training.steps import TrainingGraph
@@ -158,6 +158,35 @@ def test_going_back_to_a_good_state(config, tmp_path, monkeypatch, capsys):
         train(apply_set(config, f"schedule.total_kimg={kimg}"), tmp_path / "parts", "x", resume=resume)
     assert "back from 0.08 to 0.032 kimg" in capsys.readouterr().out
     assert_same(whole, tmp_path / "parts" / "00000-x", 96)
+
+
+def test_going_back_forgets_a_best_that_was_pruned(config, tmp_path, monkeypatch, capsys):
+    config = apply_set(
+        config, *QUICK, 'watch.actions={"gap":"rollback"}', "watch.ticks=2", "watch.good_ticks=1", "total_kimg=6",
+        "schedule.batch=1000", "schedule.batch_gpu=1000", "schedule.kimg_per_tick=1", "D.mbstd_group_size=0",
+        "snapshots.network_ticks=1", "snapshots.keep_snapshots=1", "metrics.names=naive", "metrics.ticks=1",
+    )  # fmt: skip
+    sick_at(monkeypatch, 3000, 4000, report={"Loss/scores/real": 99.0})
+    evaluator = NaiveEvaluator(5.0, 4.0, 3.0, 6.0, 6.5, 7.0, 8.0, 9.0, 9.5)
+    result = train(config, tmp_path, make_evaluator=lambda *_: evaluator)
+    assert "watch: back from 5 to 2 kimg" in capsys.readouterr().out
+    # At 2 kimg the best was one of 1 or 2 kimg, pruned when 3 kimg had a better one, which is set aside now.
+    assert evaluator.written[2:4] == [("network-snapshot-000003.pkl", 3.0), ("network-snapshot-000004.pkl", 6.0)]
+    ((value, name),) = result.best.values()
+    assert name == "network-snapshot-000003.pkl" and (name, value) == evaluator.written[-4]
+    assert (result.run_dir / name).is_file()
+
+
+def test_singular_vectors_of_frozen_weights_stay(config, tmp_path):
+    config = apply_set(
+        config, *QUICK, "total_kimg=0.048", "D.spectral_norm=yes", "D_layers=first:2", "freeze.D_steps=[[0.032,[]]]"
+    )
+    run = train(config, tmp_path).run_dir
+    frozen = {f"D/8x8/{layer}/weight_sn" for layer in ("FromRGB", "Conv0")}
+    vectors = {name for name in read(run, 16)[1] if name.startswith("D/") and name.endswith("_sn")}
+    assert frozen < vectors
+    assert changed(run, 16, 32) & vectors == vectors - frozen
+    assert changed(run, 32, 48) & vectors == vectors
 
 
 def test_going_back_without_the_good_states_of_before(config, tmp_path, monkeypatch, capsys):

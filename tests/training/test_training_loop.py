@@ -15,7 +15,7 @@ import pytest
 from dnnlib.tflib import pickles, tfutil
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
-from tests.tiny import tiny_config, tiny_dataset
+from tests.tiny import NaiveEvaluator, tiny_config, tiny_dataset
 from training import state as states
 from training.config_io import apply_set, save_config
 from training.steps import TrainingGraph
@@ -312,22 +312,6 @@ def test_old_states_and_snapshots_are_pruned(config, tmp_path):
     ]
 
 
-class NaiveEvaluator:
-    """Says a different number each time and remembers what it was asked."""
-
-    def __init__(self):
-        self.values, self.written = iter([9.0, 3.0, 5.0]), []
-
-    def run_all(self, names):
-        for name in names:
-            yield type(
-                "Result", (), {"value": next(self.values), "__str__": lambda self, n=name: f"{n} {self.value}"}
-            )()
-
-    def write(self, directory, snapshot, result):
-        self.written.append((snapshot, result.value))
-
-
 def test_best_snapshot_is_named_and_kept(config, tmp_path, capsys):
     config = apply_set(
         config,
@@ -352,3 +336,18 @@ def test_best_snapshot_is_named_and_kept(config, tmp_path, capsys):
     lines = [json.loads(line) for line in (result.run_dir / "stats.jsonl").read_text().splitlines()]
     assert [line["Metrics/naive"]["mean"] for line in lines if "Metrics/naive" in line] == [9.0, 3.0, 5.0]
     assert "Best naive: 3.0000 (network-snapshot-000001.pkl)" in capsys.readouterr().out
+
+
+def test_the_best_of_a_file_that_was_written_again_is_that_of_the_file(config, tmp_path):
+    """Ticks of less than a kimg: all snapshots have one name."""
+    config = apply_set(config, "metrics.names=naive", "metrics.ticks=1", "snapshots.network_ticks=1")
+    config = apply_set(config, "snapshots.first_tick=false", "schedule.kimg_per_tick=0.016", "total_kimg=0.048")
+    result = train(config, tmp_path / "results", make_evaluator=lambda *_: NaiveEvaluator())
+    assert result.best == {"naive": [5.0, "network-snapshot-000000.pkl"]}
+
+
+def test_a_run_without_anything_that_measures(config, tmp_path):
+    config = apply_set(config, "metrics.names=naive", "metrics.ticks=1", "total_kimg=0.016")
+    result = train(config, tmp_path / "results", make_evaluator=lambda *_: None)
+    assert result.best == {}
+    assert list(result.run_dir.glob("network-snapshot-*.pkl"))
