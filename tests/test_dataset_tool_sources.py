@@ -142,7 +142,7 @@ def test_lists_and_several_inputs(folder, tmp_path):
     out = convert(tmp_path / "a", tmp_path / "list.txt")
     np.testing.assert_array_equal(images_of(out), images[[4, 1]])
     reasons = skipped(out)
-    assert "No such file" in reasons["images/missing.png"]
+    assert reasons["images/missing.png"] == "No such file or directory"
     assert reasons[str(folder)] == "not a regular file but a folder"
     shutil.copy(folder / "dog" / "2.png", tmp_path / "new\nline.png")
     (tmp_path / "zero.lst").write_bytes(b"new\nline.png\0images/cat/0.png\0")
@@ -150,7 +150,7 @@ def test_lists_and_several_inputs(folder, tmp_path):
     inputs = (folder / "dog", tmp_path / "list.txt", folder / "cat" / "0.png")
     out = convert(tmp_path / "c", *inputs)
     np.testing.assert_array_equal(images_of(out), images[[2, 3, 4, 5, 4, 1, 0]])
-    assert f"{tmp_path}/list.txt/images/missing.png" in skipped(out)
+    assert skipped(out)[f"{tmp_path}/list.txt/images/missing.png"] == "No such file or directory"
 
 
 def test_inputs_of_no_known_kind(folder, tmp_path):

@@ -406,6 +406,7 @@ def test_dry_run_says_what_would_be(emoji, place, monkeypatch):
     before = sorted(place.rglob("*"))
     text = dry_run("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji")
     assert sorted(place.rglob("*")) == before
+    assert "That is with reference operations" in text
     assert "Images        32x32, 3 channels, 5 label components" in text
     assert "First batch   uint8 [16, 3, 32, 32], values 0 to 255" in text
     assert "labels [16, 5]" in text

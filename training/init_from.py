@@ -37,6 +37,8 @@ _TRAINING_OPTIONS = {
     "truncation_psi",
     "truncation_cutoff",
 }
+# Of these, the ones that change what the same weights compute: told where they differ.
+_TOLD = {"conv_clamp", "mbstd_group_size"}
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,12 @@ def adopt_architecture(config: TrainConfig, source: SourceNetworks) -> tuple[Tra
             raise UserError(f"--init-from {source.path}: {name} has options that training does not know: {foreign}")
         for spec in dataclasses.fields(section):
             if spec.name in _TRAINING_OPTIONS:
+                if spec.name in _TOLD and kwargs.get(spec.name, spec.default) != getattr(section, spec.name):
+                    there, here = kwargs.get(spec.name, spec.default), getattr(section, spec.name)
+                    notes.append(
+                        f"{name}.{spec.name}: {here} (the pickle was trained with {there}; to keep that: "
+                        f"--set {name}.{spec.name}={str(there).lower()})"
+                    )
                 continue
             # What a pickle does not say takes the published default, which is the field's default.
             value = kwargs.get(spec.name, spec.default)

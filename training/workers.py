@@ -40,14 +40,21 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _reason(err: Exception) -> str:
+    if isinstance(err, UserError):
+        return str(err)
+    if isinstance(err, OSError) and err.filename is not None and err.strerror:
+        return err.strerror  # the table names the file already
+    return f"{type(err).__name__}: {err}"
+
+
 def _attempt(work: Callable[[T], R], items: list[T]) -> list[R | Failure]:
     results: list[R | Failure] = []
     for item in items:
         try:
             results.append(work(item))
         except Exception as err:  # decoders raise anything on broken files; the reason is reported
-            text = str(err) if isinstance(err, UserError) else f"{type(err).__name__}: {err}"
-            results.append(Failure(text))
+            results.append(Failure(_reason(err)))
     return results
 
 

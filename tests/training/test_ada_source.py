@@ -9,6 +9,7 @@ from dnnlib.tflib import pickles
 from tests import torch_network_sample
 from training.ada_source import as_stylegan2
 from training.config import TrainConfig
+from training.config_io import apply_set
 from training.config_networks import D_kwargs, G_kwargs
 from training.init_from import adopt_architecture, check_source, copy_into, read_source
 
@@ -62,6 +63,13 @@ def test_transfer_learning_takes_the_architecture(golden):
     assert (config.G.mapping_layers, config.G.mapping_fmaps, config.G.fmap_base) == (4, 32, 128)
     assert config.D.fmap_max == 32 and not config.D.project_labels
     assert "G.fmap_max: 512 -> 32 (from the pickle)" in notes
+    assert not any("mbstd_group_size" in note for note in notes)
+    other = apply_set(TrainConfig(), "D.mbstd_group_size=2", "G.conv_clamp=256")
+    config, notes = adopt_architecture(other, source)
+    told = "{0}: {1} (the pickle was trained with {2}; to keep that: --set {0}={2})"
+    assert told.format("D.mbstd_group_size", 2, 4) in notes
+    assert told.format("G.conv_clamp", "256.0", "none").replace("with none", "with None") in notes
+    assert (config.D.mbstd_group_size, config.G.conv_clamp) == (2, 256)
     assert {"lod", "dlatent_avg", "G_mapping/Dense0/weight"} <= set(source.variables["Gs"])
 
 
