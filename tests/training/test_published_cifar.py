@@ -13,8 +13,10 @@ import pytest
 from dnnlib.util import UserError
 from tests.published_files import PICKLERS, python2_pickle
 from training.dataset import TFRecordDataset
-from training.dataset_build import published_order
+from training.dataset_build import held_out_order, published_order
+from training.encodings import Encoding
 from training.published.cifar import CIFAR10, CIFAR100, create_cifar, load_cifar, read_batch
+from training.published.writing import WriteOptions
 
 PER_BATCH = 4
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -178,3 +180,18 @@ def test_missing_files(tmp_path):
     (tmp_path / "file.tar.gz").write_bytes(b"no archive" * 100)
     with pytest.raises(UserError, match="expected a tar archive"):
         load_cifar(tmp_path / "file.tar.gz", CIFAR10)
+
+
+def test_encoding_and_images_held_out(tmp_path):
+    images, labels = write_cifar10(tmp_path / "in")
+    options = WriteOptions(num_validation=6, encoding=Encoding("png"))
+    create_cifar(tmp_path / "out", tmp_path / "in", CIFAR10, options=options)
+    training, held_out = (TFRecordDataset(tmp_path / "out", validation=validation) for validation in (False, True))
+    assert training.encoding == held_out.encoding == "png"
+    assert (training.num_images, held_out.num_images) == (14, 6)
+    chosen = held_out_order(20)[:6]
+    rest = published_order(20)
+    rest = rest[~np.isin(rest, chosen)]
+    for dataset, indices in ((held_out, chosen), (training, rest)):
+        np.testing.assert_array_equal(dataset.read(np.arange(len(indices))), images[indices])
+        np.testing.assert_array_equal(dataset.labels, np.eye(10, dtype=np.float32)[labels[indices]])

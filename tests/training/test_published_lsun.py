@@ -179,3 +179,14 @@ def test_wrong_folders(tmp_path):
     assert "no images to convert" in fails("create_lsun", tmp_path / "out", tmp_path / "none")
     assert len(list_keys(tmp_path / "none")) == 0
     assert not (tmp_path / "out").exists()
+
+
+def test_encoding_and_images_held_out(tmp_path):
+    pictures = {name: picture(i, 16, 16) for i, name in enumerate(sorted(keys(10)))}
+    write_lmdb(tmp_path / "in", {name: encoded(p, "png") for name, p in pictures.items()})
+    out = tmp_path / "out"
+    tool("create_lsun", out, tmp_path / "in", "--resolution", 16, "--encoding", "webp", "--validation", 3)
+    training, held_out = (TFRecordDataset(out, validation=validation) for validation in (False, True))
+    assert (training.encoding, training.num_images, held_out.num_images) == ("webp", 7, 3)
+    read = [*training.read(np.arange(7)), *held_out.read(np.arange(3))]
+    assert sorted(image.tobytes() for image in read) == sorted(chw(p).tobytes() for p in pictures.values())
