@@ -167,6 +167,17 @@ def test_rank_of_a_snapshot(folder, tmp_path, session):
     assert "Would drop 2, worst first" in page and page.index("10.png") < page.index("90.png") < page.index("170.png")
     assert "bad.png: not an image" in page
 
+    # The same images in an archive, and named by a list.
+    with zipfile.ZipFile("lights.zip", "w") as archive:
+        for path in lights.iterdir():
+            archive.write(path, f"in/{path.name}")
+    Path("lights.txt").write_text("".join(f"{path}\n" for path in lights.iterdir()))
+    for source, name in (("lights.zip", "in/{}"), ("lights.txt", f"{lights}/{{}}")):
+        tool("rank", source, "--network", "network.pkl", "--minibatch", 4, "--workers", 1, "--csv", "again.csv")
+        rows = rows_of(Path("again.csv"))
+        assert [row["name"] for row in rows] == [name.format(f"{light}.png") for light in (10, 90, 170, 250)]
+        assert [float(row["score"]) for row in rows] == pytest.approx(scores, rel=1e-5)
+
 
 def test_crop(folder):
     cv2 = pytest.importorskip("cv2", reason="the library opencv-python-headless is not installed")
