@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.tflib.network import Network
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import num_gpus, tf
 from training import schedule
 from training.config import TrainConfig
 from training.config_networks import D_kwargs, G_kwargs
@@ -101,18 +101,18 @@ def measure_costs(config: TrainConfig, shape: Mapping[str, Any]) -> Costs:
             sum(map(_size, D.vars.values())),
             *flops,
             numbers,
-            phase_peaks(training),
+            phase_peaks(training, threads=config.device == "cpu" or not num_gpus()),
             step.batch_gpu,
         )
 
 
-def phase_peaks(training: TrainingGraph) -> dict[str, Peak]:
-    """The worst moment of each phase of a training graph without accumulation."""
+def phase_peaks(training: TrainingGraph, threads: bool) -> dict[str, Peak]:
+    """The worst moment of each phase of a training graph without accumulation. threads: see `memory_peak`."""
     shapes = {tuple(sorted(d for d in v.shape.as_list() if d != 1)) for v in tf.global_variables()}
     peaks = {}
     for name, phase in training.phases.items():
         fetches = [phase.step, phase.step_norm.op, *(t.op for t in phase.stats.values())]
-        peaks[name] = memory_peak(fetches, shapes - {()})
+        peaks[name] = memory_peak(fetches, shapes - {()}, threads)
     return peaks
 
 

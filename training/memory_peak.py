@@ -1,8 +1,10 @@
 """How much memory a graph's run holds at once, found by walking through it as TensorFlow's executor does.
 
-An operation runs when its inputs are there, in the order in which that happens; what it returns is freed after its
-last reader. Operations that rename a tensor (Reshape, Identity) share its memory, elementwise ones write over an input
-that nobody else will read. Variables and constants are not counted: they are there before and after.
+An operation runs when its inputs are there; what it returns is freed after its last reader. Which of several runs first
+depends on the device. On a GPU one thread issues all, in the order in which they become ready. On a CPU threads take
+those that became ready last, and how they interleave is a matter of timing: both orders are walked, the worse counts.
+Operations that rename a tensor (Reshape, Identity) share its memory, elementwise ones write over an input that nobody
+else will read. Variables and constants are not counted: they are there before and after.
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ _IN_PLACE = {
 }  # fmt: skip
 _LASTING = {
     "VarHandleOp", "VariableV2", "ReadVariableOp", "Const", "Placeholder", "PlaceholderWithDefault",
+}  # fmt: skip
+# What a thread of the executor runs at once, instead of leaving it to whichever thread is free.
+_CHEAP = _RENAMING | _LASTING | {
+    "BroadcastGradientArgs", "ControlTrigger", "LoopCond", "NoOp", "Rank", "Shape", "ShapeN", "Size",
 }  # fmt: skip
 _LEVEL = re.compile(r"(?:^|/)(\d+)x\1(?=/)")
 
@@ -80,12 +86,18 @@ def tensor_bytes(tensor: tf.Tensor) -> int:
     return int(np.prod(shape, dtype=np.int64)) * tensor.dtype.size
 
 
-def memory_peak(fetches: Iterable[tf.Operation], constant_shapes: Collection[tuple[int, ...]] = ()) -> Peak:
+def memory_peak(
+    fetches: Collection[tf.Operation], constant_shapes: Collection[tuple[int, ...]] = (), threads: bool = False
+) -> Peak:
     """The worst moment of a run of `fetches`.
 
-    constant_shapes: sorted dimensions of tensors that do not grow with the minibatch, those of the variables.
+    constant_shapes: sorted dimensions of tensors that do not grow with the minibatch, those of the variables. threads:
+    whether the graph runs on a CPU's threads; else in the order of readiness.
     """
-    return _Walk(fetches, constant_shapes).run()
+    in_order = _Walk(fetches, constant_shapes).run(latest_first=False)
+    if not threads:
+        return in_order
+    return max(in_order, _Walk(fetches, constant_shapes).run(latest_first=True), key=lambda peak: peak.total)
 
 
 class _Walk:
@@ -99,21 +111,32 @@ class _Walk:
         self._live, self._constant, self._levels = 0, 0, Counter()
         self._peak = Peak()
 
-    def run(self) -> Peak:
-        """Execute in the order of readiness."""
+    def run(self, latest_first: bool) -> Peak:
+        """Execute in the order of readiness, or what became ready last first."""
         waiting = {op: self._conditions(op) for op in self._ops}
         followers: dict[tf.Operation, list[tf.Operation]] = {op: [] for op in self._ops}
         for op in self._ops:
             for before in [t.op for t in op.inputs] + list(op.control_inputs):
                 followers[before].append(op)
-        ready = deque(op for op in self._ops if not waiting[op])
-        while ready:
-            op = ready.popleft()
-            self._execute(op)
-            for after in followers[op]:
-                waiting[after] -= 1
-                if not waiting[after]:
-                    ready.append(after)
+        pool = deque(op for op in self._ops if not waiting[op])
+        while pool:
+            at_once = deque([pool.popleft()])
+            while at_once:
+                op = at_once.popleft()
+                self._execute(op)
+                ready = []
+                for after in followers[op]:
+                    waiting[after] -= 1
+                    if not waiting[after]:
+                        ready.append(after)
+                if not latest_first:
+                    pool.extend(ready)
+                    continue
+                at_once.extend(after for after in ready if after.type in _CHEAP)
+                costly = [after for after in ready if after.type not in _CHEAP]
+                if costly and not at_once:
+                    at_once.append(costly.pop())
+                pool.extendleft(costly)
         return self._peak
 
     @staticmethod

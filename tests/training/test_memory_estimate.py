@@ -29,41 +29,70 @@ def small_config(*assignments):
     )  # fmt: skip
 
 
-@pytest.fixture
-def one_at_a_time():
-    """A session that executes one operation after another: what is alive at once is then no matter of timing."""
-    with (
-        tf.Graph().as_default(),
-        tfutil.create_session({"inter_op_parallelism_threads": 1, "use_per_session_threads": True}) as session,
-    ):
-        yield session
+# Options of a run, and static arguments of its networks.
+MEASURED = {
+    "plain": ([], {}),
+    "one convolution per sample": (["G.fused_modconv=true"], {}),
+    "all else": (
+        ["G.attention_resolution=8", "D.attention_resolution=8", "G.spectral_norm=true", "D.spectral_norm=true",
+         "G.num_fp16_res=2", "D.num_fp16_res=2", "G.conv_clamp=256", "augment.mode=ada"],
+        {"label_size": 5, "base_shape": [6, 4]},
+    ),
+}  # fmt: skip
 
 
-def test_estimate_is_near_what_tensorflow_reports(one_at_a_time, monkeypatch):
-    """A whole minibatch at 32x32, every phase of it: within 15%."""
-    config, shape = small_config(), dict(num_channels=3, resolution=32, label_size=0)
-    G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
-    D = Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D))
-    training = TrainingGraph(G, D, G.clone("Gs"), config, 8, False, (0.0, 0.99), (0.0, 0.99))
+@pytest.mark.parametrize("case", MEASURED)
+def test_estimate_is_near_what_tensorflow_reports(case, monkeypatch):
+    """A whole minibatch at 32x32, every phase of it: within 15%.
+
+    The thread that asks executes everything, in the order of readiness, as a GPU's thread does: with a pool of threads,
+    even of one, the order and with it the peak differs from run to run.
+    """
+    sets, options = MEASURED[case]
+    config, shape = small_config(*sets), dict(num_channels=3, resolution=32, label_size=0) | options
     reported, run = [], tfutil.run
 
     def traced(fetches, feeds):
         metadata = tf.RunMetadata()
-        options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE, output_partition_graphs=True)
+        options = tf.RunOptions(
+            trace_level=tf.RunOptions.FULL_TRACE, output_partition_graphs=True, inter_op_thread_pool=-1
+        )
         values = run(fetches, feeds, options=options, run_metadata=metadata)
         reported.append(traced_peak(metadata))
         return values
 
-    estimated = phase_peaks(training)
-    assert list(estimated) == ["G_main", "G_reg", "D_main", "D_reg"]
-    settings = MinibatchSettings(0.001, 0.001, 10.0, 0.99, 1)
-    reals, labels = np.zeros([8, 3, 32, 32], np.uint8), np.zeros([8, 0], np.float32)
-    monkeypatch.setattr(tfutil, "run", traced)
-    for name in estimated:
-        training.run_phase(name, 0, settings, reals, labels, labels)
+    with tf.Graph().as_default(), tfutil.create_session():
+        G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
+        D = Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D))
+        training = TrainingGraph(G, D, G.clone("Gs"), config, 8, False, (0.0, 0.99), (0.0, 0.99))
+        estimated = phase_peaks(training, threads=False)
+        assert list(estimated) == ["G_main", "G_reg", "D_main", "D_reg"]
+        settings = MinibatchSettings(0.001, 0.001, 10.0, 0.99, 1)
+        reals, labels = np.zeros([8, *G.output_shape[1:]], np.uint8), np.zeros([8, shape["label_size"]], np.float32)
+        monkeypatch.setattr(tfutil, "run", traced)
+        for name in estimated:
+            training.run_phase(name, 0, settings, reals, labels, labels)
     for (name, peak), truth in zip(estimated.items(), reported, strict=True):
-        assert truth > 4 * MIB
+        assert truth > 2 * MIB
         assert peak.total == pytest.approx(truth, rel=0.15), name
+
+
+def test_of_two_orders_the_worse_counts():
+    """Branches that are wide for a moment are so together breadth first, one after the other depth first."""
+    with tf.Graph().as_default():
+        x = tf.placeholder(tf.float32, [10, 100])
+        done = tf.add_n([tf.reduce_sum(tf.roll(tf.roll(x, i, 0), 1, 1)) for i in range(1, 5)])
+        in_order, with_threads = memory_peak([done.op]), memory_peak([done.op], threads=True)
+    assert in_order.total == 5 * 4000  # the first of a branch is freed when the second is there
+    assert with_threads.total == in_order.total
+    with tf.Graph().as_default():
+        a = tf.math.lgamma(tf.placeholder(tf.float32, [1000]))  # 4000 bytes, read twice
+        soon = tf.nn.l2_loss(a)
+        late = tf.nn.l2_loss(tf.cast(tf.math.lgamma(a), tf.float64))
+        fetches = [soon.op, late.op]
+        in_order, with_threads = memory_peak(fetches), memory_peak(fetches, threads=True)
+    assert in_order.total == 4000 + 8000  # a is gone when the cast begins
+    assert with_threads.total == 4000 + 4000 + 8000  # the branch that became ready last ran first
 
 
 def test_tensors_are_freed_after_their_last_reader():
