@@ -1,6 +1,8 @@
 """Whether the state of a network is one that can be built."""
 
+import copy
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,8 +45,7 @@ def check_state(state: dict[str, Any]) -> NetworkState:
         raise PickleError(f"damaged: the components of network {name!r} are not networks")
     if not all(isinstance(key, str) for key in (*state["static_kwargs"], *components)):
         raise PickleError(f"damaged: an option or component of network {name!r} has no text as its name")
-    for key, value in state["static_kwargs"].items():
-        _check_option(key, value, name, 0)
+    options = plain_options(state["static_kwargs"], name)
     seen: set[str] = set()
     for item in state["variables"]:
         if not isinstance(item, (tuple, list)) or len(item) != 2 or not isinstance(item[0], str):
@@ -53,18 +54,38 @@ def check_state(state: dict[str, Any]) -> NetworkState:
         if item[0] in seen:
             raise PickleError(f"damaged: variable {item[0]!r} of network {name!r} is there twice")
         seen.add(item[0])
-    return NetworkState(state)
+    return NetworkState({**state, "static_kwargs": options})
 
 
-def _check_option(key: str, value: Any, network: str, depth: int) -> None:
-    """Options are small: builders make as many layers and taps as these say before they look at the variables."""
-    items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    too_large = is_number and abs(value) > (_MOST_LAYERS if key.endswith("_layers") else _LARGEST_NUMBER)
-    if too_large or len(items) > _MOST_ITEMS or depth > _MOST_NESTED or (is_number and value != value):
+def plain_options(options: Mapping[str, Any], network: str) -> dict[str, Any]:
+    """The options of a network with numpy's numbers and arrays as Python's numbers and lists, which builders take.
+
+    Raises:
+        PickleError: one is beyond anything that a network has. Options are small: builders make as many layers and
+            taps as these say before they look at the variables.
+    """
+    return {key: _plain(key, value, network, 0) for key, value in options.items()}
+
+
+def _plain(key: str, value: Any, network: str, depth: int) -> Any:
+    size = value.size if isinstance(value, np.ndarray) else len(value) if isinstance(value, (dict, list, tuple)) else 0
+    is_small = size <= _MOST_ITEMS and depth <= _MOST_NESTED
+    if is_small and isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if not is_small or (isinstance(value, (int, float)) and not _is_moderate(key, value)):
         raise PickleError(f"refused: option {key[:60]!r} of network {network!r} is beyond anything a network has")
-    for item in items:
-        _check_option(key, item, network, depth + 1)
+    if isinstance(value, dict):
+        result = copy.copy(value)
+        result.update((name, _plain(key, item, network, depth + 1)) for name, item in value.items())
+        return result
+    if isinstance(value, (list, tuple)):
+        return (list if isinstance(value, list) else tuple)(_plain(key, item, network, depth + 1) for item in value)
+    return value
+
+
+def _is_moderate(key: str, value: float) -> bool:
+    """Not nan, and within what numbers in options are."""
+    return abs(value) <= (_MOST_LAYERS if key.endswith("_layers") else _LARGEST_NUMBER)
 
 
 def _check_variable(var: str, value: Any, network: str) -> None:

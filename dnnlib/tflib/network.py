@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dnnlib.snapshot.state import READABLE_VERSIONS
+from dnnlib.snapshot.state import READABLE_VERSIONS, plain_options
 from dnnlib.tflib import network_report, network_run, tfutil
 from dnnlib.tflib.registry import Builder, find_builder
 from dnnlib.tflib.tfutil import tf
@@ -17,6 +17,19 @@ from dnnlib.util import EasyDict, UserError
 # Published loaders execute this text and take the builder from it; what they find is their own.
 _SOURCE = "from {} import {}\n"
 _VERSION_WITH_SHAPES = 5  # from this version on, states list the shapes and names of inputs and outputs
+
+
+class _MissingComponent(LookupError):
+    pass
+
+
+class _AllComponents(EasyDict):
+    """The components in a file. A builder that looks for another one would make it anew, of any size and at random."""
+
+    def __contains__(self, key: object) -> bool:
+        if not super().__contains__(key):
+            raise _MissingComponent(key)
+        return True
 
 
 class Network:
@@ -245,14 +258,15 @@ class Network:
             raise UserError(f"network {name!r} has state version {version}; readable are {READABLE_VERSIONS}")
         tfutil.init_tf()
         builder = find_builder(state["build_func_name"], version, [n for n, _ in state["variables"]])
+        options = plain_options(state["static_kwargs"], name)
         try:
-            self._create(name, builder, state["static_kwargs"], EasyDict(state.get("components") or {}))
+            self._create(name, builder, options, _AllComponents(state.get("components") or {}))
+        except _MissingComponent as err:
+            raise UserError(f"network {name!r}: the file lacks its component {err}") from err
         except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as err:
             reason = " ".join(str(err).split())[:200]
             raise UserError(f"network {name!r} ({builder.name}): its options make no network: {reason}") from err
-        absent = sorted(set(self.components) - set(state.get("components") or {}))
-        if absent:  # they would have been made anew, with random weights
-            raise UserError(f"network {name!r}: the file lacks its components {', '.join(absent)}")
+        self.components = EasyDict(self.components)
         values = {n: np.asarray(v) for n, v in state["variables"]}
         missing = [n for n in self.own_vars if n not in values]
         foreign = [n for n in values if n not in self.own_vars]

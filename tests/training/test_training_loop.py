@@ -18,6 +18,7 @@ from dnnlib.util import UserError
 from tests.tiny import NaiveEvaluator, tiny_config, tiny_dataset
 from training import state as states
 from training.config_io import apply_set, save_config
+from training.snapshots import SnapshotWriter
 from training.steps import TrainingGraph
 from training.training_loop import train
 
@@ -344,6 +345,45 @@ def test_the_best_of_a_file_that_was_written_again_is_that_of_the_file(config, t
     config = apply_set(config, "snapshots.first_tick=false", "schedule.kimg_per_tick=0.016", "total_kimg=0.048")
     result = train(config, tmp_path / "results", make_evaluator=lambda *_: NaiveEvaluator())
     assert result.best == {"naive": [5.0, "network-snapshot-000000.pkl"]}
+
+
+def of_thousands(config, total_kimg):
+    """Minibatches and ticks of one kimg, so that every snapshot has a name of its own."""
+    ticks = ("schedule.batch=1000", "schedule.batch_gpu=1000", "schedule.kimg_per_tick=1", f"total_kimg={total_kimg}")
+    return apply_set(config, *ticks, "D.mbstd_group_size=0", "loss.pl_weight=0", "loss.r1_gamma=0")
+
+
+def test_a_run_killed_after_pruning_knows_the_best_snapshot(config, tmp_path, monkeypatch):
+    """Killed when the old best is deleted: the newest state names the new best, which is kept when the run goes on."""
+    config = apply_set(config, "metrics.names=naive", "metrics.ticks=1", "network_ticks=1", "keep_snapshots=1")
+    config = of_thousands(config, total_kimg=3)
+    config = apply_set(config, "snapshots.state_ticks=0", "snapshots.first_tick=false")
+    prune = SnapshotWriter.prune
+
+    def prune_and_die(self, best):
+        if prune(self, best):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(SnapshotWriter, "prune", prune_and_die)
+        train(config, tmp_path / "results", make_evaluator=lambda *_: NaiveEvaluator(9.0, 3.0))
+    (run_dir,) = (tmp_path / "results").glob("00000-*")
+    assert [p.name for p in run_dir.glob("*.pkl")] == ["network-snapshot-000002.pkl"]
+    result = train(config, tmp_path / "results", resume=run_dir, make_evaluator=lambda *_: NaiveEvaluator(5.0))
+    assert result.best == {"naive": [3.0, "network-snapshot-000002.pkl"]}
+    assert sorted(p.name for p in run_dir.glob("*.pkl")) == ["network-snapshot-000002.pkl", "network-snapshot-000003.pkl"]
+
+
+def test_a_best_snapshot_that_somebody_deleted_is_forgotten(config, tmp_path):
+    config = apply_set(config, "metrics.names=naive", "metrics.ticks=1", "snapshots.network_ticks=1")
+    config = of_thousands(config, total_kimg=1)
+    first = train(config, tmp_path / "results", make_evaluator=lambda *_: NaiveEvaluator())
+    assert first.best
+    for path in first.run_dir.glob("*.pkl"):
+        path.unlink()
+    longer = apply_set(config, "schedule.total_kimg=2")
+    result = train(longer, tmp_path / "results", resume=first.run_dir, make_evaluator=lambda *_: None)
+    assert result.best == {}
 
 
 def test_a_run_without_anything_that_measures(config, tmp_path):
