@@ -1,8 +1,9 @@
 // Separable filters of four taps with factors 1 and 2 over many channels: what the networks use.
 //
-// A block of output rows is made in one sweep along x, one register of channels at a time: every column of pixels is
-// filtered along y as it comes in and stays in registers until the filter along x has passed. Nothing is stored in
-// between, and an input row is read once for all output rows of the block. Mirrored filters need half of the products.
+// A block of output rows is made in one sweep along x: every column of pixels is filtered along y as it comes in, and
+// along x with the few columns before it, which wait in the first-level cache. So rows are read and written from end to
+// end, as prefetching likes it, and an input row is read once for all output rows of the block. Mirrored filters need
+// half of the products.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +23,9 @@ class FourTaps {
   static constexpr int kLanes = Lanes<A>::kSize;
   static constexpr int kRows = Up == 1 && Down == 1 && kLaneBytes == 64 ? 4 : 2;  // of a block: what registers hold
   static constexpr int kTaps = 4 / Up;  // those that meet samples
-  static constexpr int64_t kTileBytes = 32 << 10;  // of one row: those of a block fit into the second-level cache
+  static constexpr int64_t kTileBytes = 64 << 10;  // of one row: those of a block fit into the second-level cache
+  static constexpr int64_t kGroup = 512 / sizeof(A);  // channels of a sweep: columns stay in the first-level cache
+  static constexpr int64_t kColumn = kRows * kGroup;
   static constexpr int kInputs = Up == 2 ? kRows * kTaps : kRows * Down + 4 - Down;
 
   static bool fits(const ResamplingShape& s) {
@@ -86,9 +89,9 @@ class FourTaps {
       }
     }
     const int rows = std::min(kRows, s_.y.out - row);
-    for (int64_t at = 0; at < c; at += kLanes) {
-      const int64_t shift = std::min(at, c - kLanes);  // the last register overlaps the one before
-      sweep<Stream>(in, weights, out, rows, shift, from, to);
+    for (int64_t at = 0; at < c; at += kGroup) {
+      const int64_t begin = std::min(at, c - kLanes);  // at least one register
+      sweep<Stream>(in, weights, out, rows, begin, std::min(c - begin, kGroup), from, to);
     }
   }
 
@@ -97,58 +100,66 @@ class FourTaps {
     return t[0] * w[0] + t[1] * w[1] + t[2] * w[2] + t[3] * w[3];
   }
 
+  // Output pixels [from, to) of the block, channels [begin, begin + size).
   template <bool Stream>
-  void sweep(const T* const* in, const A* weights, T* const* out, int rows, int64_t shift, int from, int to) const {
+  void sweep(const T* const* in, const A* weights, T* const* out, int rows, int64_t begin, int64_t size, int from,
+             int to) const {
     const int64_t c = s_.inner;
     const int width = s_.x.in;
-    V wy[Up == 2 ? kInputs : 4], wx[4], v[kRows][kTaps];
-    const T* p[kInputs];
-    T* q[kRows];
-    for (int i = 0; i < kInputs; ++i) p[i] = in[i] + shift;
+    V wy[Up == 2 ? kInputs : 4], wx[4];
     for (int i = 0; i < (Up == 2 ? kInputs : 4); ++i) wy[i] = same_lanes(weights[i]);
-    for (int r = 0; r < kRows; ++r) q[r] = out[r] + shift;
     for (int k = 0; k < 4; ++k) wx[k] = same_lanes(A(s_.gx[k]));
+    alignas(64) A columns[kTaps * kColumn];
+    A* window[kTaps];
+    for (int k = 0; k < kTaps; ++k) window[k] = columns + k * kColumn;
 
-    // Moves the window to the right and filters the column at pixel x.
-    const auto next = [&](int x) __attribute__((always_inline)) {
-      for (int r = 0; r < kRows; ++r) {
-        for (int k = 0; k + 1 < kTaps; ++k) v[r][k] = v[r][k + 1];
-      }
-      if (static_cast<unsigned>(x) >= static_cast<unsigned>(width)) {
-        for (int r = 0; r < kRows; ++r) v[r][kTaps - 1] = V{};
-        return;
-      }
-      const int64_t offset = x * c;
-      V pixel[kInputs];
-      for (int i = 0; i < kInputs; ++i) pixel[i] = load_lanes(p[i] + offset);
-      for (int r = 0; r < kRows; ++r) {
-        if (Up == 2) {
-          v[r][kTaps - 1] = pixel[2 * r] * wy[2 * r] + pixel[2 * r + 1] * wy[2 * r + 1];
-        } else {
-          v[r][kTaps - 1] = sum(pixel + r * Down, wy);
+    // Moves the window to the right, filters the column at pixel x along y, and calls make(row, channel, filtered).
+    const auto next = [&](int x, const auto& make) __attribute__((always_inline)) {
+      A* const newest = window[0];
+      for (int k = 0; k + 1 < kTaps; ++k) window[k] = window[k + 1];
+      window[kTaps - 1] = newest;
+      const bool inside = static_cast<unsigned>(x) < static_cast<unsigned>(width);
+      const T* p[kInputs];
+      for (int i = 0; i < kInputs; ++i) p[i] = inside ? in[i] + x * c + begin : zeros_;
+      for (int64_t step = 0; step < size; step += kLanes) {
+        const int64_t at = std::min(step, size - kLanes);  // the last register overlaps the one before
+        V pixel[kInputs];
+        for (int i = 0; i < kInputs; ++i) pixel[i] = load_lanes(p[i] + at);
+        for (int r = 0; r < kRows; ++r) {
+          const V v = Up == 2 ? pixel[2 * r] * wy[2 * r] + pixel[2 * r + 1] * wy[2 * r + 1] : sum(pixel + r * Down, wy);
+          make(r, at, v);
+          store_lanes(newest + r * kGroup + at, v);
         }
       }
     };
+    const auto nothing = [](int, int64_t, V) {};
+    const auto waiting = [&](int k, int r, int64_t at) __attribute__((always_inline)) {
+      return load_lanes(window[k] + r * kGroup + at);
+    };
     if constexpr (Up == 1) {
       int x = from * Down - s_.x.pad;
-      for (int k = 0; k < 4 - Down; ++k) next(x++);
+      for (int k = 0; k < 4 - Down; ++k) next(x++, nothing);
       for (int o = from; o < to; ++o) {
-        for (int k = 0; k < Down; ++k) next(x++);
-        for (int r = 0; r < kRows; ++r) {
-          if (r < rows) put_lanes<Stream>(q[r] + o * c, sum(v[r], wx));
-        }
+        for (int k = 0; k + 1 < Down; ++k) next(x++, nothing);
+        next(x++, [&](int r, int64_t at, V v) __attribute__((always_inline)) {
+          if (r >= rows) return;
+          const V meet[4] = {waiting(0, r, at), waiting(1, r, at), waiting(2, r, at), v};
+          put_lanes<Stream>(out[r] + o * c + begin + at, sum(meet, wx));
+        });
       }
     } else {
       // Between samples x and x + 1 lie outputs 2 * x + pad - 1, which meets taps 1 and 3, and the one behind it.
       int x = floor_div(from - s_.x.pad + 1, 2);
-      next(x);
+      next(x, nothing);
       for (int o = 2 * x + s_.x.pad - 1; o < to; o += 2) {
-        next(++x);
-        for (int r = 0; r < kRows; ++r) {
-          if (r >= rows) break;
-          if (o >= from) put_lanes<Stream>(q[r] + o * c, v[r][0] * wx[1] + v[r][1] * wx[3]);
-          if (o + 1 < to) put_lanes<Stream>(q[r] + (o + 1) * c, v[r][0] * wx[0] + v[r][1] * wx[2]);
-        }
+        const bool first = o >= from, second = o + 1 < to;
+        next(++x, [&](int r, int64_t at, V v) __attribute__((always_inline)) {
+          if (r >= rows) return;
+          const V before = waiting(0, r, at);
+          T* const to_row = out[r] + o * c + begin + at;
+          if (first) put_lanes<Stream>(to_row, before * wx[1] + v * wx[3]);
+          if (second) put_lanes<Stream>(to_row + c, before * wx[0] + v * wx[2]);
+        });
       }
     }
   }
