@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -12,9 +13,20 @@ import numpy as np
 from training.blob_file import BlobFile
 from training.dataset_items import Item, Part
 
+_LENGTH = struct.Struct("<I")  # before a name
+
+
+def _to_bytes(text: str) -> bytes:
+    """Any text: names of files that are not UTF-8 hold lone surrogates, and those of archives may hold others."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _to_text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
+
 
 class NameTable(Sequence[str]):
-    """A sequence of names (any that a file may have) that can only grow."""
+    """A sequence of names, of any text, that can only grow."""
 
     def __init__(self) -> None:
         self._text = bytearray()
@@ -22,13 +34,13 @@ class NameTable(Sequence[str]):
 
     def append_name(self, name: str) -> None:
         """Adds a name at the end."""
-        self._text += os.fsencode(name)
+        self._text += _to_bytes(name)
         self._ends.append(len(self._text))
 
     def name(self, index: int) -> str:
         """One of the names; index >= 0."""
         start = self._ends[index - 1] if index else 0
-        return os.fsdecode(bytes(self._text[start : self._ends[index]]))
+        return _to_text(bytes(self._text[start : self._ends[index]]))
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -47,7 +59,8 @@ class Reasons(Sequence[tuple[str, str]]):
         """Adds one at the end."""
         if self._rows is None:
             self._rows = BlobFile()
-        self._rows.append(os.fsencode(name) + b"\0" + reason.encode("utf-8", "surrogateescape"))
+        first = _to_bytes(name)
+        self._rows.append(_LENGTH.pack(len(first)) + first + _to_bytes(reason))
 
     def __len__(self) -> int:
         return 0 if self._rows is None else len(self._rows)
@@ -55,8 +68,9 @@ class Reasons(Sequence[tuple[str, str]]):
     def __getitem__(self, index: int) -> tuple[str, str]:
         if self._rows is None:
             raise IndexError(index)
-        name, _, reason = self._rows[index].partition(b"\0")
-        return os.fsdecode(name), reason.decode("utf-8", "surrogateescape")
+        row = self._rows[index]
+        end = _LENGTH.size + _LENGTH.unpack_from(row)[0]
+        return _to_text(row[_LENGTH.size : end]), _to_text(row[end:])
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return map(self.__getitem__, range(len(self)))
