@@ -12,6 +12,7 @@ import numpy as np
 
 from training.blob_file import BlobFile
 from training.dataset_items import Item, Part
+from training.dataset_labels import give_back, rows_per_part, select_labels
 
 _LENGTH = struct.Struct("<I")  # before a name
 
@@ -76,6 +77,40 @@ class Reasons(Sequence[tuple[str, str]]):
         return map(self.__getitem__, range(len(self)))
 
 
+class Marked:
+    """Which of N things have a reason against them, 17 bytes of memory each; the reasons are on the disk.
+
+    Attributes:
+        mask: bool [N].
+    """
+
+    def __init__(self, count: int) -> None:
+        self.mask = np.zeros(count, bool)
+        self._indices = array("q")
+        self._reasons: BlobFile | None = None
+
+    def add(self, index: int, reason: str) -> None:
+        """Marks one, unless it is already: the first reason stays."""
+        if self.mask[index]:
+            return
+        if self._reasons is None:
+            self._reasons = BlobFile()
+        self.mask[index] = True
+        self._indices.append(index)
+        self._reasons.append(_to_bytes(reason))
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __contains__(self, index: int) -> bool:
+        return bool(self.mask[index])
+
+    def items(self) -> Iterator[tuple[int, str]]:
+        """(index, reason) of those marked, by ascending index."""
+        for place in np.argsort(np.array(self._indices, np.int64)).tolist():
+            yield self._indices[place], _to_text(self._reasons[place])
+
+
 class Dropped(NamedTuple):
     """Some items of a sequence: their positions, ascending, and as many names and reasons."""
 
@@ -97,6 +132,7 @@ class ItemTable(Sequence[Item]):
         self._parts = {key: array("q") for key in ("start", "size", "method", "full_size", "crc")}
         self._part_of = array("i")
         self.labels: np.ndarray | None = None
+        self._read = 0  # vectors
 
     def add_place(self, prefix: str, path: str, archive: bool) -> None:
         """Items added from now on have names that begin with `prefix`, and are in this folder or archive."""
@@ -135,13 +171,21 @@ class ItemTable(Sequence[Item]):
         inner = self._names.name(index)
         label = -1
         if self.labels is not None:
-            label = self.labels[index] if self.labels.ndim == 2 else int(self.labels[index])
+            label = self._label(index)
         part = None
         if archive:
             row = self._part_of[index]
             values = {key: column[row] for key, column in self._parts.items()}
             part = Part(**{**values, "crc": None if values["crc"] < 0 else values["crc"]})
         return Item(prefix + inner, path if archive else os.path.join(path, inner), label, part)
+
+    def _label(self, index: int) -> int | np.ndarray:
+        if self.labels.ndim == 1:
+            return int(self.labels[index])
+        self._read += 1
+        if not self._read % rows_per_part(self.labels.shape[1]):
+            give_back(self.labels)
+        return np.array(self.labels[index])
 
     def select(self, indices: Sequence[int]) -> ItemTable:
         """A table of some of the items, in the order of the indices."""
@@ -154,5 +198,5 @@ class ItemTable(Sequence[Item]):
             if self._part_of:
                 result._part_of.append(self._part_of[index] if index < len(self._part_of) else -1)
         if self.labels is not None:
-            result.labels = self.labels[np.asarray(indices, np.int64)]
+            result.labels = select_labels(self.labels, np.asarray(indices, np.int64))
         return result

@@ -6,7 +6,6 @@ mixes the images anew, and what counts is the mean over passes; the deviation be
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
@@ -20,7 +19,7 @@ from dnnlib.util import UserError
 from training.clean.judgements import Chosen
 from training.clean.picture import Decode, decode_file, open_picture
 from training.dataset_build import Failure, Item, ordered_map
-from training.item_table import Reasons
+from training.item_table import Marked, Reasons
 
 MBSTD_GROUP_SIZE = 4  # of the published discriminators, whose files leave it out
 _NO_SCORE = "the discriminator's scores are no finite numbers"
@@ -103,7 +102,7 @@ def rank(
     labels = _labels_of(items, discriminator)
     work = partial(_pixels, channels=channels, size=(width, height), decode=decode)
     rng = np.random.RandomState(seed)
-    scores, failures = _Scores(len(items)), _Failures(len(items))
+    scores, failures = _Scores(len(items)), Marked(len(items))
     bar = tqdm.tqdm(total=passes * len(items), unit="img", desc="ranking")
     with bar:
         for _ in range(passes):
@@ -114,9 +113,11 @@ def rank(
                 scores.add(indices[:fresh], logits[:fresh, 0])
                 bar.update(fresh)
     for index in np.flatnonzero((scores.count == 0) & ~failures.mask).tolist():
-        failures.add(index, items[index].name, f"{_NO_SCORE} ({scores.odd[index]:g})")
+        failures.add(index, f"{_NO_SCORE} ({scores.odd[index]:g})")
     good = np.flatnonzero(~failures.mask)
-    bad = failures.sorted()
+    bad = Reasons()
+    for index, reason in failures.items():
+        bad.append(items[index].name, reason)
     if not len(good):
         raise UserError(f"none of {len(items)} images can be ranked (the first: {': '.join(bad[0])})")
     order = good[np.argsort(scores.mean[good], kind="stable")]
@@ -147,28 +148,6 @@ class _Scores:
         self.squares[chosen] += off * (values - self.mean[chosen])
 
 
-class _Failures:
-    """Which images have no score, and why: the reasons are on the disk. mask: bool [N]."""
-
-    def __init__(self, count: int) -> None:
-        self.mask = np.zeros(count, bool)
-        self._indices = array("q")
-        self._reasons = Reasons()
-
-    def add(self, index: int, name: str, reason: str) -> None:
-        """Notes one."""
-        self.mask[index] = True
-        self._indices.append(index)
-        self._reasons.append(name, reason)
-
-    def sorted(self) -> Reasons:
-        """(name, reason) in the order of the items."""
-        result = Reasons()
-        for place in np.argsort(np.array(self._indices, np.int64), kind="stable").tolist():
-            result.append(*self._reasons[place])
-        return result
-
-
 def _labels_of(items: Sequence[Item], discriminator: Any) -> Callable[[np.ndarray], np.ndarray] | None:
     """Positions [n] -> labels float32 [n, label_size]; None: the network takes none."""
     shapes = discriminator.input_shapes
@@ -191,7 +170,7 @@ def _labels_of(items: Sequence[Item], discriminator: Any) -> Callable[[np.ndarra
 
 
 def _minibatches(
-    items: Sequence[Item], order: Sequence[int], work: Any, minibatch: int, workers: int | None, failures: _Failures
+    items: Sequence[Item], order: Sequence[int], work: Any, minibatch: int, workers: int | None, failures: Marked
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """(positions [n], images [n, C, H, W], m) in that order.
 
@@ -203,7 +182,7 @@ def _minibatches(
     with closing(ordered_map(work, Chosen(items, order), workers)) as results:
         for index, result in zip(map(int, order), results, strict=True):
             if isinstance(result, Failure):
-                failures.add(index, items[index].name, result.reason)
+                failures.add(index, result.reason)
                 continue
             indices.append(index)
             images.append(result)
