@@ -106,6 +106,18 @@ def test_interrupted_unpacking_leaves_nothing(golden, tmp_path, monkeypatch):
 # ---------------------------------------------------------------- and back
 
 
+@pytest.mark.parametrize("step", ["pathlib.Path.write_bytes", "training.published.png_layout.write_description"])
+def test_unpacking_onto_a_full_disk_leaves_nothing(golden, tmp_path, monkeypatch, step):
+    def refuse(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(step, refuse)
+    target = tmp_path / "out"
+    text = fails("unpack", "--tfrecord_dir", golden.path("tfrecords_official"), "--output_dir", target)
+    assert f"cannot write {target}: No space left on device" in text
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_round_trip_is_byte_identical(golden, unpacked, tmp_path):
     published = golden.path("tfrecords_official")
     pack(unpacked, tmp_path / "tfrecords_official")

@@ -16,7 +16,7 @@ import numpy as np
 
 from dnnlib.util import UserError
 
-_PART_BYTES = 8 << 20
+_PART_BYTES = 4 << 20
 
 
 def label_parts(labels: np.ndarray) -> Iterator[np.ndarray]:

@@ -75,6 +75,8 @@ def unpack(dataset: TFRecordDataset, folder: os.PathLike | str) -> int:
         with open(content / EXTRAS_NAME, "xb") as out:
             write_extras(out, dataset.labels)
         os.replace(content, target)
+    except OSError as err:
+        raise UserError(f"cannot write {target}: {err.strerror or err}; with more room give the same command") from err
     finally:
         shutil.rmtree(temp, ignore_errors=True)
     return dataset.num_images
