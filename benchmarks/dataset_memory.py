@@ -1,8 +1,9 @@
 """Memory that lists of a million images take: `python benchmarks/dataset_memory.py`.
 
-Each row is a stage of `dataset_tool.py` in a process of its own, over a list of names for which there are no files;
-where pixels are needed, they are made up. What is shown is by how much the peak of the process is above what it was
-when everything had been imported. Limit: 200 MB for a million images.
+Each row is a stage of `dataset_tool.py` in a process of its own, over a list of names for which there are no files
+(where pixels are needed, they are made up), or over a data set with labels of 100 numbers that another process made.
+What is shown is by how much the peak of the process is above what it was when everything had been imported. Limit: 200
+MB for a million images.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import click  # noqa: E402
 import numpy as np  # noqa: E402
+from click.testing import CliRunner  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+import dataset_tool  # noqa: E402
 from training.clean import apply
 from training.clean.cascade import Box
 from training.clean.crops import write_crops
@@ -43,9 +46,18 @@ from training.clean.rank_report import write_rank_report, write_rank_table  # no
 from training.clean.report import write_report  # noqa: E402
 from training.clean.size import SizeFilter  # noqa: E402
 from training.clean.table import write_table  # noqa: E402
+from training.dataset import TFRecordDataset  # noqa: E402
 from training.dataset_build import BuildOptions, Item, build  # noqa: E402
+from training.dataset_inspect import compare  # noqa: E402
+from training.dataset_repair import repair  # noqa: E402
+from training.dataset_verify import verify  # noqa: E402
+from training.dataset_writer import DatasetWriter  # noqa: E402
+from training.encodings import Encoding  # noqa: E402
 from training.item_table import ItemTable  # noqa: E402
 from training.label_sources import label_items  # noqa: E402
+from training.published.packing import PackOptions, pack  # noqa: E402
+from training.published.png_labels import EXTRAS_NAME  # noqa: E402
+from training.published.png_layout import export_zip, unpack  # noqa: E402
 from training.source_listing import Listing  # noqa: E402
 
 WANTED_MB = 200.0  # for a million images
@@ -99,6 +111,16 @@ def _csv_labels(count: int, folder: Path) -> None:
     with open(folder / "labels.csv", "w", encoding="utf-8") as file:
         file.writelines(f"{_name(index)},class{index % _CLASSES}\n" for index in range(count))
     label_items(make_list(count), "csv", str(folder / "labels.csv"))
+
+
+def _convert_with_vectors(count: int, folder: Path) -> None:
+    numbers = "," + ",".join(["0.25"] * _CLASSES)
+    with open(folder / "labels.csv", "w", encoding="utf-8") as file:
+        file.writelines(f"{_name(index)}{numbers}\n" for index in range(count) if index % 10)
+    listing = make_list(count)
+    labels = label_items(listing, "csv", str(folder / "labels.csv"))
+    options = BuildOptions((3, 4, 4), label_size=labels.size, workers=1)
+    build(folder / "out", listing.items, made_up, options, listing.others, lambda text: None)
 
 
 def _clean(count: int, folder: Path) -> None:
@@ -158,15 +180,109 @@ def _convert(count: int, folder: Path) -> None:
     build(folder / "out", make_list(count).items, made_up, options, say=lambda text: None)
 
 
-STAGES: Mapping[str, Callable[[int, Path], None]] = {
-    "list": _list,
-    "labels from csv": _csv_labels,
-    "labels from json": _json_labels,
-    "clean": _clean,
-    "clean and convert": _clean_and_convert,
-    "rank": _rank,
-    "crop": _crop,
-    "convert": _convert,
+# ---------------------------------------------------------------- data sets that are there
+
+
+def _make_set(count: int, folder: Path, name: str = "set", value: int = 0) -> None:
+    """A data set of images of 4x4, one-hot labels of 100 classes: of a million the labels are 400 MB."""
+    record = Encoding().records(np.full((3, 4, 4), value, np.uint8))
+    labels = np.eye(_CLASSES, dtype=np.float32)
+    with DatasetWriter(folder / name, (3, 4, 4), None, _CLASSES) as writer:
+        for index in range(count):
+            writer.append(record, labels[index % _CLASSES])
+
+
+def _make_two_sets(count: int, folder: Path) -> None:
+    _make_set(count, folder)
+    _make_set(count, folder, "other", 1)
+
+
+def _make_broken_set(count: int, folder: Path) -> None:
+    """Every second record is broken."""
+    _make_set(count, folder)
+    (path,) = (folder / "set").glob("*.tfrecords")
+    step = path.stat().st_size // count
+    with open(path, "r+b") as file:
+        for index in range(1, count, 2):
+            file.seek(index * step + step - 10)
+            file.write(b"broken")
+
+
+def _make_folder(count: int, folder: Path) -> None:
+    _make_set(count, folder)
+    _unpack(count, folder)
+
+
+def _verify(count: int, folder: Path) -> None:
+    problems = verify(folder / "set", lambda text: None)
+    if problems:
+        raise RuntimeError(problems[0])
+
+
+def _repair(count: int, folder: Path) -> None:
+    if len(repair(folder / "set", folder / "new", lambda text: None).dropped) != count // 2:
+        raise RuntimeError("not every second record was dropped")
+
+
+def _compare(count: int, folder: Path) -> None:
+    if compare(TFRecordDataset(folder / "set"), TFRecordDataset(folder / "other")).images.count != count:
+        raise RuntimeError("not all images differ")
+
+
+def _command(*arguments: object) -> None:
+    """A command of dataset_tool.py in this process."""
+    result = CliRunner().invoke(dataset_tool.cli, list(map(str, arguments)))
+    if result.exit_code:
+        raise RuntimeError(result.output) from result.exception
+
+
+def _info(count: int, folder: Path) -> None:
+    _command("info", folder / "set")
+
+
+def _unpack(count: int, folder: Path) -> None:
+    unpack(TFRecordDataset(folder / "set"), folder / "png")
+
+
+def _pack(count: int, folder: Path) -> None:
+    pack(folder / "png", folder / "packed")
+
+
+def _pack_by_json(count: int, folder: Path) -> None:
+    (folder / "png" / EXTRAS_NAME).unlink()
+    pack(folder / "png", folder / "packed", PackOptions(seed=1))
+
+
+def _export(count: int, folder: Path) -> None:
+    export_zip(TFRecordDataset(folder / "set"), folder / "set.zip")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is measured, and what has to be there before: (number of images, folder)."""
+
+    run: Callable[[int, Path], None]
+    prepare: Callable[[int, Path], None] | None = None
+
+
+STAGES: Mapping[str, Stage] = {
+    "list": Stage(_list),
+    "labels from csv": Stage(_csv_labels),
+    "labels from json": Stage(_json_labels),
+    "clean": Stage(_clean),
+    "clean and convert": Stage(_clean_and_convert),
+    "rank": Stage(_rank),
+    "crop": Stage(_crop),
+    "convert": Stage(_convert),
+    "convert with vectors": Stage(_convert_with_vectors),
+    "verify": Stage(_verify, _make_set),
+    "repair": Stage(_repair, _make_broken_set),
+    "compare": Stage(_compare, _make_two_sets),
+    "info": Stage(_info, _make_set),
+    "unpack": Stage(_unpack, _make_set),
+    "pack": Stage(_pack, _make_folder),
+    "pack by json": Stage(_pack_by_json, _make_folder),
+    "export": Stage(_export, _make_set),
 }
 
 
@@ -174,19 +290,31 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _run(name: str, count: int, warm_up: int) -> tuple[float, float]:
-    with tempfile.TemporaryDirectory(prefix="memory-") as folder, redirect_stderr(io.StringIO()):
-        Path(folder, "a").mkdir()
-        STAGES[name](warm_up, Path(folder, "a"))  # libraries that are loaded on first use
+def _prepare(name: str, count: int, folder: Path) -> None:
+    with redirect_stderr(io.StringIO()):
+        STAGES[name].prepare(count, folder)
+
+
+def _run(name: str, count: int, warm_up: int, folder: Path) -> tuple[float, float]:
+    with redirect_stderr(io.StringIO()):
+        STAGES[name].run(warm_up, folder / "few")  # libraries that are loaded on first use
         before, start = _peak(), time.perf_counter()
-        STAGES[name](count, Path(folder))
+        STAGES[name].run(count, folder / "many")
         return (_peak() - before) / 1e6, time.perf_counter() - start
 
 
 def measure(name: str, count: int) -> tuple[float, float]:
     """(MB by which memory grows, seconds) of a stage for `count` images, in a process of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_run, name, count, 100).result()
+    warm_up, context = 100, multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="memory-") as temp:
+        folder = Path(temp)
+        for part, images in (("few", warm_up), ("many", count)):
+            (folder / part).mkdir()
+            if STAGES[name].prepare is not None:
+                with ProcessPoolExecutor(1, context) as pool:
+                    pool.submit(_prepare, name, images, folder / part).result()
+        with ProcessPoolExecutor(1, context) as pool:
+            return pool.submit(_run, name, count, warm_up, folder).result()
 
 
 @click.command()

@@ -129,6 +129,8 @@ def _broken(m: _Maker) -> None:
     m.bad("truncated.jpg", encoded(noise, "jpeg")[:1500], "truncated")
     m.bad("truncated_in_header.jpg", jpeg[:100], "")
     m.bad("truncated.png", encoded(noise, "png")[:4000], "truncated")
+    m.bad("without_its_end.png", plain[:-12], "truncated PNG: its end is missing")
+    m.bad("half_a_checksum.png", plain[:-14], "truncated PNG: its end is missing")
     m.bad("truncated.webp", encoded(noise, "webp", lossless=True)[:4000], "")
     m.bad("truncated.gif", encoded(noise, "gif")[:1000], "truncated")
     m.bad("truncated.bmp", encoded(noise, "bmp")[:1000], "truncated")

@@ -158,7 +158,7 @@ def test_rank_of_a_snapshot(folder, tmp_path, session):
     (lights / "bad.png").write_text("no image")
     result = tool("rank", lights, "--network", "network.pkl", "--minibatch", 4, "--drop-worst", 50, "--workers", 1,
                   "--apply", "list", "best.txt")  # fmt: skip
-    assert "Ranked 4 images, 1 unreadable" in result.stdout
+    assert "Ranked 4 images, 1 without a score" in result.stdout
     assert [row["name"] for row in rows_of(Path("rank.csv"))] == ["10.png", "90.png", "170.png", "250.png"]
     scores = [float(row["score"]) for row in rows_of(Path("rank.csv"))]
     assert scores == sorted(scores)

@@ -14,6 +14,7 @@ from PIL import Image
 
 import dataset_tool
 from tests.record_sets import pictures, write_set
+from training import dataset_labels
 from training.dataset import TFRecordDataset
 from training.dataset_inspect import label_kind, mean_image, raw_bytes
 from training.encodings import ENCODINGS, encode_file
@@ -149,6 +150,19 @@ def test_compare_across_encodings(tmp_path):
     assert "1 of 6 images differ (the first: 2)" in tool("compare", png, webp, code=1).output
 
 
+def test_compare_counts_all_and_names_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_labels, "_PART_BYTES", 16)  # parts of a few labels
+    images, labels = pictures(12, (3, 8, 8)), np.arange(24, dtype=np.float32).reshape(12, 2)
+    one = write_set(tmp_path / "one", images, labels=labels)
+    images[3:] ^= 1
+    labels[5:] += 1
+    other = write_set(tmp_path / "other", images, labels=labels)
+    output = tool("compare", one, other, code=1).output
+    assert "9 of 12 images differ (the first: 3, 4, 5, 6, 7)" in output
+    assert "7 of 12 labels differ (the first: 5, 6, 7, 8, 9)" in output
+    assert "labels" not in tool("compare", one, other, "--ignore-labels", 1, code=1).output
+
+
 # ---------------------------------------------------------------- verify
 
 
@@ -247,6 +261,25 @@ def test_repair_drops_broken_records(labelled, tmp_path):
     assert f"Wrote 8 images and 3 held-out ones to {tmp_path / 'new'}, dropped 3." in output
     assert old == {item.name: item.read_bytes() for item in labelled.iterdir()}
     check_repaired(labelled, tmp_path / "new", {3, 7}, {0}, before)
+
+
+def test_repair_of_many_records_names_the_first(tmp_path):
+    count = 30
+    labels = np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
+    path = write_set(tmp_path / "set", pictures(count, (3, 8, 16)), "png", labels=labels)
+    broken = set(range(1, 26))
+    for index in broken:
+        break_image(path, index)
+    lines = tool("verify", path, code=1).output.splitlines()
+    assert sum("is broken" in line for line in lines) == 20
+    output = tool("verify", path, "--repair", tmp_path / "new").output
+    assert output.count("dropped set-r04.tfrecords: record") == 20
+    assert f"... and 5 more, all listed in {tmp_path / 'new' / 'skipped.csv'}" in output
+    with open(tmp_path / "new" / "skipped.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert [row[0] for row in rows[1:]] == [f"set-r04.tfrecords: record {index}" for index in sorted(broken)]
+    dataset = TFRecordDataset(tmp_path / "new")
+    np.testing.assert_array_equal(dataset.labels, labels[[0, *range(26, count)]])
 
 
 def test_repair_of_a_file_that_is_cut_off(labelled, tmp_path):

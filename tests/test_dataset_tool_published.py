@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,12 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dnnlib.util import UserError
 from tests.published_files import fails, save, tool, write_idx
 from training.dataset import TFRecordDataset
 from training.dataset_build import published_order
 from training.dataset_files import read_info
 from training.dataset_writer import DatasetWriter
-from training.published.png_layout import image_name
+from training.published.png_labels import image_name, write_description, write_extras
 from training.tfrecord import RecordFile
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,6 +106,18 @@ def test_interrupted_unpacking_leaves_nothing(golden, tmp_path, monkeypatch):
 # ---------------------------------------------------------------- and back
 
 
+@pytest.mark.parametrize("step", ["pathlib.Path.write_bytes", "training.published.png_layout.write_description"])
+def test_unpacking_onto_a_full_disk_leaves_nothing(golden, tmp_path, monkeypatch, step):
+    def refuse(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(step, refuse)
+    target = tmp_path / "out"
+    text = fails("unpack", "--tfrecord_dir", golden.path("tfrecords_official"), "--output_dir", target)
+    assert f"cannot write {target}: No space left on device" in text
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_round_trip_is_byte_identical(golden, unpacked, tmp_path):
     published = golden.path("tfrecords_official")
     pack(unpacked, tmp_path / "tfrecords_official")
@@ -178,6 +192,27 @@ def test_classes_without_images_and_names_survive(tmp_path):
     assert pack(folder, tmp_path / "without labels").label_size == 0
 
 
+@pytest.mark.parametrize("kind", ["<f4", "<f8", "i2", "by columns", "compressed"])
+def test_extras_of_any_kind(tmp_path, kind):
+    folder = small_folder(tmp_path / "in", "null")
+    labels = np.array([[0, 300, -2], [5, 6, 7]], np.dtype(kind) if kind[-1].isdigit() else np.float32)
+    write = np.savez_compressed if kind == "compressed" else np.savez
+    write(
+        folder / "pack_extras.npz", num_images=2, labels=np.asfortranarray(labels) if kind == "by columns" else labels
+    )
+    np.testing.assert_array_equal(pack(folder, tmp_path / "out").labels, labels)
+
+
+def test_extras_are_what_numpy_reads(tmp_path):
+    for number, value in enumerate((255, 0.5)):
+        labels = np.array([[0, value], [1, 2]], np.float32)
+        with open(tmp_path / f"{number}.npz", "xb") as file:
+            write_extras(file, labels)
+        with np.load(tmp_path / f"{number}.npz") as content:
+            assert content["num_images"] == 2 and content["labels"].dtype == (np.float32 if number else np.uint8)
+            np.testing.assert_array_equal(content["labels"], labels)
+
+
 def test_folders_of_other_tools(tmp_path):
     """Any PNG names, and labels only in dataset.json."""
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
@@ -233,8 +268,14 @@ def test_folders_that_cannot_be_packed(unpacked, tmp_path):
     np.savez(out, num_images=19, labels=np.zeros((19, 0), np.uint8))
     changed("pack_extras.npz", out.getvalue(), "num_images is 19, but there are 20 PNG files")
     out = io.BytesIO()
-    np.savez(out, num_images=20, labels=np.array([{}] * 20))
-    changed("pack_extras.npz", out.getvalue(), "cannot read")
+    np.savez(out, num_images=20, labels=np.array([[{}]] * 20))
+    changed("pack_extras.npz", out.getvalue(), "labels are object [20, 1], expected numbers")
+    out = io.BytesIO()
+    np.savez(out, num_images=20, labels=np.zeros((20, 1 << 17), np.uint8)[:, ::2])
+    changed("pack_extras.npz", out.getvalue()[:-400], "cannot read")
+    out = io.BytesIO()
+    np.savez(out, num_images=20, labels=np.zeros((20, (1 << 16) + 1), np.uint8))
+    changed("pack_extras.npz", out.getvalue(), "labels are uint8 [20, 65537], expected numbers [20, label_size")
     (unpacked / "pack_extras.npz").unlink()
     for text, message in (
         ("[]", "expected {'labels'"),
@@ -244,9 +285,105 @@ def test_folders_that_cannot_be_packed(unpacked, tmp_path):
         changed("dataset.json", text.encode(), message)
     described = json.loads((unpacked / "dataset.json").read_text())
     described["labels"][3][1] = [1, 2]
-    changed("dataset.json", json.dumps(described).encode(), "neither classes from 0 nor vectors of one length")
+    changed("dataset.json", json.dumps(described).encode(), "00000/img00000003.png: a vector of 2 numbers")
     shutil.rmtree(unpacked / "00000")
     assert "holds no *.png" in line()
+
+
+def small_folder(path: Path, labels: str) -> Path:
+    """Two images, a.png and b.png, with a dataset.json of these labels."""
+    for name in ("a.png", "b.png"):
+        save(path / name, np.zeros((8, 8, 3), np.uint8))
+    (path / "dataset.json").write_text(f'{{"labels": {labels}}}')
+    return path
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("null", "None"),
+        ('"3"', "'3'"),
+        ("true", "True"),
+        ("-1", "-1"),
+        ("1.5", "1.5"),
+        ("99999999999", "99999999999"),
+        ("[]", "[]"),
+        ("{}", "{}"),
+        ("[1, null]", "None"),
+        ('[1, "2"]', "'2'"),
+        ("[1, false]", "False"),
+        ("[1, [2]]", "[2]"),
+        ("[1, 1e39]", "1e+39"),
+        ("[1, 2, 3]", "3 numbers"),
+    ],
+)
+def test_labels_in_json_that_are_no_labels(tmp_path, label, shown):
+    first = "[1, 2]" if label.startswith("[1") else "0"
+    folder = small_folder(tmp_path / "in", f'[["a.png", {first}], ["b.png", {label}]]')
+    text = fails("pack", "--unpacked_dir", folder, "--tfrecord_dir", tmp_path / "out")
+    assert f"{folder / 'dataset.json'}: b.png: " in text and shown in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("row", ['"a.png"', '["a.png"]', '["a.png", 0, 1]', "[0, 0]", "7"])
+def test_rows_in_json_that_are_no_pairs(tmp_path, row):
+    folder = small_folder(tmp_path / "in", f'[["b.png", 0], {row}]')
+    text = fails("pack", "--unpacked_dir", folder, "--tfrecord_dir", tmp_path / "out")
+    assert str(folder / "dataset.json") in text and "expected [file, class or vector]" in text
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_labels_that_are_not_finite_are_not_written(tmp_path, value):
+    labels = np.array([[0, 1], [value, 0.5]], np.float32)
+    with pytest.raises(UserError, match="label 1 .*not finite"):
+        make(tmp_path / "in", labels)
+    assert not (tmp_path / "in").exists()
+    with pytest.raises(UserError, match="label 1 .*not finite"):
+        write_description(io.BytesIO(), labels)
+    folder = small_folder(tmp_path / "small", "null")
+    np.savez(folder / "pack_extras.npz", num_images=2, labels=labels)
+    text = fails("pack", "--unpacked_dir", folder, "--tfrecord_dir", tmp_path / "out")
+    assert f"{folder / 'pack_extras.npz'}: label 1 is not finite" in text and not (tmp_path / "out").exists()
+
+
+def test_entries_that_cannot_be_read(tmp_path):
+    folder = small_folder(tmp_path / "in", "null")
+
+    def line() -> str:
+        return fails("pack", "--unpacked_dir", folder, "--tfrecord_dir", tmp_path / "out")
+
+    (folder / "notes.txt").symlink_to("nowhere")  # nobody would take it for an image
+    for name, target in (("c.png", "nowhere"), ("d", "nowhere either"), ("loop.png", "loop.png")):
+        (folder / name).symlink_to(target)
+        assert f"{folder / name}: a link to nothing" in line()
+        (folder / name).unlink()
+    os.mkfifo(folder / "e.png")
+    assert f"{folder / 'e.png'}: not a regular file" in line()
+    (folder / "e.png").unlink()
+    assert pack(folder, tmp_path / "out").num_images == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_folders_that_must_not_be_read(tmp_path):
+    folder = small_folder(tmp_path / "in", "null")
+    (folder / "closed.folder").mkdir(mode=0)
+    text = fails("pack", "--unpacked_dir", folder, "--tfrecord_dir", tmp_path / "out")
+    assert f"{folder / 'closed.folder'}: the folder cannot be read (Permission denied)" in text
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    folder = small_folder(tmp_path / "in", "null")
+    (folder / "closed.folder").mkdir()
+    scan = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("closed.folder"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    text = fails("pack", "--unpacked_dir", folder, "--tfrecord_dir", tmp_path / "out")
+    assert f"{folder / 'closed.folder'}: the folder cannot be read (Permission denied)" in text
 
 
 # ---------------------------------------------------------------- zip

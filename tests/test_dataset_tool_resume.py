@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -60,6 +62,23 @@ from training import dataset_writer
 dataset_writer._SAVE_SEC = 0.01
 import dataset_tool
 dataset_tool.cli(sys.argv[1:])
+"""
+
+
+# A script that is the tool, but for images that take their time in its worker processes.
+_SLOW_TOOL = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from training import image_files
+if __name__ == "__mp_main__":
+    render = image_files.render_item
+    def slowly(*args, **options):
+        time.sleep(0.02)
+        return render(*args, **options)
+    image_files.render_item = slowly
+if __name__ == "__main__":
+    import dataset_tool
+    dataset_tool.cli(sys.argv[2:])
 """
 
 
@@ -143,6 +162,77 @@ def test_ctrl_c_keeps_what_was_done(images, tmp_path):
     fails("holds a conversion with other options that was interrupted (different: rendering, shape)", *other)
     assert "Going on after 29 images of an interrupted conversion" in tool(*arguments).output
     assert bytes_of(tmp_path / "b" / "set") == bytes_of(tmp_path / "a" / "set")
+
+
+def _heed() -> None:
+    """Ctrl-C is ignored by what a shell starts in the background, tests for instance."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _messages(error: str) -> list[str]:
+    """The lines of stderr without bars of progress."""
+    lines = [line for part in error.splitlines() for line in part.split("\r")]
+    return [line for line in lines if line and not re.search("img/s|s/img", line)]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 2.0])
+def test_ctrl_c_in_a_terminal_is_one_message(images, tmp_path, seconds):
+    """The signal goes to the workers too, also while they start."""
+    target = tmp_path / "b" / "set"
+    (tmp_path / "slow.py").write_text(_SLOW_TOOL)
+    command = [sys.executable, tmp_path / "slow.py", ROOT, *_arguments(target, images), "--workers", "2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, preexec_fn=_heed, **pipes) as process:
+        shown = b""
+        while b"set:" not in shown:  # the bar of the conversion; its workers have been told to start
+            chunk = process.stderr.read(1)
+            assert chunk, shown
+            shown += chunk
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        error = (shown + process.stderr.read()).decode()  # ends when the workers have gone
+        output = process.stdout.read().decode()
+    assert process.returncode == 130, error
+    assert _messages(error) == ["stopped"]
+    assert output.splitlines()[-1].endswith("the same command goes on from there.")
+    assert os.listdir(target.parent) in ([], [".set.unfinished"])  # nothing is kept of no images
+    tool(*_arguments(target, images), "--workers", "1")
+    tool(*_arguments(tmp_path / "a" / "set", images), "--workers", "1")
+    assert bytes_of(target) == bytes_of(tmp_path / "a" / "set")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_disk_that_takes_no_more_is_one_line(images, tmp_path, workers):
+    target = tmp_path / "b" / "set"
+
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, resource.RLIM_INFINITY))
+
+    command = [sys.executable, "-c", _CODE, *_arguments(target, images), "--workers", str(workers)]
+    done = subprocess.run(command, cwd=ROOT, preexec_fn=little_room, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    advice = "with more room the same command goes on from there"
+    assert _messages(done.stderr) == [f"error: cannot write {target}: File too large; {advice}"]
+    assert os.listdir(target.parent) == [".set.unfinished"] and 0 < _progress(target) < COUNT
+    assert "Going on after" in tool(*_arguments(target, images), "--workers", "1").output
+    tool(*_arguments(tmp_path / "a" / "set", images), "--workers", "1")
+    assert bytes_of(target) == bytes_of(tmp_path / "a" / "set")
+
+
+def test_a_disk_that_takes_no_more_at_the_very_end(images, tmp_path, monkeypatch):
+    """Records are whole, and then there is no room for labels and dataset.json."""
+    target = tmp_path / "b" / "set"
+
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("training.dataset_writer.write_label_header", refuse)
+        fails(f"cannot write {target}: No space left on device", *_arguments(target, images), "--workers", "1")
+    assert os.listdir(target.parent) == [".set.unfinished"]
+    assert f"Going on after {COUNT - 11} images" in tool(*_arguments(target, images), "--workers", "1").output
+    tool(*_arguments(tmp_path / "a" / "set", images), "--workers", "1")
+    assert bytes_of(target) == bytes_of(tmp_path / "a" / "set")
 
 
 def test_other_options_begin_anew_on_request(images, tmp_path, monkeypatch):

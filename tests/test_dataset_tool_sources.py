@@ -306,6 +306,19 @@ def test_the_size_is_told_before(folder, tmp_path):
     assert "Writing up to 6 images: about" in output and abs(told * 1024 - size) < 0.1 * size
 
 
+def test_a_size_that_nobody_knows_is_not_told(tmp_path):
+    """All images that are tried as a sample are bad, but others are not."""
+    for index in range(40):
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / f"{index:02}.png")
+    for index in np.linspace(0, 39, 16).astype(int):
+        path = tmp_path / f"{index:02}.png"
+        path.write_bytes(path.read_bytes()[:-20])  # the header is whole
+    output = tool("create_from_images", tmp_path / "a", tmp_path, "--encoding", "png").output
+    assert "Writing up to 40 images: none of those tried as a sample can be converted" in output
+    assert "about" not in output and "0 B" not in output
+    assert read_info(tmp_path / "a").num_images == 24
+
+
 def test_quality_and_channels(folder, tmp_path):
     sizes = {}
     for quality in (20, 90):

@@ -46,7 +46,7 @@ class TFRecordDataset:
         shape: (C, H, W).                  resolution: the larger of H and W.
         encoding: of the first record: raw, png, jpeg or webp.
         num_images, num_channels, label_size.
-        labels: float32 [num_images, label_size].
+        labels: float32 [num_images, label_size], a mapped file where there is one: not to be written.
         class_names: of one-hot labels, () if unknown.
         image_range: [0, 255], the values of uint8 images.
 
@@ -110,7 +110,7 @@ class TFRecordDataset:
             labels = np.zeros((total, 0), np.float32)
         if limit is not None and limit > labels.shape[1]:
             raise UserError(f"max_label_size is {limit}, but the labels of {directory} have {labels.shape[1]} numbers")
-        return np.ascontiguousarray(labels[: self.num_images, :limit])
+        return labels[: self.num_images, :limit]
 
     # ------------------------------------------------------------ identity
 

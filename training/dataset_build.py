@@ -255,18 +255,25 @@ def _key(items: Sequence[Item], render: Callable, options: BuildOptions) -> dict
 
 def _expected_bytes(
     items: Sequence[Item], work: Callable[[Item], Sequence[bytes]], options: BuildOptions, count: int
-) -> tuple[int, bool]:
-    """(size on disk, whether it is an estimate, from a sample)."""
+) -> tuple[int | None, bool]:
+    """(size on disk, whether it is an estimate, from a sample); None if the whole sample is bad."""
     if options.encoding.name == "raw":
         return expected_bytes(options.shape, count, options.label_size), False
     sample = [items[i] for i in np.unique(np.linspace(0, len(items) - 1, _SAMPLE).astype(int)).tolist()]
     sizes = [sum(map(len, records)) for records in ordered_map(work, sample, 1) if not isinstance(records, Failure)]
-    mean = sum(sizes) / len(sizes) if sizes else 0.0
-    return int(count * (mean + 4 * options.label_size)), True
+    if not sizes:
+        return None, True
+    return int(count * (sum(sizes) / len(sizes) + 4 * options.label_size)), True
 
 
-def _check_room(target: Path, needed: int, about: bool, wanted: int, say: Callable[[str], None]) -> None:
+def _check_room(target: Path, needed: int | None, about: bool, wanted: int, say: Callable[[str], None]) -> None:
     free = free_bytes(target.parent)
+    if needed is None:
+        say(
+            f"Writing up to {wanted} images: none of those tried as a sample can be converted, so their size on disk "
+            f"is unknown ({format_bytes(free)} free)."
+        )
+        return
     size = f"about {format_bytes(needed)}" if about else format_bytes(needed)
     say(f"Writing up to {wanted} images: {size} on disk ({format_bytes(free)} free).")
     if needed > free:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.util import UserError, list_nearest
+from training.dataset_labels import label_parts, read_labels
 from training.encodings import ENCODINGS
 from training.image_shapes import check_size
 from training.tfrecord import RecordFile
@@ -164,7 +165,7 @@ def check_shape(shape: tuple[int, int, int], where: str) -> None:
 def load_labels(
     directory: Path, num_images: int, label_file: str | None = None, validation: bool = False
 ) -> np.ndarray | None:
-    """Labels float32 [num_images, label_size], or None if there are none.
+    """Labels float32 [num_images, label_size], or None if there are none: a mapped file, not to be written.
 
     Args:
         num_images: records of the data set; there must be as many labels.
@@ -182,20 +183,7 @@ def load_labels(
         path = directory / label_file  # an absolute path stays what it is
         if not path.is_file():
             path = Path(label_file)
-    try:
-        labels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as err:
-        raise UserError(f"cannot read labels {path}: {err}") from err
-    if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.dtype.kind not in "fiub":
-        kind = f"{labels.dtype} {list(labels.shape)}" if isinstance(labels, np.ndarray) else "an archive"
-        raise UserError(f"{path}: found {kind}, expected numbers of shape [{num_images}, label_size]")
-    if len(labels) != num_images:
-        raise UserError(f"{path}: {len(labels)} labels for {num_images} images; expected as many labels as images")
-    labels = np.ascontiguousarray(labels, np.float32)
-    if not np.isfinite(labels).all():
-        row = int(np.argwhere(~np.isfinite(labels).all(axis=1))[0, 0])
-        raise UserError(f"{path}: label {row} is not finite")
-    return labels
+    return read_labels(path, num_images)
 
 
 def content_hash(records: RecordFile, labels: np.ndarray, num_images: int, halvings: int = 0) -> str:
@@ -212,6 +200,6 @@ def content_hash(records: RecordFile, labels: np.ndarray, num_images: int, halvi
     """
     digest = hashlib.sha256(f"{num_images} {labels.shape[1]} ".encode() + b"halved " * halvings)
     digest.update(records.fingerprint(num_images))
-    for start in range(0, num_images, 1 << 16):  # labels may be on the disk, and more than fits into memory
-        digest.update(np.ascontiguousarray(labels[start : min(start + (1 << 16), num_images)], "<f4").tobytes())
+    for part in label_parts(labels[:num_images]):
+        digest.update(np.ascontiguousarray(part, "<f4").tobytes())
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,13 @@ from PIL import Image
 from dnnlib.util import UserError, atomic_write
 from training.dataset import TFRecordDataset
 from training.dataset_files import dataset_directory
+from training.dataset_labels import label_parts
 from training.example import encode_image
 from training.image_shapes import level_sizes
 from training.tfrecord import frame
 
 _CHUNK_BYTES = 16 << 20  # pixels read at once
+_MOST_NAMED = 5  # differences
 
 
 def to_pil(image: np.ndarray) -> Image.Image:
@@ -66,8 +68,7 @@ def label_kind(labels: np.ndarray) -> str:
     if labels.shape[1] == 0:
         return "none"
     one_hot = True
-    for start in range(0, len(labels), 1 << 16):  # in parts: temporary arrays of all would outweigh the labels
-        part = labels[start : start + (1 << 16)]
+    for part in label_parts(labels):
         if not ((part == 0) | (part == 1)).all():
             return "continuous"
         one_hot = one_hot and bool((part.sum(axis=1) == 1).all())
@@ -77,7 +78,25 @@ def label_kind(labels: np.ndarray) -> str:
 def label_counts(dataset: TFRecordDataset) -> list[tuple[str, int]]:
     """(name, number of images that have it) of each component of labels of zeros and ones."""
     names = dataset.class_names or tuple(str(i) for i in range(dataset.label_size))
-    return list(zip(names, dataset.labels.sum(axis=0, dtype=np.float64).astype(int).tolist(), strict=True))
+    counts = sum(part.sum(axis=0, dtype=np.float64) for part in label_parts(dataset.labels))
+    return list(zip(names, counts.astype(int).tolist(), strict=True))
+
+
+def label_statistics(labels: np.ndarray) -> np.ndarray:
+    """Smallest, mean, largest value and standard deviation of each component: float64 [label_size, 4]."""
+    low, high, total = np.inf, -np.inf, 0.0
+    for part in label_parts(labels):
+        low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
+        total = total + part.sum(axis=0, dtype=np.float64)
+    mean = total / len(labels)
+    squares = sum(np.square(part - mean).sum(axis=0) for part in label_parts(labels))
+    return np.stack([low, mean, high, np.sqrt(squares / len(labels))], axis=1)
+
+
+def set_per_image(labels: np.ndarray) -> tuple[float, float, float]:
+    """Mean, smallest and largest sum of the numbers of a label."""
+    sums = np.concatenate([part.sum(axis=1) for part in label_parts(labels)])
+    return float(sums.mean(dtype=np.float64)), float(sums.min()), float(sums.max())
 
 
 def mean_image(dataset: TFRecordDataset) -> np.ndarray:
@@ -127,18 +146,32 @@ def extract(dataset: TFRecordDataset, out_dir: os.PathLike | str, max_images: in
     return count
 
 
+@dataclass
+class Differences:
+    """How many things differ, and the indices of the first of them."""
+
+    count: int = 0
+    first: list[int] = field(default_factory=list)
+
+    def add(self, index: int) -> None:
+        """Takes one into account."""
+        self.count += 1
+        if len(self.first) < _MOST_NAMED:
+            self.first.append(index)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Differences of two data sets of one shape and number of images."""
 
     num_images: int
-    images: tuple[int, ...]  # indices of different images
-    labels: tuple[int, ...]  # indices of different labels
+    images: Differences
+    labels: Differences
 
     @property
     def equal(self) -> bool:
         """Whether nothing differs."""
-        return not self.images and not self.labels
+        return not self.images.count and not self.labels.count
 
 
 def compare(a: TFRecordDataset, b: TFRecordDataset, ignore_labels: bool = False) -> Comparison:
@@ -154,10 +187,14 @@ def compare(a: TFRecordDataset, b: TFRecordDataset, ignore_labels: bool = False)
     ):
         if x != y:
             raise UserError(f"the data sets differ in {what}: {a.path} has {x}, {b.path} has {y}")
-    images = []
+    result = Comparison(a.num_images, Differences(), Differences())
     for index in tqdm.trange(a.num_images, unit="img", desc="comparing"):
         one = np.array([index])
         if not np.array_equal(a.read(one), b.read(one)):
-            images.append(index)
-    labels = [] if ignore_labels else np.flatnonzero((a.labels != b.labels).any(axis=1)).tolist()
-    return Comparison(a.num_images, tuple(images), tuple(labels))
+            result.images.add(index)
+    start = 0
+    for part, other in () if ignore_labels else zip(label_parts(a.labels), label_parts(b.labels), strict=True):
+        for index in np.flatnonzero((part != other).any(axis=1)).tolist():
+            result.labels.add(start + index)
+        start += len(part)
+    return result

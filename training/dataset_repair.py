@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import os
 import shutil
 from collections.abc import Callable
@@ -24,8 +25,10 @@ from training.dataset_files import (
     load_labels,
     read_info,
 )
+from training.dataset_labels import write_labels
 from training.dataset_verify import Findings, examine
 from training.image_shapes import level_number
+from training.item_table import Reasons
 from training.tfrecord import RecordFile
 from training.unfinished import make_temp_beside
 
@@ -37,7 +40,7 @@ class Repair:
     path: Path
     num_images: int
     num_validation: int
-    dropped: tuple[tuple[str, str], ...]
+    dropped: Reasons
 
 
 def repair(path: os.PathLike | str, new_path: os.PathLike | str, say: Callable[[str], None] = print) -> Repair:
@@ -71,29 +74,31 @@ def repair(path: os.PathLike | str, new_path: os.PathLike | str, say: Callable[[
 
 def _write(directory: Path, temp: Path, target: Path, say: Callable[[str], None]) -> Repair:
     info = read_info(directory)
-    dropped: list[tuple[str, str]] = []
+    dropped = Reasons()
     counts = {False: 0, True: 0}
     largest: Findings | None = None
     digest, label_size = "", 0
     for validation in (False, True) if find_files(directory, ".tfrecords", validation=True) else (False,):
         findings = examine(directory, validation, say)
         labels = _labels(directory, findings, validation)
-        keep = [index for index in range(findings.total) if index not in findings.broken]
-        if not keep and not validation:
+        keep = np.flatnonzero(~findings.broken.mask)
+        if not len(keep) and not validation:
             raise UserError(f"{directory}: all {findings.total} records are broken, nothing is left to write")
         first = next(iter(findings.levels.values())).path.name
-        dropped += [(f"{first}: record {index}", findings.broken[index]) for index in sorted(findings.broken)]
+        for index, reason in findings.broken.items():
+            dropped.append(f"{first}: record {index}", reason)
         counts[validation] = len(keep)
-        if not keep:
+        if not len(keep):
             continue
         prefix = (VALIDATION_PREFIX if validation else "") + target.name
         files = _copy_records(findings, keep, temp, prefix)
         if labels is not None:
             with open(temp / f"{prefix}-rxx.labels", "xb") as out:
-                np.save(out, labels[keep])
+                write_labels(out, labels, keep)
         if not validation:
             largest = findings
-            kept = np.zeros((len(keep), 0), np.float32) if labels is None else labels[keep]
+            kept = load_labels(temp, len(keep))
+            kept = np.zeros((len(keep), 0), np.float32) if kept is None else kept
             records = RecordFile(files[0])
             digest, label_size = content_hash(records, kept, len(keep)), kept.shape[1]
             encoding = records.encoding()
@@ -117,7 +122,7 @@ def _write(directory: Path, temp: Path, target: Path, say: Callable[[str], None]
     )
     (temp / INFO_NAME).write_text(new.to_json(), "utf-8")
     _write_skipped(directory, temp, dropped)
-    return Repair(target, counts[False], counts[True], tuple(dropped))
+    return Repair(target, counts[False], counts[True], dropped)
 
 
 def _labels(directory: Path, findings: Findings, validation: bool) -> np.ndarray | None:
@@ -145,13 +150,13 @@ def _lost_inside(findings: Findings) -> bool:
     return any(index not in gaps for index in range(min(gaps, default=0), len(records))) and bool(gaps)
 
 
-def _copy_records(findings: Findings, keep: list[int], folder: Path, prefix: str) -> list[Path]:
+def _copy_records(findings: Findings, keep: np.ndarray, folder: Path, prefix: str) -> list[Path]:
     """Files of all levels with the records `keep`, largest first."""
     paths = []
     for side, records in findings.levels.items():
         path = folder / f"{prefix}-r{level_number(*findings.shapes[side][1:]):02d}.tfrecords"
         with open(path, "xb", buffering=1 << 20) as out:
-            for index in keep:
+            for index in map(int, keep):
                 out.write(records.read_record(index))
             out.flush()
             os.fsync(out.fileno())
@@ -159,11 +164,14 @@ def _copy_records(findings: Findings, keep: list[int], folder: Path, prefix: str
     return paths
 
 
-def _write_skipped(directory: Path, folder: Path, dropped: list[tuple[str, str]]) -> None:
-    rows: list[list[str]] = []
-    if (directory / SKIPPED_NAME).is_file():
-        with open(directory / SKIPPED_NAME, newline="", encoding="utf-8", errors="replace") as file:
-            rows = list(csv.reader(file))[1:]
-    if rows or dropped:
-        with open(folder / SKIPPED_NAME, "x", newline="", encoding="utf-8") as out:
-            csv.writer(out).writerows([["file", "reason"], *rows, *dropped])
+def _write_skipped(directory: Path, folder: Path, dropped: Reasons) -> None:
+    before = directory / SKIPPED_NAME
+    if not before.is_file() and not len(dropped):
+        return
+    with open(folder / SKIPPED_NAME, "x", newline="", encoding="utf-8", errors="backslashreplace") as out:
+        writer = csv.writer(out)
+        writer.writerow(["file", "reason"])
+        if before.is_file():
+            with open(before, newline="", encoding="utf-8", errors="replace") as file:
+                writer.writerows(itertools.islice(csv.reader(file), 1, None))
+        writer.writerows(dropped)

@@ -21,9 +21,12 @@ from training.dataset_files import (
     load_labels,
     read_info,
 )
+from training.item_table import Marked
 from training.pyramid import halve
 from training.record_index import BrokenRecord
 from training.tfrecord import RecordFile
+
+_MOST_PROBLEMS = 20  # broken records of a level that are named
 
 
 @dataclass
@@ -31,12 +34,12 @@ class Findings:
     """What is wrong with one set of a directory (the images proper, or the held-out ones).
 
     levels: record files by larger side, largest first. shapes: (C, H, W) of each. broken: {record: what is wrong with
-    it, of the first level where it is}. problems: one line per problem, those of records included.
+    it, of the first level where it is}. problems: one line per problem, of broken records the first of each level.
     """
 
     levels: dict[int, RecordFile]
     shapes: dict[int, tuple[int, int, int]]
-    broken: dict[int, str]
+    broken: Marked
     problems: list[str]
 
     @property
@@ -45,7 +48,9 @@ class Findings:
         return len(next(iter(self.levels.values())))
 
 
-def verify(path: os.PathLike | str, say: Callable[[str], None] = print, max_problems: int = 20) -> list[str]:
+def verify(
+    path: os.PathLike | str, say: Callable[[str], None] = print, max_problems: int = _MOST_PROBLEMS
+) -> list[str]:
     """Checks the images and, if there are any, the held-out ones.
 
     Checked: checksums, decodability, shapes and number of the records of every level, that each level is the 2x2 mean
@@ -84,8 +89,8 @@ def examine(directory: Path, validation: bool, say: Callable[[str], None], max_p
     """
     levels = find_levels(directory, validation, damaged=True)
     shapes = {side: first_shape(records, damaged=True) for side, records in levels.items()}
-    findings = Findings(levels, shapes, {}, [])
     largest = next(iter(levels.values()))
+    findings = Findings(levels, shapes, Marked(len(largest)), [])
     for side, records in levels.items():
         channels, height, width = shapes[side]
         broken = 0
@@ -94,21 +99,17 @@ def examine(directory: Path, validation: bool, say: Callable[[str], None], max_p
             findings.problems.append(
                 f"{records.path.name}: {len(records)} images, {largest.path.name} has {len(largest)}"
             )
-            findings.broken.update(
-                {
-                    i: f"missing in {records.path.name}"
-                    for i in range(len(records), len(largest))
-                    if i not in findings.broken
-                }
-            )
+            for index in range(len(records), len(largest)):
+                findings.broken.add(index, f"missing in {records.path.name}")
         pixels = np.empty(shapes[side], np.uint8)
         for index in tqdm.trange(len(records), unit="img", desc=f"{width}x{height}"):
             reason = _record_problem(records, index, pixels, above)
             if reason:
-                findings.problems.append(f"{records.path}: record {index} is broken: {reason}")
+                if broken < (max_problems or _MOST_PROBLEMS):
+                    findings.problems.append(f"{records.path}: record {index} is broken: {reason}")
                 if index < len(largest):
                     where = "" if records is largest else f"in {records.path.name}: "
-                    findings.broken.setdefault(index, where + reason)
+                    findings.broken.add(index, where + reason)
                 broken += 1
                 if broken == max_problems:
                     findings.problems.append(f"{records.path}: {broken} broken records, the rest is not checked")
@@ -149,7 +150,7 @@ def _file_problems(directory: Path, findings: Findings, info: DatasetInfo | None
     labels = np.zeros((total, 0), np.float32) if labels is None else labels
     records = findings.levels[side]
     channels, height, width = findings.shapes[side]
-    readable = next((i for i in range(total) if i not in findings.broken), None)
+    readable = None if findings.broken.mask.all() else int(np.argmin(findings.broken.mask))
     compact = info.encoding != "raw"
     if readable is not None:
         compact = records.encoding(readable) != "raw"

@@ -6,12 +6,13 @@ final name is complete.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -20,6 +21,7 @@ import numpy as np
 
 from dnnlib.util import UserError
 from training.dataset_files import INFO_NAME, SKIPPED_NAME, DatasetInfo, content_hash
+from training.dataset_labels import write_label_header
 from training.encodings import Encoding
 from training.example import encode_image
 from training.image_shapes import check_size, level_number, level_sizes
@@ -129,6 +131,7 @@ class DatasetWriter:
             validation: the image belongs to the held-out set.
         Raises:
             ValueError: another number of levels, or a label of another shape.
+            UserError: a label that is not finite, or no room on the disk.
         """
         prefix = VALIDATION if validation else ""
         number = self.num_validation if validation else self.num_images
@@ -137,14 +140,14 @@ class DatasetWriter:
             values = np.asarray(label, "<f4")
             if values.shape != (self._label_size,):
                 raise ValueError(f"label {number}: shape {values.shape}, expected ({self._label_size},)")
+            if not np.isfinite(values).all():
+                raise UserError(f"{self.path}: label {number} to be written is not finite, and nothing could read it")
             vector = values.tobytes()
-        try:
+        with self._on_disk():
             for name, record in zip(self._names(prefix), records, strict=True):
                 self._file(name).write(record)
             if vector:
                 self._work.open(f"{prefix}labels").write(vector)
-        except OSError as err:
-            raise UserError(f"cannot write {self.path}: {err.strerror or err}") from err
         if validation:
             self.num_validation += 1
         else:
@@ -174,7 +177,8 @@ class DatasetWriter:
         if self.num_skipped == 1:
             csv.writer(line).writerow(("file", "reason"))
         csv.writer(line).writerow(row)
-        self._work.open(SKIPPED_NAME).write(line.getvalue().encode("utf-8", "backslashreplace"))
+        with self._on_disk():
+            self._work.open(SKIPPED_NAME).write(line.getvalue().encode("utf-8", "backslashreplace"))
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
         """Notes that work may go on from here, on the disk from time to time.
@@ -193,8 +197,22 @@ class DatasetWriter:
             self._next_save = now + max(_SAVE_SEC, (now - start) / _SAVE_SHARE)
 
     def save(self) -> None:
-        """Brings everything up to the last checkpoint to the disk."""
-        self._work.save()
+        """Brings everything up to the last checkpoint to the disk.
+
+        Raises:
+            UserError: it takes no more.
+        """
+        with self._on_disk():
+            self._work.save()
+
+    @contextlib.contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """What the disk refuses becomes a UserError."""
+        try:
+            yield
+        except OSError as err:
+            after = "; with more room the same command goes on from there" if self._resumable else ""
+            raise UserError(f"cannot write {self.path}: {err.strerror or err}{after}") from err
 
     def _finish(self) -> None:
         if self.num_images == 0:
@@ -235,9 +253,8 @@ class DatasetWriter:
         if not self._label_size:
             return np.zeros((count, 0), np.float32)
         path = self._work.files / f"{prefix}{self.path.name}-rxx.labels"
-        header = {"descr": "<f4", "fortran_order": False, "shape": (count, self._label_size)}
         with open(path, "wb") as out, open(self._work.root / f"{prefix}labels", "rb") as numbers:
-            np.lib.format.write_array_header_1_0(out, header)
+            write_label_header(out, count, self._label_size)
             shutil.copyfileobj(numbers, out, 1 << 20)
             out.flush()
             os.fsync(out.fileno())
@@ -249,7 +266,8 @@ class DatasetWriter:
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
-                self._finish()
+                with self._on_disk():
+                    self._finish()
         finally:
             nothing = not (self.num_images or self.num_validation)
             if self._work.root.exists() and (nothing or not self._resumable):

@@ -146,9 +146,10 @@ def render_item(item: Item, spec: ImageSpec) -> np.ndarray | StoredFile:
             wanted = spec.take_over is not None and (image.format or "").lower() == spec.take_over
             known = wanted and image.mode in _STORED_MODES[spec.channels] and getattr(image, "n_frames", 1) == 1
             turn = None if image.format == "TIFF" else _UPRIGHT.get(_orientation(image))  # Pillow turns TIFFs itself
-            if image.format == "PNG":
-                _check_png(data)
+            whole = image.format != "PNG" or _check_png(data)
             image.load()
+            if not whole:  # though the pixels are all there
+                raise UserError("truncated PNG: its end is missing")
             upright = image if turn is None else image.transpose(turn)
         coloured = to_srgb(upright)
         plain = to_channels(coloured, spec.channels, spec.background)
@@ -171,9 +172,11 @@ def _view(image: Image.Image) -> np.ndarray:
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _check_png(data: bytes) -> None:
+def _check_png(data: bytes) -> bool:
     """Checksums of the chunks that matter: Pillow leaves those of the pixels unchecked.
 
+    Returns:
+        whether the file goes on to its end; if not, the decoder may tell better what is missing.
     Raises:
         UserError: one is wrong.
     """
@@ -184,12 +187,13 @@ def _check_png(data: bytes) -> None:
         end = pos + 8 + length
         critical = kind[:1].isupper()
         if critical and zlib.crc32(memoryview(data)[pos + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            if end + 4 <= len(data):  # else it is cut off, which the decoder says better
+            if end + 4 <= len(data):
                 raise UserError(f"damaged PNG: wrong checksum of its chunk {kind.decode('latin-1')}")
-            return
+            return False
         if kind == b"IEND":
-            return
+            return True
         pos = end + 4
+    return False
 
 
 def to_channels(image: Image.Image, channels: int, background: tuple[int, int, int] = WHITE) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,10 +12,22 @@ import numpy as np
 
 from training.blob_file import BlobFile
 from training.dataset_items import Item, Part
+from training.dataset_labels import give_back, rows_per_part, select_labels
+
+_LENGTH = struct.Struct("<I")  # before a name
+
+
+def _to_bytes(text: str) -> bytes:
+    """Any text: names of files that are not UTF-8 hold lone surrogates, and those of archives may hold others."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _to_text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
 
 
 class NameTable(Sequence[str]):
-    """A sequence of names (any that a file may have) that can only grow."""
+    """A sequence of names, of any text, that can only grow."""
 
     def __init__(self) -> None:
         self._text = bytearray()
@@ -22,13 +35,13 @@ class NameTable(Sequence[str]):
 
     def append_name(self, name: str) -> None:
         """Adds a name at the end."""
-        self._text += os.fsencode(name)
+        self._text += _to_bytes(name)
         self._ends.append(len(self._text))
 
     def name(self, index: int) -> str:
         """One of the names; index >= 0."""
         start = self._ends[index - 1] if index else 0
-        return os.fsdecode(bytes(self._text[start : self._ends[index]]))
+        return _to_text(bytes(self._text[start : self._ends[index]]))
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -47,7 +60,8 @@ class Reasons(Sequence[tuple[str, str]]):
         """Adds one at the end."""
         if self._rows is None:
             self._rows = BlobFile()
-        self._rows.append(os.fsencode(name) + b"\0" + reason.encode("utf-8", "surrogateescape"))
+        first = _to_bytes(name)
+        self._rows.append(_LENGTH.pack(len(first)) + first + _to_bytes(reason))
 
     def __len__(self) -> int:
         return 0 if self._rows is None else len(self._rows)
@@ -55,11 +69,46 @@ class Reasons(Sequence[tuple[str, str]]):
     def __getitem__(self, index: int) -> tuple[str, str]:
         if self._rows is None:
             raise IndexError(index)
-        name, _, reason = self._rows[index].partition(b"\0")
-        return os.fsdecode(name), reason.decode("utf-8", "surrogateescape")
+        row = self._rows[index]
+        end = _LENGTH.size + _LENGTH.unpack_from(row)[0]
+        return _to_text(row[_LENGTH.size : end]), _to_text(row[end:])
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return map(self.__getitem__, range(len(self)))
+
+
+class Marked:
+    """Which of N things have a reason against them, 17 bytes of memory each; the reasons are on the disk.
+
+    Attributes:
+        mask: bool [N].
+    """
+
+    def __init__(self, count: int) -> None:
+        self.mask = np.zeros(count, bool)
+        self._indices = array("q")
+        self._reasons: BlobFile | None = None
+
+    def add(self, index: int, reason: str) -> None:
+        """Marks one, unless it is already: the first reason stays."""
+        if self.mask[index]:
+            return
+        if self._reasons is None:
+            self._reasons = BlobFile()
+        self.mask[index] = True
+        self._indices.append(index)
+        self._reasons.append(_to_bytes(reason))
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __contains__(self, index: int) -> bool:
+        return bool(self.mask[index])
+
+    def items(self) -> Iterator[tuple[int, str]]:
+        """(index, reason) of those marked, by ascending index."""
+        for place in np.argsort(np.array(self._indices, np.int64)).tolist():
+            yield self._indices[place], _to_text(self._reasons[place])
 
 
 class Dropped(NamedTuple):
@@ -83,6 +132,7 @@ class ItemTable(Sequence[Item]):
         self._parts = {key: array("q") for key in ("start", "size", "method", "full_size", "crc")}
         self._part_of = array("i")
         self.labels: np.ndarray | None = None
+        self._read = 0  # vectors
 
     def add_place(self, prefix: str, path: str, archive: bool) -> None:
         """Items added from now on have names that begin with `prefix`, and are in this folder or archive."""
@@ -121,13 +171,21 @@ class ItemTable(Sequence[Item]):
         inner = self._names.name(index)
         label = -1
         if self.labels is not None:
-            label = self.labels[index] if self.labels.ndim == 2 else int(self.labels[index])
+            label = self._label(index)
         part = None
         if archive:
             row = self._part_of[index]
             values = {key: column[row] for key, column in self._parts.items()}
             part = Part(**{**values, "crc": None if values["crc"] < 0 else values["crc"]})
         return Item(prefix + inner, path if archive else os.path.join(path, inner), label, part)
+
+    def _label(self, index: int) -> int | np.ndarray:
+        if self.labels.ndim == 1:
+            return int(self.labels[index])
+        self._read += 1
+        if not self._read % rows_per_part(self.labels.shape[1]):
+            give_back(self.labels)
+        return np.array(self.labels[index])
 
     def select(self, indices: Sequence[int]) -> ItemTable:
         """A table of some of the items, in the order of the indices."""
@@ -140,5 +198,5 @@ class ItemTable(Sequence[Item]):
             if self._part_of:
                 result._part_of.append(self._part_of[index] if index < len(self._part_of) else -1)
         if self.labels is not None:
-            result.labels = self.labels[np.asarray(indices, np.int64)]
+            result.labels = select_labels(self.labels, np.asarray(indices, np.int64))
         return result

@@ -22,6 +22,7 @@ import numpy as np
 from dnnlib.util import UserError, list_nearest
 from training.archives import open_item, open_regular
 from training.dataset_items import Item, printable
+from training.dataset_labels import give_back, rows_per_part, scratch_labels
 from training.item_table import ItemTable
 from training.source_listing import LABEL_FILE, Listing
 
@@ -206,17 +207,19 @@ def _json_rows(item: Item) -> Iterator[tuple[str, Any]]:
 
 def _set_vectors(finder: _Finder, rows: Iterable[tuple[str, Any]], where: str) -> Labels:
     size = 0
-    for name, values in rows:
+    for number, (name, values) in enumerate(rows, 1):
         try:
             vector = np.array([float(value) for value in values], np.float32)
         except (ValueError, TypeError) as err:
             raise UserError(f"{where}: label {str(values)[:60]!r} of {printable(name)}, expected numbers") from err
         if not size:
             size = len(vector)
-            finder.items.labels = np.zeros((len(finder.items), size), np.float32)
+            finder.items.labels = scratch_labels(len(finder.items), size)
         if len(vector) != size or not size or not np.isfinite(vector).all():
             raise UserError(f"{where}: label {str(values)[:60]} of {printable(name)}, expected {size} finite numbers")
         finder.items.labels[finder.use(name)] = vector
+        if not number % rows_per_part(size):
+            give_back(finder.items.labels)
     return Labels(size)
 
 
@@ -243,17 +246,17 @@ def _from_csv(finder: _Finder, file: str | None) -> Labels:
     names.discard("")
     ordered = tuple(sorted(names, key=_natural))
     ids = {name: index for index, name in enumerate(ordered)}
-    if several:
-        labels = np.zeros((len(finder.items), len(ordered)), np.float32)
-    else:
-        labels = np.full(len(finder.items), _NONE, np.int32)
-    for row in _rows(file, skip):
+    count = len(finder.items)
+    labels = scratch_labels(count, len(ordered)) if several else np.full(count, _NONE, np.int32)
+    for number, row in enumerate(_rows(file, skip), 1):
         classes = [ids[part.strip()] for part in row[1].split(";") if part.strip()]
         if not several and not classes:
             raise UserError(f"{file}: {printable(row[0])} has an empty label")
         indices = finder.use(row[0])
         if several:
             labels[np.ix_(indices, classes)] = 1
+            if not number % rows_per_part(len(ordered)):
+                give_back(labels)
         else:
             labels[indices] = classes[0]
     finder.items.labels = labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -119,7 +120,8 @@ class Workers(Generic[T, R]):
             # 'spawn': a forked child would inherit the threads of whatever library has been loaded.
             self._pool = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _start_worker)
         try:
-            return self._pool.submit(_attempt, self._work, chunk)
+            with _interrupts_wait():
+                return self._pool.submit(_attempt, self._work, chunk)
         except BrokenProcessPool as err:  # the result tells, as if it had broken a moment later
             broken: Future = Future()
             broken.set_exception(err)
@@ -163,6 +165,20 @@ def ordered_map(
     """
     with Workers(work, workers) as pool, closing(pool.map(items, len(items))) as results:
         yield from results
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C goes to all processes of a terminal. Those that are started meanwhile never see it, not even before
+    `_start_worker`; the caller does, at the end."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dnnlib.util import UserError
-from tests.published_files import PICKLERS, python2_pickle
+from tests.published_files import PICKLERS, python2_pickle, tool
 from training.dataset import TFRecordDataset
 from training.dataset_build import held_out_order, published_order
 from training.encodings import Encoding
@@ -180,6 +180,48 @@ def test_missing_files(tmp_path):
     (tmp_path / "file.tar.gz").write_bytes(b"no archive" * 100)
     with pytest.raises(UserError, match="expected a tar archive"):
         load_cifar(tmp_path / "file.tar.gz", CIFAR10)
+
+
+def write_cifar100(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The training file; returns images [count, 3, 32, 32] and fine labels [count]."""
+    fine = np.arange(count) * 7 % 100
+    content = {"fine_labels": fine.tolist(), "coarse_labels": (fine // 5).tolist(), "data": pixels(count)}
+    folder.mkdir()
+    (folder / "train").write_bytes(python2_pickle(content))
+    return content["data"].reshape(-1, 3, 32, 32), fine
+
+
+@pytest.mark.parametrize("encoding", ["raw", "png", "webp"])
+def test_cifar100_encodings_and_images_held_out(tmp_path, encoding):
+    images, labels = write_cifar100(tmp_path / "in", 20)
+    tool("create_cifar100", tmp_path / "out", tmp_path / "in", "--encoding", encoding, "--validation", 6)
+    training, held_out = (TFRecordDataset(tmp_path / "out", validation=validation) for validation in (False, True))
+    assert training.encoding == held_out.encoding == encoding
+    assert (training.num_images, held_out.num_images) == (14, 6)
+    chosen = held_out_order(20)[:6]
+    rest = published_order(20)
+    rest = rest[~np.isin(rest, chosen)]
+    for dataset, indices in ((held_out, chosen), (training, rest)):
+        np.testing.assert_array_equal(dataset.read(np.arange(len(indices))), images[indices])
+        np.testing.assert_array_equal(dataset.labels, np.eye(100, dtype=np.float32)[labels[indices]])
+    tool("verify", tmp_path / "out")
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "webp"])
+def test_cifar100_with_a_quality(tmp_path, encoding):
+    write_cifar100(tmp_path / "in", 4)
+    smooth = np.broadcast_to(np.linspace(0, 255, 32).astype(np.uint8), (4, 3, 32, 32))
+    content = {"fine_labels": [0, 1, 2, 3], "data": smooth.reshape(4, -1).copy()}
+    (tmp_path / "in" / "train").write_bytes(python2_pickle(content))
+    sizes = {}
+    for quality in (10, 95):
+        out = tmp_path / f"{quality}"
+        tool("create_cifar100", out, tmp_path / "in", "--encoding", encoding, "--quality", quality, "--shuffle", 0)
+        dataset = TFRecordDataset(out)
+        assert dataset.encoding == encoding
+        assert np.abs(dataset.read(np.arange(4)).astype(int) - smooth).mean() < 8
+        sizes[quality] = sum(path.stat().st_size for path in out.glob("*.tfrecords"))
+    assert sizes[10] < sizes[95]
 
 
 def test_encoding_and_images_held_out(tmp_path):

@@ -124,6 +124,8 @@ def test_damaged_files(tmp_path):
     [
         (np.arange(3), "3 labels for 11 images"),
         (np.arange(COUNT) - 1, "expected whole numbers from 0"),
+        (np.full(COUNT, 1_000_000), "expected whole numbers from 0 to 65535"),
+        (np.full((COUNT, 2), np.nan), "label 0 is not finite"),
         (np.full(COUNT, 0.5), "expected whole numbers from 0"),
         (np.full(COUNT, "a"), "expected an array of numbers"),
     ],

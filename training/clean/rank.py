@@ -19,8 +19,10 @@ from dnnlib.util import UserError
 from training.clean.judgements import Chosen
 from training.clean.picture import Decode, decode_file, open_picture
 from training.dataset_build import Failure, Item, ordered_map
+from training.item_table import Marked, Reasons
 
 MBSTD_GROUP_SIZE = 4  # of the published discriminators, whose files leave it out
+_NO_SCORE = "the discriminator's scores are no finite numbers"
 
 
 class Rank(NamedTuple):
@@ -73,8 +75,10 @@ def rank(
     seed: int = 0,
     workers: int | None = None,
     decode: Decode = decode_file,
-) -> tuple[Ranks, list[tuple[str, str]]]:
-    """Scores of all images, worst first, and (name, reason) of files that cannot be decoded.
+) -> tuple[Ranks, Reasons]:
+    """Scores of all images, worst first, and (name, reason) of those without one.
+
+    These are files that cannot be decoded, and images to which the network gives no finite number in any pass.
 
     The central part of an image in the shape of the network's is resized to it.
 
@@ -85,7 +89,7 @@ def rank(
         seed: of the order of the images.
         workers, decode: see `pipeline.judge`. Labels of items are used if the network wants some.
     Raises:
-        UserError: no image can be decoded, or the network wants labels that the items do not have.
+        UserError: no image has a score, or the network wants labels that the items do not have.
     """
     if passes < 1 or minibatch < 1:
         raise UserError(f"found {passes} passes and minibatches of {minibatch}, expected at least 1")
@@ -98,30 +102,50 @@ def rank(
     labels = _labels_of(items, discriminator)
     work = partial(_pixels, channels=channels, size=(width, height), decode=decode)
     rng = np.random.RandomState(seed)
-    scores = np.full([passes, len(items)], np.nan, np.float32)
-    bad: dict[int, str] = {}
+    scores, failures = _Scores(len(items)), Marked(len(items))
     bar = tqdm.tqdm(total=passes * len(items), unit="img", desc="ranking")
     with bar:
-        for number in range(passes):
+        for _ in range(passes):
             order = rng.permutation(len(items))
-            order = order[~np.isin(order, list(bad))] if bad else order
-            for indices, images in _minibatches(items, order, work, minibatch, workers, bad):
+            order = order[~failures.mask[order]]
+            for indices, images, fresh in _minibatches(items, order, work, minibatch, workers, failures):
                 logits = discriminator.run(images, None if labels is None else labels(indices))
-                # The last minibatch is filled up with images that have their score already.
-                unscored = np.isnan(scores[number, indices])
-                scores[number, indices[unscored]] = logits[unscored, 0]
-                bar.update(len(np.unique(indices[unscored])))
-    good = np.flatnonzero(~np.isnan(scores).all(axis=0) if len(bad) < len(items) else np.zeros(len(items), bool))
-    good = good[~np.isin(good, list(bad))]
+                scores.add(indices[:fresh], logits[:fresh, 0])
+                bar.update(fresh)
+    for index in np.flatnonzero((scores.count == 0) & ~failures.mask).tolist():
+        failures.add(index, f"{_NO_SCORE} ({scores.odd[index]:g})")
+    good = np.flatnonzero(~failures.mask)
+    bad = Reasons()
+    for index, reason in failures.items():
+        bad.append(items[index].name, reason)
     if not len(good):
-        raise UserError(f"none of {len(items)} images can be decoded (the first: {items[0].name}: {bad[0]})")
-    means = scores.mean(axis=0, dtype=np.float64)[good]
-    # Infinite scores are the worst whatever their sign: the network cannot make anything of such an image.
-    worst_first = np.argsort(np.where(np.isfinite(means), means, -np.inf), kind="stable")
-    deviations = scores.std(axis=0, dtype=np.float64)[good]
-    return Ranks(good[worst_first], means[worst_first], deviations[worst_first]), [
-        (items[index].name, reason) for index, reason in sorted(bad.items())
-    ]
+        raise UserError(f"none of {len(items)} images can be ranked (the first: {': '.join(bad[0])})")
+    order = good[np.argsort(scores.mean[good], kind="stable")]
+    return Ranks(order, scores.mean[order], np.sqrt(scores.squares[order] / scores.count[order])), bad
+
+
+class _Scores:
+    """Mean and deviation of scores that come pass by pass, in 24 bytes per image however many passes there are.
+
+    Attributes:
+        mean: float64 [N]. squares: float64 [N], sum of the squares of what deviates from it.
+        count: int32 [N], of finite scores.
+        odd: float32 [N], the last score that is not finite. One can come of the company, so it does not count.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.mean, self.squares = np.zeros(count), np.zeros(count)
+        self.count, self.odd = np.zeros(count, np.int32), np.zeros(count, np.float32)
+
+    def add(self, indices: np.ndarray, scores: np.ndarray) -> None:
+        """Takes one score each of different images into account: int [n], float [n]."""
+        finite = np.isfinite(scores)
+        self.odd[indices[~finite]] = scores[~finite]
+        chosen, values = indices[finite], scores[finite].astype(np.float64)
+        self.count[chosen] += 1
+        off = values - self.mean[chosen]
+        self.mean[chosen] += off / self.count[chosen]
+        self.squares[chosen] += off * (values - self.mean[chosen])
 
 
 def _labels_of(items: Sequence[Item], discriminator: Any) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -146,21 +170,24 @@ def _labels_of(items: Sequence[Item], discriminator: Any) -> Callable[[np.ndarra
 
 
 def _minibatches(
-    items: Sequence[Item], order: Sequence[int], work: Any, minibatch: int, workers: int | None, bad: dict[int, str]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(positions [n], images [n, C, H, W]) in that order; the last is filled up from the start of the order."""
+    items: Sequence[Item], order: Sequence[int], work: Any, minibatch: int, workers: int | None, failures: Marked
+) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """(positions [n], images [n, C, H, W], m) in that order.
+
+    The last is filled up from the start of the order; its first m images were not there before.
+    """
     indices: list[int] = []
     images: list[np.ndarray] = []
     first: tuple[list[int], list[np.ndarray]] | None = None
     with closing(ordered_map(work, Chosen(items, order), workers)) as results:
         for index, result in zip(map(int, order), results, strict=True):
             if isinstance(result, Failure):
-                bad[index] = result.reason
+                failures.add(index, result.reason)
                 continue
             indices.append(index)
             images.append(result)
             if len(indices) == minibatch:
-                yield np.array(indices), np.stack(images)
+                yield np.array(indices), np.stack(images), minibatch
                 first = first or (indices, images)
                 indices, images = [], []
     if indices:
@@ -170,6 +197,7 @@ def _minibatches(
         yield (
             np.array(indices + [spare_indices[place] for place in places]),
             np.stack(images + [spare_images[place] for place in places]),
+            len(indices),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 from collections.abc import Sequence
 
@@ -43,7 +44,7 @@ def write_rank_report(
     Args:
         title: of the page.
         worst: how many would be dropped.
-        bad: (name, reason) of unreadable files.
+        bad: (name, reason) of images without a score.
         most_shown: images per gallery.
         workers, decode: see `pipeline.judge`.
     """
@@ -62,11 +63,14 @@ def write_rank_report(
         ]
 
     parts = [
-        heading(f"{len(ranks)} images by the discriminator's score, {len(bad)} unreadable"),
+        heading(f"{len(ranks)} images by the discriminator's score, {len(bad)} without a score"),
         gallery(f"Would drop {worst}, worst first", cards(dropped), "dropped"),
         gallery(f"Kept {len(kept)}, worst first", cards(next_ones), "kept"),
         gallery("The best of the others, best first", cards(best), "kept"),
-        notes(f"Unreadable: {len(bad)}", [f"{name}: {reason}" for name, reason in bad[: 10 * most_shown]]),
+        notes(
+            f"Without a score: {len(bad)}",
+            [f"{name}: {reason}" for name, reason in itertools.islice(bad, 10 * most_shown)],
+        ),
     ]
     with atomic_write(path, "w") as file:
         file.write(document(title, parts))

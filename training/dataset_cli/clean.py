@@ -206,9 +206,9 @@ def rank_command(
     worst = round(len(ranks) * drop_worst / 100)
     write_rank_table(csv_path, items, ranks)
     write_rank_report(report, f"Ranking by {network}", items, ranks, worst, bad, report_images, workers)
-    for name, reason in bad[:5]:
-        click.echo(f"Unreadable: {name}: {reason}")
-    click.echo(f"Ranked {len(ranks)} images, {len(bad)} unreadable: wrote {report} and {csv_path}")
+    for name, reason in itertools.islice(bad, 5):
+        click.echo(f"Without a score: {printable(name)}: {reason}")
+    click.echo(f"Ranked {len(ranks)} images, {len(bad)} without a score: wrote {report} and {csv_path}")
     _act(action, Chosen(items, ranks.index[worst:]), Chosen(items, ranks.index[:worst]))
 
 

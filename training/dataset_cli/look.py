@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -15,10 +15,12 @@ from training import dataset_inspect as inspect
 from training import dataset_verify
 from training.dataset import TFRecordDataset
 from training.dataset_cli.common import print_classes
-from training.dataset_files import dataset_directory, find_files, find_levels, first_shape, read_info
+from training.dataset_files import SKIPPED_NAME, dataset_directory, find_files, find_levels, first_shape, read_info
+from training.dataset_labels import write_labels
 from training.dataset_repair import repair
 
 _MOST_COMPONENTS = 40  # lines of a table of labels
+_MOST_DROPPED = 20  # lines about records
 
 validation_option = click.option("--validation", is_flag=True, help="The held-out images instead of the others.")
 
@@ -95,11 +97,11 @@ def _print_labels(dataset: TFRecordDataset) -> None:
     if kind == "multi-hot":
         table = Table("component", "name", "images", title="Labels")
         rows = [(name, str(count)) for name, count in inspect.label_counts(dataset)]
-        per_image = labels.sum(axis=1)
-        click.echo(f"Set per image: {per_image.mean():.2f} on average, {per_image.min():g} to {per_image.max():g}")
+        mean, least, most = inspect.set_per_image(labels)
+        click.echo(f"Set per image: {mean:.2f} on average, {least:g} to {most:g}")
     else:
         table = Table("component", "name", "min", "mean", "max", "std", title="Labels")
-        numbers = np.stack([labels.min(0), labels.mean(0, dtype=np.float64), labels.max(0), labels.std(0)], axis=1)
+        numbers = inspect.label_statistics(labels)
         rows = [(name, *(f"{value:.4g}" for value in row)) for name, row in zip(names, numbers, strict=True)]
     for index, row in enumerate(rows[:_MOST_COMPONENTS]):
         table.add_row(str(index), *row)
@@ -119,7 +121,7 @@ def extract(tfrecord_dir: str, output_dir: str, max_images: int | None, validati
     count = inspect.extract(dataset, output_dir, max_images)
     if dataset.label_size:
         with atomic_write(f"{output_dir}/labels.npy") as file:
-            np.save(file, dataset.labels[:count])
+            write_labels(file, dataset.labels[:count])
     click.echo(f"Wrote {count} images to {output_dir}")
 
 
@@ -131,9 +133,9 @@ def compare(tfrecord_dir_a: str, tfrecord_dir_b: str, ignore_labels: int) -> Non
     """Compares two data sets record by record, whatever their encodings are; exit code 1 if they differ."""
     result = inspect.compare(TFRecordDataset(tfrecord_dir_a), TFRecordDataset(tfrecord_dir_b), bool(ignore_labels))
     for what, different in (("images", result.images), ("labels", result.labels)):
-        if different:
-            first = ", ".join(str(index) for index in different[:5])
-            click.echo(f"{len(different)} of {result.num_images} {what} differ (the first: {first})")
+        if different.count:
+            first = ", ".join(map(str, different.first))
+            click.echo(f"{different.count} of {result.num_images} {what} differ (the first: {first})")
     if not result.equal:
         sys.exit(1)
     click.echo(f"All {result.num_images} images are identical.")
@@ -164,8 +166,10 @@ def verify(tfrecord_dir: str, new_dir: str | None) -> None:
 
 def _repair(tfrecord_dir: str, new_dir: str) -> None:
     result = repair(tfrecord_dir, new_dir, click.echo)
-    for place, reason in result.dropped:
+    for place, reason in itertools.islice(result.dropped, _MOST_DROPPED):
         click.echo(f"dropped {place}: {reason}")
+    if len(result.dropped) > _MOST_DROPPED:
+        click.echo(f"... and {len(result.dropped) - _MOST_DROPPED} more, all listed in {result.path / SKIPPED_NAME}")
     held_out = f" and {result.num_validation} held-out ones" if result.num_validation else ""
     click.echo(f"Wrote {result.num_images} images{held_out} to {result.path}, dropped {len(result.dropped)}.")
     left = dataset_verify.verify(result.path, lambda line: None)

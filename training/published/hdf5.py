@@ -19,7 +19,9 @@ import tqdm
 
 from dnnlib.util import UserError, atomic_write
 from training.dataset_build import BuildReport
+from training.dataset_labels import check_finite, write_labels
 from training.image_shapes import check_size
+from training.label_sources import MOST_CLASSES
 from training.published.writing import ImageSource, WriteOptions, label_vectors, write_source
 from training.pyramid import pyramid
 
@@ -103,9 +105,10 @@ def _read_labels(path: Path, count: int) -> np.ndarray | None:
     if len(labels) != count:
         raise UserError(f"{file}: {len(labels)} labels for {count} images; expected as many labels as images")
     if labels.ndim == 2:
+        check_finite(labels, file)
         return labels.astype(np.float32)
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > 1_000_000:
-        raise UserError(f"{file}: expected whole numbers from 0 as classes")
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= MOST_CLASSES:
+        raise UserError(f"{file}: expected whole numbers from 0 to {MOST_CLASSES - 1} as classes")
     return labels.astype(np.int64)
 
 
@@ -150,7 +153,7 @@ def export_hdf5(path: os.PathLike | str, source: ImageSource, compress: bool = F
             raise UserError(f"cannot write {path}: {err}") from err
         if source.labels is not None:
             with atomic_write(labels_path(path)) as out:
-                np.save(out, label_vectors(source.labels, count, len(source.class_names)))
+                write_labels(out, label_vectors(source.labels, count, len(source.class_names)))
         os.replace(unfinished, path)
     return count
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from dnnlib.util import UserError
 from training.dataset_build import BuildReport, published_order
+from training.dataset_labels import label_rows
 from training.dataset_writer import check_target
 from training.encodings import Encoding
 from training.published.png_layout import PngTable, read_labels
@@ -81,8 +82,8 @@ def pack(folder: os.PathLike | str, path: os.PathLike | str, options: PackOption
 def _pairs(
     table: PngTable, labels: np.ndarray, indices: np.ndarray, mirror: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for index in indices.tolist():
+    for index, label in zip(indices.tolist(), label_rows(labels, indices), strict=True):
         image = table[index]
-        yield image, labels[index]
+        yield image, label
         if mirror:
-            yield np.ascontiguousarray(image[:, :, ::-1]), labels[index]
+            yield np.ascontiguousarray(image[:, :, ::-1]), label

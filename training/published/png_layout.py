@@ -1,43 +1,39 @@
 """Data sets as PNG files: NNNNN/imgNNNNNNNN.png with `dataset.json`, the layout of stylegan2-ada-pytorch.
 
-In a folder there is `pack_extras.npz` besides, from which `pack` takes the labels: `num_images`, and `labels` [N,
-label_size] as uint8 (float32 if that cannot hold them).
+In a folder there is `pack_extras.npz` besides, from which `pack` takes the labels; see `png_labels.py`.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
-import zipfile
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-import ijson
 import numpy as np
 import tqdm
 from PIL import Image
 
 from dnnlib.util import UserError, atomic_write
 from training.dataset import TFRecordDataset
-from training.dataset_inspect import label_kind, to_pil
+from training.dataset_inspect import to_pil
 from training.item_table import NameTable
+from training.published.png_labels import (
+    EXTRAS_NAME,
+    JSON_NAME,
+    image_name,
+    read_folder_labels,
+    write_description,
+    write_extras,
+)
 from training.published.stored_zip import StoredZip
 from training.source_listing import walk_files
 from training.unfinished import make_temp_beside
 
-EXTRAS_NAME = "pack_extras.npz"
-JSON_NAME = "dataset.json"
 _PNG_CHANNELS = (1, 3, 4)
-_NO_LABELS = "labels are neither classes from 0 nor vectors of one length; correct or delete it"
-
-
-def image_name(index: int) -> str:
-    """Name of an image in the layout: a thousand of them share a folder."""
-    name = f"{index:08d}"
-    return f"{name[:5]}/img{name}.png"
+_MOST_BYTES = (4 << 30) - 2  # of a member of a zip file, without the larger numbers of its later version
 
 
 def png_bytes(image: np.ndarray) -> bytes:
@@ -47,45 +43,12 @@ def png_bytes(image: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def describe_labels(labels: np.ndarray, class_names: tuple[str, ...] = ()) -> bytearray:
-    """The content of `dataset.json`: {"labels": [[file name, class or vector], ...] or null}.
-
-    Args:
-        labels: float32 [N, label_size].
-        class_names: go along under a key of their own.
-    """
-    text = bytearray(b'{"labels": ')  # built row by row: as objects, a million rows would take several times as much
-    if labels.shape[1]:
-        one_hot = label_kind(labels) == "one-hot"
-        # Readers take the largest class for the number of classes, so the last one has to occur.
-        values = labels.argmax(axis=1) if one_hot and labels[:, -1].any() else labels
-        for index in range(len(labels)):
-            row = json.dumps([image_name(index), values[index].tolist()])
-            text += (", " if index else "[").encode() + row.encode()
-        text += b"]"
-    else:
-        text += b"null"
-    if class_names:
-        text += b', "class_names": ' + json.dumps(list(class_names), ensure_ascii=False).encode()
-    text += b"}"
-    return text
-
-
-def _write_all(dataset: TFRecordDataset, write: Callable[[str, bytes], None], what: str) -> None:
+def _write_images(dataset: TFRecordDataset, write: Callable[[str, bytes], None], what: str) -> None:
     if dataset.num_channels not in _PNG_CHANNELS:
         raise UserError(f"{dataset.path}: images of {dataset.num_channels} channels; PNG files hold 1, 3 or 4")
     with tqdm.trange(dataset.num_images, unit="img", desc=what) as bar:
         for index in bar:
             write(image_name(index), png_bytes(dataset.read(np.array([index]))[0]))
-    write(JSON_NAME, describe_labels(dataset.labels, dataset.class_names))
-
-
-def extras(labels: np.ndarray) -> bytes:
-    """The content of `pack_extras.npz`. Labels float32 [N, label_size]."""
-    small = labels.astype(np.uint8) if np.isin(labels, np.arange(256)).all() else labels
-    out = io.BytesIO()
-    np.savez(out, num_images=np.int64(len(labels)), labels=small)
-    return out.getvalue()
 
 
 def unpack(dataset: TFRecordDataset, folder: os.PathLike | str) -> int:
@@ -106,9 +69,14 @@ def unpack(dataset: TFRecordDataset, folder: os.PathLike | str) -> int:
         path.write_bytes(data)
 
     try:
-        _write_all(dataset, write, "unpacking")
-        write(EXTRAS_NAME, extras(dataset.labels))
+        _write_images(dataset, write, "unpacking")
+        with open(content / JSON_NAME, "xb") as out:
+            write_description(out, dataset.labels, dataset.class_names)
+        with open(content / EXTRAS_NAME, "xb") as out:
+            write_extras(out, dataset.labels)
         os.replace(content, target)
+    except OSError as err:
+        raise UserError(f"cannot write {target}: {err.strerror or err}; with more room give the same command") from err
     finally:
         shutil.rmtree(temp, ignore_errors=True)
     return dataset.num_images
@@ -122,8 +90,14 @@ def export_zip(dataset: TFRecordDataset, path: os.PathLike | str) -> int:
     """
     if os.path.exists(path):
         raise UserError(f"{path} is there already; give another name or delete it")
-    with atomic_write(path) as file, StoredZip(file) as archive:
-        _write_all(dataset, archive.write, "exporting")
+    with atomic_write(path) as file, StoredZip(file) as archive, tempfile.TemporaryFile() as description:
+        write_description(description, dataset.labels, dataset.class_names)
+        if description.tell() > _MOST_BYTES:
+            raise UserError(
+                f"{dataset.path}: its labels as text are more than a zip file of this kind holds; see unpack"
+            )
+        _write_images(dataset, archive.write, "exporting")
+        archive.write_file(JSON_NAME, description)
     return dataset.num_images
 
 
@@ -137,7 +111,8 @@ class PngTable:
         names: relative to the folder.
         shape: (N, C, H, W), of the first file.
     Raises:
-        UserError: no folder, no PNG files, or the first is of a kind that is not stored.
+        UserError: no folder, no PNG files, one or a folder that cannot be read, or the first is of a kind that is not
+            stored.
     """
 
     def __init__(self, folder: os.PathLike | str) -> None:
@@ -146,12 +121,18 @@ class PngTable:
             raise UserError(f"{self.folder} is not a folder; expected one of PNG files, such as unpack makes")
         self.names = NameTable()
         for name, reason in walk_files(self.folder):
+            if reason is not None and self._may_matter(name):
+                raise UserError(f"{self.folder / name}: {reason}; repair it, or take it out of the folder")
             if reason is None and name.endswith(".png"):
                 self.names.append_name(name)
         if not len(self.names):
             raise UserError(f"{self.folder} holds no *.png; expected a folder such as unpack makes")
         self.shape: tuple[int, ...] = ()
         self.shape = (len(self.names), *self[0].shape)
+
+    def _may_matter(self, name: str) -> bool:
+        """Whether what cannot be read may be an image, or hold some: files of other endings do not."""
+        return os.path.splitext(name)[1] in ("", ".png") or os.path.isdir(self.folder / name)
 
     def __getitem__(self, index: int) -> np.ndarray:
         """uint8 [C, H, W]. Raises UserError, naming the file, if it is broken or of another shape."""
@@ -176,78 +157,5 @@ class PngTable:
 
 
 def read_labels(table: PngTable) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels float32 [N, label_size] of the files, and names of classes: `pack_extras.npz`, else `dataset.json`.
-
-    Raises:
-        UserError: unreadable, or not of these files.
-    """
-    described, class_names = _read_json(table)
-    extras_path = table.folder / EXTRAS_NAME
-    labels = _read_extras(extras_path, len(table.names)) if extras_path.is_file() else described
-    if labels is None:
-        labels = np.zeros((len(table.names), 0), np.float32)
-    return labels, class_names if len(class_names) == labels.shape[1] else ()
-
-
-def _read_extras(path: Path, count: int) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            num_images, labels = int(content["num_images"]), content["labels"]
-    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as err:
-        raise UserError(f"cannot read {path}: {err}; delete it to pack without it") from err
-    if num_images != count:
-        raise UserError(f"{path}: num_images is {num_images}, but there are {count} PNG files; unpack again")
-    if labels.ndim != 2 or labels.dtype.kind not in "fiub" or len(labels) != count:
-        raise UserError(
-            f"{path}: labels are {labels.dtype} {list(labels.shape)}, expected numbers [{count}, label_size]"
-        )
-    return labels.astype(np.float32)
-
-
-def _read_json(table: PngTable) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    path = table.folder / JSON_NAME
-    if not path.is_file():
-        return None, ()
-    try:
-        with open(path, "rb") as file:
-            kind = next((event for prefix, event, _ in ijson.parse(file) if prefix == "labels"), None)
-        with open(path, "rb") as file:
-            names = tuple(map(str, ijson.items(file, "class_names.item")))
-        if kind not in ("null", "start_array"):
-            raise ValueError(f"labels: {kind}")
-        if kind == "null":
-            return None, names
-        with open(path, "rb") as file:
-            rows = ((str(name), label) for name, label in ijson.items(file, "labels.item", use_float=True))
-            labels = _place_labels(table, path, rows)
-    except (OSError, ValueError, TypeError, ijson.JSONError) as err:
-        raise UserError(
-            f"{path}: {err!r}; expected {{'labels': [[file, class or vector], ...]}}, or delete it"
-        ) from err
-    if labels is None or labels.ndim == 2:
-        return labels, names
-    return np.eye(max(int(labels.max()) + 1, len(names)), dtype=np.float32)[labels], names
-
-
-def _place_labels(table: PngTable, path: Path, rows: Iterable[tuple[str, object]]) -> np.ndarray | None:
-    """int64 [N] or float32 [N, label_size] in the order of the files, from (file, label) one by one; None if empty."""
-    names = table.names
-    found = np.zeros(len(names), bool)
-    labels: np.ndarray | None = None
-    for name, label in rows:
-        vector = isinstance(label, list)
-        known = np.array(label, np.float32 if vector else None).dtype.kind in "fiu" if label != [] else False
-        if not known or (not vector and (not isinstance(label, int) or label < 0)):
-            raise UserError(f"{path}: {_NO_LABELS}")
-        if labels is None:
-            labels = np.zeros((len(names), len(label)), np.float32) if vector else np.zeros(len(names), np.int64)
-        if (labels.ndim == 2) != vector or (vector and len(label) != labels.shape[1]):
-            raise UserError(f"{path}: {_NO_LABELS}")
-        place = bisect_left(names, name)
-        if place < len(names) and names[place] == name:
-            labels[place] = label
-            found[place] = True
-    if labels is not None and not found.all():
-        first, count = names[int(np.argmin(found))], int((~found).sum())
-        raise UserError(f"{path}: no label for {first} ({count} are missing); complete or delete it")
-    return labels
+    """Labels float32 [N, label_size] of the files, and names of classes; see `read_folder_labels`."""
+    return read_folder_labels(table.folder, table.names)

@@ -39,19 +39,37 @@ class StoredZip:
         Raises:
             ValueError: more bytes.
         """
-        if len(data) >= _FULL32:
-            raise ValueError(f"{name}: {len(data)} bytes, expected less than {_FULL32}")
+        self._write_head(name, len(data), zlib.crc32(data))
+        self._file.write(data)
+
+    def write_file(self, name: str, file: BinaryIO) -> None:
+        """Adds the whole content of a file, less than 4 GB, as a member; it need not fit into memory.
+
+        Raises:
+            ValueError: more bytes.
+        """
+        file.seek(0)
+        crc = size = 0
+        while chunk := file.read(1 << 20):
+            crc, size = zlib.crc32(chunk, crc), size + len(chunk)
+        self._write_head(name, size, crc)
+        file.seek(0)
+        shutil.copyfileobj(file, self._file, 1 << 20)
+
+    def _write_head(self, name: str, size: int, crc: int) -> None:
+        """Writes what precedes a member, and notes it for the directory."""
+        if size >= _FULL32:
+            raise ValueError(f"{name}: {size} bytes, expected less than {_FULL32}")
         raw, flags = name.encode(), 0 if name.isascii() else _UTF8
         far = self._position >= _FULL32
         extra = struct.pack("<HHQ", 1, 8, self._position) if far else b""
         version = _VERSION64 if far else _VERSION
-        common = (flags, 0, 0, _DATE, zlib.crc32(data), len(data), len(data), len(raw))
+        common = (flags, 0, 0, _DATE, crc, size, size, len(raw))
         self._file.write(_LOCAL.pack(b"PK\x03\x04", _VERSION, *common, 0) + raw)
-        self._file.write(data)
         place = _FULL32 if far else self._position
         entry = _ENTRY.pack(b"PK\x01\x02", version, version, *common, len(extra), 0, 0, 0, 0, place)
         self._directory.write(entry + raw + extra)
-        self._position += _LOCAL.size + len(raw) + len(data)
+        self._position += _LOCAL.size + len(raw) + size
         self._count += 1
 
     def _finish(self) -> None:

@@ -21,6 +21,7 @@ from training.dataset_build import (
     held_out_order,
     published_order,
 )
+from training.dataset_labels import label_rows, one_hot_labels
 from training.dataset_writer import DatasetWriter
 from training.encodings import Encoding
 
@@ -88,8 +89,8 @@ def label_vectors(labels: np.ndarray | None, count: int, num_classes: int = 0) -
     if labels is None:
         return np.zeros((count, 0), np.float32)
     if labels.ndim == 1:
-        return np.eye(max(num_classes, int(labels.max(initial=-1)) + 1), dtype=np.float32)[labels]
-    return labels.astype(np.float32)
+        return one_hot_labels(labels, max(num_classes, int(labels.max(initial=-1)) + 1))
+    return np.asarray(labels, np.float32)
 
 
 def write_source(path: os.PathLike | str, source: ImageSource, options: WriteOptions) -> BuildReport:
@@ -112,7 +113,8 @@ def write_source(path: os.PathLike | str, source: ImageSource, options: WriteOpt
     facts = {**source.facts, "shuffle": options.shuffle, "seed": options.seed, "max_images": options.max_images}
 
     def stream(indices: np.ndarray) -> Stream:
-        pairs = ((source.images[i], labels[i]) for i in indices.tolist())
+        rows = zip(indices.tolist(), label_rows(labels, indices), strict=True)
+        pairs = ((source.images[i], label) for i, label in rows)
         return Stream(pairs, len(indices), source.images.shape[1:], labels.shape[1])
 
     rest = stream(held_out) if options.num_validation else None

@@ -39,7 +39,7 @@ def test_worst_first_with_mixed_company_and_bad_files(tmp_path):
     items.insert(2, Item("bad.png", str(tmp_path / "bad.png")))
     network = Company()
     ranks, bad = rank(items, network, passes=5, minibatch=4, workers=1)
-    assert bad == [("bad.png", "not an image, or of an unknown format")]
+    assert list(bad) == [("bad.png", "not an image, or of an unknown format")]
     assert [items[one.index].name for one in ranks] == [f"{v:03}.png" for v in (0, 20, 60, 100, 140, 200, 250)]
     assert all(one.deviation > 0 for one in ranks)  # the company was another each time
     # Every minibatch is full, and two per pass.
@@ -107,7 +107,7 @@ def test_labels_go_with_the_images(tmp_path):
 def test_what_cannot_be_ranked(tmp_path):
     (tmp_path / "bad.png").write_text("no image")
     bad = [Item("bad.png", str(tmp_path / "bad.png"))]
-    with pytest.raises(UserError, match="none of 1 images can be decoded .*bad.png: not an image"):
+    with pytest.raises(UserError, match="none of 1 images can be ranked .*bad.png: not an image"):
         rank(bad, Company(), workers=1)
     with pytest.raises(UserError, match="minibatches of 3 images, but the discriminator compares 2"):
         rank(bad, Company(), minibatch=3, workers=1)
@@ -117,6 +117,49 @@ def test_what_cannot_be_ranked(tmp_path):
         find_discriminator((Company(), Company()), "x.pkl")
     with pytest.raises(UserError, match="x.pkl holds 0 networks that take images"):
         find_discriminator({"a": 1}, "x.pkl")
+
+
+class Undecided(Company):
+    """Finds no number for pictures of some levels, and in one pass none for their company."""
+
+    def __init__(self, values: tuple[int, ...], score: float, only_first_call: bool = False) -> None:
+        super().__init__()
+        self._values, self._score, self._only_first_call = values, score, only_first_call
+
+    def run(self, images: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        logits = super().run(images, labels)
+        odd = np.isin(np.rint((images[:, 0, 0, 0] + 1) * 127.5), self._values)
+        if not self._only_first_call:
+            logits[odd] = self._score
+        elif len(self.calls) == 1:
+            logits[:] = self._score
+        return logits
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_images_without_a_finite_score_are_listed(tmp_path, score):
+    items = [level(tmp_path / f"{value}.png", value) for value in (50, 10, 40, 20, 30)]
+    (tmp_path / "bad.png").write_text("no image")
+    items.insert(1, Item("bad.png", str(tmp_path / "bad.png")))
+    ranks, bad = rank(items, Undecided((10, 40), score), passes=2, minibatch=2, workers=1)
+    reason = f"the discriminator's scores are no finite numbers ({score:g})"
+    assert list(bad) == [("bad.png", "not an image, or of an unknown format"), ("10.png", reason), ("40.png", reason)]
+    assert [items[one.index].name for one in ranks] == ["20.png", "30.png", "50.png"]
+    assert np.isfinite(ranks.score).all() and np.isfinite(ranks.deviation).all()
+
+
+def test_a_pass_without_a_finite_score_does_not_count(tmp_path):
+    items = [level(tmp_path / f"{value}.png", value) for value in (30, 10, 20, 0)]
+    ranks, bad = rank(items, Undecided((), np.nan, only_first_call=True), passes=3, minibatch=4, workers=1)
+    assert not bad and [items[one.index].name for one in ranks] == ["0.png", "10.png", "20.png", "30.png"]
+    assert ranks.score == pytest.approx([(value + 15) / 127.5 - 2 for value in (0, 10, 20, 30)], abs=1e-4)
+    assert ranks.deviation == pytest.approx(0, abs=1e-6)
+
+
+def test_a_network_without_any_finite_score(tmp_path):
+    items = [level(tmp_path / f"{value}.png", value) for value in (10, 20)]
+    with pytest.raises(UserError, match="none of 2 images .*10.png: the discriminator's scores are no finite numbers"):
+        rank(items, Undecided((10, 20), np.nan), passes=2, minibatch=2, workers=1)
 
 
 def test_a_real_discriminator_that_likes_light(session, tmp_path):
