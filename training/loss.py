@@ -184,17 +184,17 @@ class LossBuilder:
     def d_reg(self, reals: tf.Tensor, labels: tf.Tensor, rng: StatelessRandom | None = None) -> LossTerms:
         """Regularisation of D: the penalty on its gradient at images, through their augmentation.
 
-        reals: [N, C, H, W] in [-1, 1]; rng: needed for all but R1 without augmentation. The gradient is that with
-        respect to the images before they are augmented.
+        reals: [N, C, H, W] in [-1, 1], N static but for R1; rng: needed for all but R1 without augmentation. The gradient
+        is that with respect to the images before they are augmented.
         """
         penalty_of = PENALTIES[self.D_penalty]
-        images, side = tf.identity(reals), {}
+        images, side, n = tf.identity(reals), {}, reals.shape.as_list()[0]
         if penalty_of.at != "reals":
-            fakes, _, mean = self._fakes(tf.shape(reals)[0], labels, rng)
+            fakes, _, mean = self._fakes(n, labels, rng)
             fakes.set_shape(reals.shape)
             images, side = tf.stop_gradient(self._zoomed(fakes, rng)), self._side(mean)
         if penalty_of.at == "mixed":
-            images = mix_images(reals, images, rng.uniform("penalty_mix", [tf.shape(reals)[0], 1, 1, 1]))
+            images = mix_images(reals, images, rng.uniform("penalty_mix", [n, 1, 1, 1]))
         scores = self._d(self._augmented(images, rng), labels)
         penalty = tf.reduce_mean(penalty_of.of(squared_gradient(scores, images)))
         loss = penalty * (self.r1_gamma * penalty_of.factor)
