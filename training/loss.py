@@ -184,8 +184,8 @@ class LossBuilder:
     def d_reg(self, reals: tf.Tensor, labels: tf.Tensor, rng: StatelessRandom | None = None) -> LossTerms:
         """Regularisation of D: the penalty on its gradient at images, through their augmentation.
 
-        reals: [N, C, H, W] in [-1, 1], N static but for R1; rng: needed for all but R1 without augmentation. The gradient
-        is that with respect to the images before they are augmented.
+        reals: [N, C, H, W] in [-1, 1], N static but for R1; rng: needed for all but R1 without augmentation. The
+        gradient is that with respect to the images before they are augmented.
         """
         penalty_of = PENALTIES[self.D_penalty]
         images, side, n = tf.identity(reals), {}, reals.shape.as_list()[0]
