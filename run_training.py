@@ -14,11 +14,11 @@ import click
 from dnnlib.util import UserError, list_nearest
 from metrics.registry import find_metric
 from training import base_configs, config_io
-from training.cli import OneLineCommand, quiet_tensorflow
+from training.cli import OneLineCommand, Resolution, quiet_tensorflow
 from training.config import TrainConfig
 from training.config_networks import ARCHITECTURES
 from training.config_precision import PRECISIONS, find_precision
-from training.launch import Launch, Request, describe_launch, resolve
+from training.launch import Launch, Request, check_size, describe_launch, resolve
 from training.presets import Preset
 from training.schedule import choose_batch_gpu
 
@@ -35,19 +35,19 @@ PRESETS = {
     "config-e": Preset(G="skip", D="resnet", fmaps=( 8192, 512), z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.002,  gamma=100,  mixing=0.9,  path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k"),       # noqa: E501
     # StyleGAN2; 1024x1024: G 30.4 M, D 29.0 M; published on FFHQ: FID 2.84, 9 days 18 h on 8 V100, 13.3 GB each.
     "config-f": Preset(G="skip", D="resnet", fmaps=(16384, 512), z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.002,  gamma=10,   mixing=0.9,  path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k"),       # noqa: E501
-    # The larger models of "Scaling up StyleGAN2", for portraits at 1024x1024. They were trained with --mirror-augment
-    # true and, but for M, with adaptive augmentation. Parameters are those of G and D together.
+    # The larger models of "Scaling up StyleGAN2", for portraits at 1024x1024. They were trained with mirrored images
+    # (for text --mirror-augment false) and, but for M, with adaptive augmentation. Parameters are those of G and D.
     # 64 M; published: FID about 4.0 after 30000 kimg, many collapses, 106 s/kimg on 4 V100 (config-f: 65).
-    "M":        Preset(G="skip", D="resnet", fmaps="M",            z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.001,  gamma=10,   mixing=0.9,  path=2, ema=10, ramp=None, kimg=30000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", lr_steps=((10000, 1e-4), (20000, 1e-5)), d_lr_steps=((10000, 1e-4), (20000, 2e-5)), gamma_steps=((20000, 5),)),  # noqa: E501
+    "M":        Preset(G="skip", D="resnet", fmaps="M",            z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.001,  gamma=10,   mixing=0.9,  path=2, ema=10, ramp=None, kimg=30000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", lr_steps=((10000, 1e-4), (20000, 1e-5)), d_lr_steps=((10000, 1e-4), (20000, 2e-5)), gamma_steps=((20000, 5),), mirror=True),  # noqa: E501
     # 70 M; published: FID 2.32 after 25000 kimg, 100 s/kimg on 4 V100 (135 in float32).
-    "L":        Preset(G="skip", D="resnet", fmaps="L",            z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.002,  gamma=5,    mixing=None, path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", aug="ada", fp16=4, lr_steps=((10000, 2e-4), (20000, 1e-4))),  # noqa: E501
+    "L":        Preset(G="skip", D="resnet", fmaps="L",            z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.002,  gamma=5,    mixing=None, path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", aug="ada", fp16=4, lr_steps=((10000, 2e-4), (20000, 1e-4)), mirror=True),  # noqa: E501
     # 106 M; published: FID 2.50 after 15000 kimg, 135 s/kimg on 4 V100; lr fell "in several steps" until 6000 kimg.
-    "XL":       Preset(G="skip", D="resnet", fmaps="XL",           z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.0015, gamma=6,    mixing=None, path=2, ema=10, ramp=None, kimg=15000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", aug="ada", fp16=4, lr_steps=((2000, 7e-4), (4000, 3e-4), (6000, 1.5e-4))),  # noqa: E501
+    "XL":       Preset(G="skip", D="resnet", fmaps="XL",           z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.0015, gamma=6,    mixing=None, path=2, ema=10, ramp=None, kimg=15000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", aug="ada", fp16=4, lr_steps=((2000, 7e-4), (4000, 3e-4), (6000, 1.5e-4)), mirror=True),  # noqa: E501
     # 150 M; published: FID 2.40 after 11000 kimg, 1.85 after 25000 with gamma 5 and 5 resolutions in float16.
-    "XXL":      Preset(G="skip", D="resnet", fmaps="XXL",          z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.0015, gamma=6,    mixing=None, path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", aug="ada", fp16=5, lr_steps=((2000, 7e-4), (4000, 3e-4), (6000, 1.5e-4)), gamma_steps=((11000, 5),)),  # noqa: E501
+    "XXL":      Preset(G="skip", D="resnet", fmaps="XXL",          z=512, w=512, mapping=(8, 512), batch=(32,  4), lr=0.0015, gamma=6,    mixing=None, path=2, ema=10, ramp=None, kimg=25000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", aug="ada", fp16=5, lr_steps=((2000, 7e-4), (4000, 3e-4), (6000, 1.5e-4)), gamma_steps=((11000, 5),), mirror=True),  # noqa: E501
     # 254 M; published: 8000 kimg at 512x512 (85 s/kimg on 4 V100), then at 1024x1024 (130), lr tapering from 1.5e-3;
     # fits 32 GB; best truncation psi 0.9.
-    "XXXL":     Preset(G="skip", D="resnet", fmaps="XXXL",         z=1024, w=1024, mapping=(6, 1024), batch=(32,  4), lr=0.0015, gamma=6.5,  mixing=None, path=2, ema=10, ramp=None, kimg=19000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", aug="ada", fp16=5, lr_steps=((14000, 7e-4), (16000, 3e-4), (18000, 1.5e-4))),  # noqa: E501
+    "XXXL":     Preset(G="skip", D="resnet", fmaps="XXXL",         z=1024, w=1024, mapping=(6, 1024), batch=(32,  4), lr=0.0015, gamma=6.5,  mixing=None, path=2, ema=10, ramp=None, kimg=19000, tick=None, every=(10, 10, 10), grid="8k",    metrics="fid50k", aug="ada", fp16=5, lr_steps=((14000, 7e-4), (16000, 3e-4), (18000, 1.5e-4)), mirror=True),  # noqa: E501
 }
 # fmt: on
 # The nine pairs of architectures that the paper compares: config-e-Gorig-Dorig, config-e-Gorig-Dskip, ...
@@ -67,6 +67,9 @@ FIELD_OF_OPTION = {
     "batch_gpu": "schedule.batch_gpu",
     "lr_g": "opt.G_lrate",
     "lr_d": "opt.D_lrate",
+    "ema_kimg": "schedule.ema_kimg",
+    "style_mixing": "G.style_mixing_prob",
+    "pl_weight": "loss.pl_weight",
     "aug": "augment.mode",
     "p": "augment.p",
     "target": "augment.target",
@@ -88,7 +91,10 @@ FIELD_OF_OPTION = {
 @click.option("--dataset", metavar="NAME", help="Directory of TFRecords, inside --data-dir.")
 @click.option("--data-dir", metavar="DIR", help="Where data sets are.  [default: the current directory]")
 @click.option(
-    "--resolution", type=int, help="Train at a lower level of the data set; stands in for one with --dry-run."
+    "--resolution",
+    type=Resolution(),
+    metavar="N|WxH",
+    help="Train at a lower level of the data set; stands in for one with --dry-run.",
 )
 @click.option("--mirror-augment", type=bool, is_flag=False, flag_value="true", metavar="BOOL", help="Mirror at random.")
 @click.option("--result-dir", metavar="DIR", default="results", show_default=True, help="Where runs are written.")
@@ -99,6 +105,9 @@ FIELD_OF_OPTION = {
 @click.option("--gamma", type=float, help="R1 weight; rule of thumb 0.0002 * resolution^2 / batch.")
 @click.option("--lr-g", type=float, help="Learning rate of G.")
 @click.option("--lr-d", type=float, help="Learning rate of D.")
+@click.option("--ema-kimg", type=float, help="Half-life of the moving average Gs in thousands of images.")
+@click.option("--style-mixing", type=float, metavar="P", help="Probability of style mixing; 0: off.")
+@click.option("--pl-weight", type=float, help="Weight of path length regularisation; 0: off.")
 @click.option("--aug", metavar="noaug|ada|fixed|adarv", help="Augment what D sees: adaptively, with --p, or not.")
 @click.option("--p", type=float, help="Probability of augmentations with --aug fixed; where ada and adarv start.")
 @click.option("--target", type=float, help="What ada (r_t, default 0.6) or adarv (r_v, 0.5) aims at.")
@@ -148,6 +157,7 @@ def main(
         resume=resume,
         init_from=init_from,
         result_dir=result_dir,
+        size=options["resolution"] if isinstance(options["resolution"], tuple) else None,
     )
     launch = resolve(request)
     if "augment.pipe" in explicit and launch.config.augment.mode == "noaug":
@@ -176,6 +186,7 @@ def explicit_fields(options: dict[str, Any], assignments: tuple[str, ...]) -> di
     for name, value in options.items():
         if value is not None and name not in ("precision", "freeze_d"):
             path = FIELD_OF_OPTION[name]
+            value = max(value) if isinstance(value, tuple) else value  # width x height: the larger side
             fields[path] = parse_names(value) if name == "metrics" else value
     return fields | config_io.parse_sets(assignments)
 
@@ -269,6 +280,7 @@ def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> No
 
     plan = launch.config
     dataset = open_dataset(plan)
+    check_size(dataset, launch.size)
     resolution = dataset.resolution
     for warning in asymmetry_warnings(plan, network_shape(plan, dataset.shape)["resolution"]):
         click.echo(warning)
@@ -281,6 +293,7 @@ def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> No
             resume=launch.resume,
             init_from_pkl=init_from,
             make_evaluator=make_evaluator,
+            asked_for=launch.asked_for,
         )
     except tf.errors.ResourceExhaustedError as err:
         used = choose_batch_gpu(plan, resolution)
@@ -289,7 +302,10 @@ def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> No
 
 
 def _brief(row: Preset) -> list[tuple[str, Any]]:
-    columns = ("G", "D", "fmaps", "z", "mapping", "batch", "lr", "gamma", "mixing", "path", "kimg", "metrics")
+    columns = (
+        "G", "D", "fmaps", "z", "mapping", "batch", "lr", "gamma", "mixing", "path", "kimg", "fp16", "aug", "mirror",
+        "metrics",
+    )  # fmt: skip
     return [(name, getattr(row, name)) for name in columns]
 
 

@@ -144,6 +144,9 @@ OPTIONS = {
     "--batch-gpu": ("8", "schedule.batch_gpu", 8),
     "--lr-g": ("0.001", "opt.G_lrate", 0.001),
     "--lr-d": ("0.003", "opt.D_lrate", 0.003),
+    "--ema-kimg": ("7.5", "schedule.ema_kimg", 7.5),
+    "--style-mixing": ("0.2", "G.style_mixing_prob", 0.2),
+    "--pl-weight": ("1.5", "loss.pl_weight", 1.5),
     "--aug": ("ada", "augment.mode", "ada"),
     "--p": ("0.25", "augment.p", 0.25),
     "--target": ("0.7", "augment.target", 0.7),
@@ -184,10 +187,17 @@ def test_base_configuration_reads_the_resolution_of_the_data_set(emoji, launched
     assert config.loss.r1_gamma == pytest.approx(0.0002 * 32**2 / 32)
 
 
-def test_models_trained_with_ada_are_again(launched, place):
+def test_models_trained_with_ada_and_mirrored_images_are_again(launched, place):
     for name in PRESETS:
-        mode = planned(launched, "--preset", name).augment.mode
-        assert mode == ("ada" if name in ("L", "XL", "XXL", "XXXL") else "noaug")
+        config = planned(launched, "--preset", name)
+        assert config.augment.mode == ("ada" if name in ("L", "XL", "XXL", "XXXL") else "noaug")
+        assert config.data.mirror_augment == (name in ("M", "L", "XL", "XXL", "XXXL"))
+    assert not planned(launched, "--preset", "L", "--mirror-augment", "false").data.mirror_augment
+
+
+def test_regularisation_is_switched_off_by_zeros(launched, place):
+    config = planned(launched, "--preset", "config-f", "--style-mixing", "0", "--pl-weight", "0")
+    assert (config.G.style_mixing_prob, config.loss.pl_weight) == (0, 0)
 
 
 def test_freeze_d_and_precision_name_several_fields(launched, place):
@@ -324,6 +334,22 @@ def test_a_resolution_that_the_data_lacks(emoji):
     assert "has no images of resolution 64; there are: 32, 16, 8, 4" in text
 
 
+def test_width_and_height_must_be_those_of_the_images(emoji, launched):
+    args = ("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--resolution")
+    text = refused(*args, "32x16", "--dry-run")
+    assert "--resolution 32x16: images of " in text and "data/emoji have 32x32 at that level" in text
+    assert "--resolution" in refused(*args, "100x3")
+    assert call(*args, "32x32").exit_code == 0
+    launch = launched[-1][0]
+    assert (launch.size, launch.config.data.resolution) == ((32, 32), 32)
+
+
+def test_a_real_run_refuses_images_of_another_size(emoji, place):
+    args = ("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--metrics", "none")
+    assert "have 32x32 at that level" in refused(*args, "--resolution", "16x32")
+    assert not (place / "results").exists()
+
+
 def test_misspelt_data_set(emoji):
     assert "did you mean 'emoji'?" in refused("--preset", "demo32", "--data-dir", "data", "--dataset", "emojii")
 
@@ -423,6 +449,7 @@ def test_dry_run_tells_the_published_costs(place, monkeypatch):
     assert "G parameters  30,034,338\n" in text
     assert "D parameters  28,864,129\n" in text
     assert "reference operations" not in text
+    assert re.search(r"Speed +about [\d.]+ s/kimg, [\d.]+ days in all, on 1 V100", text)
     assert 6.0 < float(re.search(r"Memory +about ([\d.]+) GiB per GPU tower", text)[1]) < 6.8
     assert re.search(r"Fits +at most \d+ image\(s\) at once in 16.0 GiB; --batch-gpu \d+ is the largest", text)
     assert list(place.iterdir()) == []
@@ -443,6 +470,12 @@ def test_dry_run_takes_the_architecture_from_the_pickle(emoji, golden):
     text = dry_run(*args, "--init-from", pkl)
     assert "G.fmap_base: 512 -> 128 (from the pickle)" in text
     assert "  G.fmap_base                 128    (default 16384)" in text
+
+
+def test_dry_run_of_a_rectangle(place):
+    text = dry_run("--preset", "demo32", "--resolution", "48x32")
+    assert "Images        48x32, 3 channels" in text
+    assert "Networks      from 6x4, doubled 3 times" in text
 
 
 # ---------------------------------------------------------------- resume

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from dnnlib.util import UserError
+from training.image_shapes import parse_size
 
 # What a disk may refuse in the middle of a run.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -93,3 +94,17 @@ class NumberList(click.ParamType):
                 self.fail(f"found the range {part.strip()!r}, expected one that rises, such as 0-15", param, ctx)
             numbers.extend(range(first, last + 1))
         return numbers
+
+
+class Resolution(click.ParamType):
+    """`--resolution`: a side such as 256, as a number, or width x height such as 640x384, as (height, width)."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, int]:
+        """The option's value. Raises click's error for what is no number, `UserError` for a shape no network draws."""
+        if not isinstance(value, str):
+            return value
+        if "x" in value.lower() or "×" in value:
+            return parse_size(value)
+        return click.INT.convert(value, param, ctx)

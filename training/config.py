@@ -126,6 +126,9 @@ class TrainConfig(Section):
         if not 0 <= self.seed < 2**32:
             self._refuse("seed", "a whole number in [0, 2^32)")
         self._check_batch()
+        if self.augment.mode == "ada" and self.loss.D_loss == "wgan":
+            expected = f"none with loss.D_loss={self.loss.D_loss}, whose scores have signs that say nothing"
+            self.augment._refuse("mode", expected, "choose adarv, fixed or noaug")
         for curve, steps, field_name, start in (
             ("gamma_curve", "gamma_steps", "loss.r1_gamma", self.loss.r1_gamma),
             ("mixing_curve", "mixing_steps", "G.style_mixing_prob", self.G.style_mixing_prob),

@@ -59,6 +59,7 @@ class GeneratorConfig(_FeatureMaps):
     num_fp16_res: int = 0  # how many of the highest resolutions run in low precision
     conv_clamp: float | None = None  # clamp activations of convolutions to +-value
     noconst: bool = False  # the first block starts from w instead of a learned constant
+    demodulate: bool = True  # normalise the weights of each sample after its style has scaled them
     spectral_norm: bool | str = False  # divide weights by their largest singular value; or patterns: */ToRGB,4x4/*
     attention_resolution: int | None = None  # self-attention after the block of that resolution
     style_mixing_prob: float | None = 0.9  # None: no mixing

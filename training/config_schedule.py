@@ -11,13 +11,27 @@ from training.config_types import Section
 # How a value goes from one point of a schedule to the next: all at once, or gradually.
 CURVES = ("steps", "linear", "exponential", "cosine")
 
+# The names of `training/adversarial.py`, which needs TensorFlow.
+G_LOSSES = ("logistic_ns", "logistic", "wgan", "hinge")
+D_LOSSES = ("logistic", "wgan", "hinge")
+D_PENALTIES = ("r1", "r2", "gp", "lp")
+
 
 @dataclass(frozen=True)
 class LossConfig(Section):
-    """Non-saturating logistic loss, path length regularisation of G, R1 of D, both lazy (paper section 3)."""
+    """Non-saturating logistic loss, path length regularisation of G, R1 of D, both lazy (paper section 3).
+
+    Other losses, of the published code and of the anime faces tutorial: see `training/adversarial.py`.
+    """
 
     section: ClassVar[str] = "loss"
-    r1_gamma: float = 10.0  # R1 weight; rule of thumb 0.0002 * resolution^2 / batch; 0: off
+    G_loss: str = "logistic_ns"  # logistic_ns | logistic (saturating) | wgan | hinge
+    D_loss: str = "logistic"  # logistic | wgan | hinge
+    D_penalty: str = "r1"  # on gradients of D: r1 at reals | r2 at fakes | gp (WGAN-GP) | lp (WGAN-LP) between both
+    r1_gamma: float = (
+        10.0  # weight of that penalty (gp, lp: lambda); for r1 about 0.0002 * resolution^2 / batch; 0: off
+    )
+    top_k: float = 1.0  # share of the fakes, those with the highest scores, that G's main loss looks at
     pl_weight: float | None = 2.0  # path length weight; 0: off
     pl_decay: float = 0.01  # of the running mean of path lengths
     pl_minibatch_shrink: int = 2  # the path length minibatch is this much smaller
@@ -30,6 +44,11 @@ class LossConfig(Section):
             G_reg_interval=self.G_reg_interval or None,
             D_reg_interval=self.D_reg_interval or None,
         )
+        self._one_of("G_loss", G_LOSSES)
+        self._one_of("D_loss", D_LOSSES)
+        self._one_of("D_penalty", D_PENALTIES)
+        if not 0 < self.top_k <= 1:
+            self._refuse("top_k", "a share in (0, 1]")
         self._at_least(0, "r1_gamma", "pl_weight")
         self._at_least(1, "pl_minibatch_shrink", "G_reg_interval", "D_reg_interval")
         if not 0 < self.pl_decay <= 1:

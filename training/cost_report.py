@@ -18,6 +18,10 @@ _GIB = 2**30
 # (13.3 GB), config-e at 1024x1024 (8.6 GB) and config-f at 256x256 (6.4 GB), 4 images per GPU each. CPU: the process,
 # and what its allocator keeps between losses; measured at 64x64 and 1024x1024, see docs/sizes.md.
 _OVERHEAD = {"gpu": (int(3.25 * _GIB), 0.0), "cpu": (int(0.75 * _GIB), 0.25)}
+# Seconds per thousand images on one V100: per GiB that an image takes at the worst moment (what memory has to move),
+# and per TFLOP of G and D forward, which low precision halves. Fitted to published times, see docs/sizes.md.
+_V100_PER_GIB, _V100_PER_TFLOP, _LOW_PRECISION = 75.0, 310.0, 0.5
+_SMALLEST_FITTED = 256  # below, it is the number of operations that counts
 
 
 def device_memory() -> int | None:
@@ -56,6 +60,24 @@ def describe_memory(config: TrainConfig, costs: Costs, memory_gb: float | None) 
     if costs.batch_gpu > most:
         line += f". warning: {costs.batch_gpu} images at once do not fit"
     yield line
+
+
+def v100_seconds(costs: Costs, low_precision: bool) -> float:
+    """Seconds per thousand images of a minibatch on one V100, within a quarter of what was published."""
+    gib = costs.peaks[costs.worst_phase].growing / costs.batch_gpu / _GIB
+    tflop = sum([*costs.G_flops.values(), *costs.D_flops.values()]) / 1e12
+    return _V100_PER_GIB * gib + _V100_PER_TFLOP * tflop * (_LOW_PRECISION if low_precision else 1)
+
+
+def describe_speed(config: TrainConfig, costs: Costs, resolution: int) -> Iterator[str]:
+    """How long a thousand images would take on GPUs whose times are published; nothing for small images."""
+    if resolution < _SMALLEST_FITTED:
+        return
+    seconds = v100_seconds(costs, min(config.G.num_fp16_res, config.D.num_fp16_res) > 0) / config.num_gpus
+    yield (
+        f"Speed         about {seconds:.3g} s/kimg, {seconds * config.schedule.total_kimg / 86400:.3g} days in all, on "
+        f"{config.num_gpus} V100 GPU(s), as published times of such networks go; ticks of the run say how it is here"
+    )
 
 
 def cost_table(costs: Costs, network: Mapping[str, Any]) -> Iterator[str]:

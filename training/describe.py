@@ -17,7 +17,7 @@ from dnnlib.tflib.tfutil import tf
 from training.asymmetry import asymmetry_warnings
 from training.config import TrainConfig
 from training.config_io import field_types, get_field
-from training.cost_report import cost_table, describe_memory
+from training.cost_report import cost_table, describe_memory, describe_speed
 from training.dataset import TFRecordDataset
 from training.image_grid import grid_dimensions
 from training.memory_estimate import Costs, measure_costs
@@ -168,6 +168,7 @@ def describe_run(
             "              That is with reference operations, and too much by up to 1.8 times; compiled ones need "
             "less, and are counted once they are built: python -m dnnlib.tflib.ops.build"
         )
+    yield from describe_speed(config, costs, resolution)
     yield f"Disk          {plan_disk(config, shape, sizes)}"
     yield ""
     yield from cost_table(costs, network)

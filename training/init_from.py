@@ -1,13 +1,14 @@
 """Transfer learning: start a new run from the networks of a pickle (`--init-from`).
 
-The architecture is the pickle's; the configuration's architecture fields are overwritten by it, each change told. How
-to train (mixing, precision, minibatch stddev, losses, rates) stays the configuration's.
+The architecture is the pickle's; the configuration's architecture fields are overwritten by it, each change told. So
+are the clamp of activations and the groups of minibatch stddev, which change what the same weights compute, unless
+somebody asked for others. How to train (mixing, precision, losses, rates) stays the configuration's.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from dnnlib import snapshot
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.network import Network
 from dnnlib.util import UserError
+from training import config_io
 from training.ada_source import as_stylegan2
 from training.base_shape import image_size
 from training.config import TrainConfig
@@ -37,8 +39,8 @@ _TRAINING_OPTIONS = {
     "truncation_psi",
     "truncation_cutoff",
 }
-# Of these, the ones that change what the same weights compute: told where they differ.
-_TOLD = {"conv_clamp", "mbstd_group_size"}
+# Of these, the ones that change what the same weights compute: adopted unless they were asked for.
+_COMPUTED_WITH = ("conv_clamp", "mbstd_group_size")
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,13 @@ def check_source(source: SourceNetworks, shape: tuple[int, int, int], label_size
         raise UserError(f"--init-from {source.path}: " + "; ".join(problems))
 
 
-def adopt_architecture(config: TrainConfig, source: SourceNetworks) -> tuple[TrainConfig, list[str]]:
-    """(configuration with the pickle's architecture, one line per changed field)."""
+def adopt_architecture(
+    config: TrainConfig, source: SourceNetworks, asked_for: Collection[str] = ()
+) -> tuple[TrainConfig, list[str]]:
+    """(configuration with the pickle's architecture, one line per field that differed).
+
+    asked_for: paths of fields that were set for this run by name; of these, what is no architecture stays.
+    """
     notes: list[str] = []
     sections = {}
     for name, section in (("G", config.G), ("D", config.D)):
@@ -112,22 +119,38 @@ def adopt_architecture(config: TrainConfig, source: SourceNetworks) -> tuple[Tra
         if foreign:
             raise UserError(f"--init-from {source.path}: {name} has options that training does not know: {foreign}")
         for spec in dataclasses.fields(section):
-            if spec.name in _TRAINING_OPTIONS:
-                if spec.name in _TOLD and kwargs.get(spec.name, spec.default) != getattr(section, spec.name):
-                    there, here = kwargs.get(spec.name, spec.default), getattr(section, spec.name)
-                    notes.append(
-                        f"{name}.{spec.name}: {here} (the pickle was trained with {there}; to keep that: "
-                        f"--set {name}.{spec.name}={str(there).lower()})"
-                    )
-                continue
             # What a pickle does not say takes the published default, which is the field's default.
-            value = kwargs.get(spec.name, spec.default)
-            value = tuple(value) if isinstance(value, list) else value
-            if value != getattr(section, spec.name):
-                notes.append(f"{name}.{spec.name}: {getattr(section, spec.name)} -> {value} (from the pickle)")
-                changes[spec.name] = value
+            there, here = kwargs.get(spec.name, spec.default), getattr(section, spec.name)
+            there = tuple(there) if isinstance(there, list) else there
+            if there == here or spec.name in _TRAINING_OPTIONS and spec.name not in _COMPUTED_WITH:
+                continue
+            obstacle = ""
+            if spec.name in _COMPUTED_WITH:
+                obstacle = _obstacle(config, f"{name}.{spec.name}", there, asked_for)
+            if obstacle:
+                notes.append(
+                    f"{name}.{spec.name}: {here}, {obstacle} (the pickle was trained with {there}; to keep that: "
+                    f"--set {name}.{spec.name}={str(there).lower()})"
+                )
+            else:
+                notes.append(f"{name}.{spec.name}: {here} -> {there} (from the pickle)")
+                changes[spec.name] = there
         sections[name] = dataclasses.replace(section, **changes)
     return dataclasses.replace(config, **sections), notes
+
+
+def _obstacle(config: TrainConfig, path: str, value: Any, asked_for: Collection[str]) -> str:
+    """Why a run keeps its own value instead of the pickle's; empty if it takes the pickle's."""
+    section, _, leaf = path.partition(".")
+    if path in asked_for:
+        return "as asked for"
+    if leaf == "conv_clamp" and value is None and getattr(config, section).num_fp16_res:
+        return "so that nothing overflows in low precision"
+    try:
+        config_io.with_fields(config, {path: value})
+    except UserError:
+        return "because the images per device are no multiple of that of the pickle"
+    return ""
 
 
 def copy_into(source: SourceNetworks, networks: Mapping[str, Network]) -> None:

@@ -12,6 +12,7 @@ from dnnlib.submission.run_dir import find_run_dir
 from dnnlib.util import UserError, is_url
 from training import config_io
 from training.config import TrainConfig
+from training.dataset import TFRecordDataset
 
 STATE_FILES = "training-state-*.npz"
 
@@ -26,15 +27,22 @@ class Request:
     resume: str | None = None
     init_from: str | None = None
     result_dir: str = "results"
+    size: tuple[int, int] | None = None  # (height, width) that the images must have; None: whatever they have
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What will run: the configuration, the run directory or state to continue (None: a new run), notes for people."""
+    """What will run.
+
+    config: all of it; resume: the run directory or state to continue (None: a new run); notes: for people; asked_for:
+    paths of the fields that were set by name or in a file, not by a preset; size: see `Request`.
+    """
 
     config: TrainConfig
     resume: Path | None
     notes: tuple[str, ...]
+    asked_for: frozenset[str] = frozenset()
+    size: tuple[int, int] | None = None
 
 
 def resolve(request: Request) -> Launch:
@@ -59,7 +67,9 @@ def resolve(request: Request) -> Launch:
     notes += adapted
     if old is not None:
         notes += [f"Changed for the rest of the run: {note}" for note in config_io.check_resume(old, new)]
-    return Launch(new, None if run_dir is None else _resume_source(request.resume, run_dir), tuple(notes))
+    asked_for = frozenset(config_io.field_types() if request.config_file else request.explicit or ())
+    source = None if run_dir is None else _resume_source(request.resume, run_dir)
+    return Launch(new, source, tuple(notes), asked_for, request.size)
 
 
 def _check_options(request: Request) -> None:
@@ -125,6 +135,16 @@ def _resume_source(resume: str | None, run_dir: Path) -> Path:
     return Path(resume) if resume is not None and Path(resume).is_file() else run_dir
 
 
+def check_size(dataset: TFRecordDataset, size: tuple[int, int] | None) -> None:
+    """Raises `UserError` if the images of a data set do not have the size (height, width) that was asked for."""
+    found = dataset.shape[1:]
+    if size is not None and found != size:
+        raise UserError(
+            f"--resolution {size[1]}x{size[0]}: images of {dataset.path} have {found[1]}x{found[0]} at that level; "
+            f"leave the option out, or make the data set anew with dataset_tool.py --resolution {size[1]}x{size[0]}"
+        )
+
+
 def describe_launch(launch: Launch, init_from: str | None, memory_gb: float | None = None) -> Iterator[str]:
     """Lines of a dry run: the configuration, a first minibatch, costs of the networks, memory, disk. Writes nothing.
 
@@ -141,15 +161,17 @@ def describe_launch(launch: Launch, init_from: str | None, memory_gb: float | No
     config, notes, dataset = launch.config, launch.notes, None
     if config.data.dataset:
         dataset = open_dataset(config)
+        check_size(dataset, launch.size)
         shape, label_size = dataset.shape, dataset.label_size
     elif config.data.resolution:
-        shape, label_size = (3, config.data.resolution, config.data.resolution), 0
+        side = config.data.resolution
+        shape, label_size = (3, *(launch.size or (side, side))), 0
     else:
         raise UserError("--dry-run: give --dataset NAME, or --resolution N to stand in for one")
     if init_from is not None:
         source = read_source(init_from)
         check_source(source, shape, label_size)
-        config, changes = adopt_architecture(config, source)
+        config, changes = adopt_architecture(config, source, launch.asked_for)
         notes = (*notes, *changes)
     first = list(describe.describe_minibatch(dataset, schedule(config, 0, max(shape[1:])).batch)) if dataset else []
     yield "Configuration:"

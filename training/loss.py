@@ -1,7 +1,8 @@
 """Losses of StyleGAN2 (paper sections 3 and 4.1, appendix B; spec 4.2).
 
 Plain functions of tensors first, then `LossBuilder`, which runs the networks and hands typed results to the optimizer.
-All per-sample losses are [N, 1] or [N] float32; what is optimised is their mean.
+What G and D want of scores is in `training/adversarial.py`. All per-sample losses are [N, 1] or [N] float32; what is
+optimised is their mean.
 """
 
 from __future__ import annotations
@@ -15,23 +16,8 @@ import numpy as np
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.rng import StatelessRandom
 from dnnlib.tflib.tfutil import lerp, tf
+from training.adversarial import LOSSES_OF_D, LOSSES_OF_G, PENALTIES, mix_images, of_best, squared_gradient
 from training.discriminator import MBSTD_GROUP_SIZE
-
-
-def g_logistic_ns(fake_scores: tf.Tensor) -> tf.Tensor:
-    """Non-saturating logistic loss of G: -log(sigmoid(D(G(z)))), per sample."""
-    return tf.nn.softplus(-fake_scores)
-
-
-def d_logistic(real_scores: tf.Tensor, fake_scores: tf.Tensor) -> tf.Tensor:
-    """Logistic loss of D: -log(1 - sigmoid(D(G(z)))) - log(sigmoid(D(x))), per sample."""
-    return tf.nn.softplus(fake_scores) + tf.nn.softplus(-real_scores)
-
-
-def r1_penalty(real_scores: tf.Tensor, reals: tf.Tensor) -> tf.Tensor:
-    """Squared gradient norm of the scores at real images, per sample [N]; the loss is gamma / 2 times this."""
-    grads = tf.gradients(tf.reduce_sum(real_scores), reals)[0]
-    return tf.reduce_sum(tf.square(grads), axis=[1, 2, 3])
 
 
 def path_lengths(images: tf.Tensor, dlatents: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
@@ -88,7 +74,9 @@ def _score_stats(name: str, scores: tf.Tensor) -> dict[str, tf.Tensor]:
 class LossBuilder:
     """Builds the losses of one sub-batch.
 
-    G, D: networks; pl_mean: scalar variable; pl_weight, pl_decay: spec 4.2; r1_gamma: number or scalar tensor.
+    G, D: networks; pl_mean: scalar variable; pl_weight, pl_decay: spec 4.2; r1_gamma: weight of the penalty of D, a
+    number or scalar tensor; G_loss, D_loss, D_penalty: names in `training.adversarial`; top_k: share of the fakes that
+    G's main loss looks at, those that D likes best.
     augment: (images, rng) -> images for everything that D sees, zoom: the same for fakes, before; None: nothing.
     Every method draws from the `rng` it is given, under names that do not depend on the tower.
     """
@@ -103,6 +91,10 @@ class LossBuilder:
     D_options: Mapping[str, Any] = field(default_factory=dict)
     augment: Callable[[tf.Tensor, Any], tf.Tensor] | None = None
     zoom: Callable[[tf.Tensor, Any], tf.Tensor] | None = None
+    G_loss: str = "logistic_ns"
+    D_loss: str = "logistic"
+    D_penalty: str = "r1"
+    top_k: float = 1.0
 
     def _fakes(self, n: Any, labels: tf.Tensor, rng: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """(images, dlatents after mixing, batch mean of w before it)."""
@@ -163,7 +155,7 @@ class LossBuilder:
         """Main loss of G on `n` samples with labels [n, label_size]."""
         images, _, mean = self._fakes(n, labels, rng)
         scores = self._d(self._augmented(self._zoomed(images, rng), rng), labels)
-        loss = tf.reduce_mean(g_logistic_ns(scores))
+        loss = tf.reduce_mean(LOSSES_OF_G[self.G_loss](of_best(scores, self.top_k)))
         return LossTerms(loss, self._side(mean), {"Loss/G/loss": loss, **_score_stats("fake", scores)})
 
     def g_reg(self, n: Any, labels: tf.Tensor, rng: StatelessRandom) -> LossTerms:
@@ -182,7 +174,7 @@ class LossBuilder:
         images, _, mean = self._fakes(tf.shape(reals)[0], labels, rng)
         images = tf.stop_gradient(images)
         fake_scores, real_scores = self.score_both(*self._augmented_pair(images, reals, rng), labels)
-        loss = tf.reduce_mean(d_logistic(real_scores, fake_scores))
+        loss = tf.reduce_mean(LOSSES_OF_D[self.D_loss](real_scores, fake_scores))
         stats = {"Loss/D/loss": loss, **_score_stats("real", real_scores)}
         if int(reals.shape[0]) > 1:
             n = int(reals.shape[0])
@@ -190,8 +182,20 @@ class LossBuilder:
         return LossTerms(loss, self._side(mean), {**stats, "Loss/scores/fake_D": tf.reduce_mean(fake_scores)})
 
     def d_reg(self, reals: tf.Tensor, labels: tf.Tensor, rng: StatelessRandom | None = None) -> LossTerms:
-        """R1 regularisation of D: gamma / 2 * |grad|^2 at the reals, through their augmentation (needs `rng`)."""
-        reals = tf.identity(reals)
-        penalty = tf.reduce_mean(r1_penalty(self._d(self._augmented(reals, rng), labels), reals))
-        loss = penalty * (self.r1_gamma * 0.5)
-        return LossTerms(loss, {}, {"Loss/gradient_penalty": penalty, "Loss/D/reg": loss})
+        """Regularisation of D: the penalty on its gradient at images, through their augmentation.
+
+        reals: [N, C, H, W] in [-1, 1], N static but for R1; rng: needed for all but R1 without augmentation. The
+        gradient is that with respect to the images before they are augmented.
+        """
+        penalty_of = PENALTIES[self.D_penalty]
+        images, side, n = tf.identity(reals), {}, reals.shape.as_list()[0]
+        if penalty_of.at != "reals":
+            fakes, _, mean = self._fakes(n, labels, rng)
+            fakes.set_shape(reals.shape)
+            images, side = tf.stop_gradient(self._zoomed(fakes, rng)), self._side(mean)
+        if penalty_of.at == "mixed":
+            images = mix_images(reals, images, rng.uniform("penalty_mix", [n, 1, 1, 1]))
+        scores = self._d(self._augmented(images, rng), labels)
+        penalty = tf.reduce_mean(penalty_of.of(squared_gradient(scores, images)))
+        loss = penalty * (self.r1_gamma * penalty_of.factor)
+        return LossTerms(loss, side, {"Loss/gradient_penalty": penalty, "Loss/D/reg": loss})

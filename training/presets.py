@@ -22,7 +22,8 @@ class Preset:
     half-life of Gs in kimg; ramp: see `ema_rampup`; kimg: length of the run; tick: kimg per tick, None by resolution;
     every: ticks between grids, network snapshots and metrics; fp16: how many of the highest resolutions run in low
     precision, with activations clamped to +-256; lr_steps, d_lr_steps, gamma_steps: ((kimg, value), ...) from where on
-    other values hold; aug: noaug, or ada for adaptive augmentation.
+    other values hold; aug: noaug, or ada for adaptive augmentation; mirror: show every image left-right
+    reversed half of the time.
     """
 
     G: str
@@ -48,6 +49,7 @@ class Preset:
     d_lr_steps: Steps | None = None  # None: as lr_steps
     gamma_steps: Steps = ()
     aug: str = "noaug"
+    mirror: bool = False
 
     def fields(self) -> dict[str, Any]:
         """The row as {path of a field: value}."""
@@ -69,6 +71,7 @@ class Preset:
             "loss.r1_gamma": self.gamma,
             "loss.pl_weight": self.path,
             "augment.mode": self.aug,
+            "data.mirror_augment": self.mirror,
             "opt.G_lrate": self.lr,
             "opt.D_lrate": self.lr,
             "schedule.G_lrate_steps": self.lr_steps,

@@ -137,6 +137,10 @@ class TrainingGraph:
             D_options=self._network_options("D"),
             augment=make_augment(self.config.augment, self.augment.p),
             zoom=make_zoom(self.config.augment),
+            G_loss=loss.G_loss,
+            D_loss=loss.D_loss,
+            D_penalty=loss.D_penalty,
+            top_k=loss.top_k,
         )
         n, pl_n = self.batch_gpu, max(self.batch_gpu // loss.pl_minibatch_shrink, 1)
         use_pl, use_r1 = bool(loss.pl_weight), bool(loss.r1_gamma or self.config.schedule.gamma_steps)

@@ -60,10 +60,11 @@ class SynthesisLayers:
         fused_modconv: bool,
         conv_clamp: float | None,
         num_channels: int,
+        demodulate: bool = True,
     ) -> None:
         self.dlatents, self.noise, self.layout, self.act = dlatents, noise, layout, act
         self.resample_kernel, self.fused, self.clamp = resample_kernel, fused_modconv, conv_clamp
-        self.num_channels = num_channels
+        self.num_channels, self.demodulate = num_channels, demodulate
 
     def layer(self, x: tf.Tensor, index: int, fmaps: int, up: bool = False, branch_scale: float = 1.0) -> tf.Tensor:
         """Modulated 3x3 convolution, then noise, bias, activation; the result times `branch_scale`."""
@@ -74,6 +75,7 @@ class SynthesisLayers:
             3,
             self.layout,
             up=up,
+            demodulate=self.demodulate,
             resample_kernel=self.resample_kernel,
             fused_modconv=self.fused,
         )
@@ -134,6 +136,7 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     conv_clamp: float | None = None,
     base_shape: Sequence[int] | None = None,
     noconst: bool = False,
+    demodulate: bool = True,
     spectral_norm: bool | str = False,
     attention_resolution: int | None = None,
     rng: RandomSource | None = None,
@@ -150,6 +153,7 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     activation, modulated upsampling convolution. `4x4/Dense0/{weight [dlatent_size, nf(0) * h/2 * w/2], bias}` and
     `4x4/Conv0_up/{weight [3, 3, nf(0), nf(1)], mod_weight, mod_bias, noise_strength, bias}` replace
     `4x4/Const/const`; every other variable is the same, so that a model with a constant converts by name.
+    demodulate: off, styles scale what convolutions return, as in rows 3 to 7 of table 4 of the paper (appendix E).
     spectral_norm: see `training.spectral_norm`; attention_resolution: self-attention after the block of that
     resolution (of a square network), see `training.attention`.
     Raises `UserError` for an unknown architecture, resolution, base shape, or layers that do not exist.
@@ -166,7 +170,9 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     dlatents = tf.cast(dlatents_in, tf.float32)
 
     noise = noise_inputs(num_layers - 1, base, tf.shape(dlatents)[0], randomize_noise, rng) if use_noise else None
-    block = SynthesisLayers(dlatents, noise, layout, nonlinearity, resample_kernel, fused, conv_clamp, num_channels)
+    block = SynthesisLayers(
+        dlatents, noise, layout, nonlinearity, resample_kernel, fused, conv_clamp, num_channels, demodulate
+    )
 
     def attend(x: tf.Tensor, level: int) -> tf.Tensor:
         return self_attention(x, layout) if attention_resolution == 2**level else x

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,13 @@ def train(
     resume: str | Path | None = None,
     init_from_pkl: str | None = None,
     make_evaluator: EvaluatorFactory | None = None,
+    asked_for: Collection[str] = (),
 ) -> TrainResult:
     """Train until `total_kimg`, a signal, or a file `abort.txt` in the run directory.
 
     resume: `latest`, a run directory or a state file: continues there with `config` (already checked against the
     run's own). init_from_pkl: a pickle of (G, D, Gs) to start from. make_evaluator: builds what measures snapshots.
+    asked_for: paths of fields that the pickle does not change, see `training.init_from`.
     Raises `UserError` before anything is written if configuration and data do not fit each other, `TrainingStopped` if
     the watch ended the run.
     """
@@ -55,7 +58,7 @@ def train(
     notes: list[str] = []
     if source is not None:
         init_from.check_source(source, dataset.shape, dataset.label_size)
-        config, notes = init_from.adopt_architecture(config, source)
+        config, notes = init_from.adopt_architecture(config, source, asked_for)
     directory, found = find_state(resume, result_dir) if resume else (None, None)
     with tf.Graph().as_default(), open_session(config), Run(config, dataset, make_evaluator) as run:
         if source is not None:

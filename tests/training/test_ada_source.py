@@ -1,5 +1,7 @@
 """Networks of StyleGAN2-ADA in the terms of StyleGAN2's builders: the same function, ready for transfer learning."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -64,13 +66,50 @@ def test_transfer_learning_takes_the_architecture(golden):
     assert config.D.fmap_max == 32 and not config.D.project_labels
     assert "G.fmap_max: 512 -> 32 (from the pickle)" in notes
     assert not any("mbstd_group_size" in note for note in notes)
-    other = apply_set(TrainConfig(), "D.mbstd_group_size=2", "G.conv_clamp=256")
-    config, notes = adopt_architecture(other, source)
-    told = "{0}: {1} (the pickle was trained with {2}; to keep that: --set {0}={2})"
-    assert told.format("D.mbstd_group_size", 2, 4) in notes
-    assert told.format("G.conv_clamp", "256.0", "none").replace("with none", "with None") in notes
-    assert (config.D.mbstd_group_size, config.G.conv_clamp) == (2, 256)
     assert {"lod", "dlatent_avg", "G_mapping/Dense0/weight"} <= set(source.variables["Gs"])
+
+
+def test_what_weights_were_trained_with_is_kept_unless_asked_for(golden):
+    """Clamp and groups of minibatch stddev: the pickle's, or those that were set by name, not those of a preset."""
+    source = read_source(golden.path("official_ada_uncond.pkl"))
+    clamped = dataclasses.replace(
+        source, kwargs={name: {**values, "conv_clamp": 256} for name, values in source.kwargs.items()}
+    )
+    other = apply_set(TrainConfig(), "D.mbstd_group_size=2", "G.conv_clamp=128")
+    config, notes = adopt_architecture(other, clamped)
+    assert (config.D.mbstd_group_size, config.G.conv_clamp, config.D.conv_clamp) == (4, 256, 256)
+    assert {
+        "D.mbstd_group_size: 2 -> 4 (from the pickle)",
+        "G.conv_clamp: 128.0 -> 256 (from the pickle)",
+        "D.conv_clamp: None -> 256 (from the pickle)",
+    } <= set(notes)
+    config, notes = adopt_architecture(other, clamped, asked_for=("D.mbstd_group_size", "G.conv_clamp", "seed"))
+    assert (config.D.mbstd_group_size, config.G.conv_clamp, config.D.conv_clamp) == (2, 128, 256)
+    told = "{0}: {1}, as asked for (the pickle was trained with {2}; to keep that: --set {0}={2})"
+    assert {told.format("D.mbstd_group_size", 2, 4), told.format("G.conv_clamp", 128.0, 256)} <= set(notes)
+    # Asking for another architecture does not make the weights fit it.
+    config, _ = adopt_architecture(apply_set(TrainConfig(), "G.fmap_max=64"), clamped, asked_for=("G.fmap_max",))
+    assert config.G.fmap_max == 32
+
+
+def test_a_clamp_that_low_precision_needs_is_kept(golden):
+    source = read_source(golden.path("official_sg2_uncond.pkl"))
+    clamps = ("G.conv_clamp=256", "D.conv_clamp=256")
+    config, notes = adopt_architecture(apply_set(TrainConfig(), *clamps, "D.num_fp16_res=4"), source)
+    assert (config.G.conv_clamp, config.D.conv_clamp) == (None, 256)
+    assert "G.conv_clamp: 256.0 -> None (from the pickle)" in notes
+    assert (
+        "D.conv_clamp: 256.0, so that nothing overflows in low precision (the pickle was trained with None; to keep "
+        "that: --set D.conv_clamp=none)" in notes
+    )
+
+
+def test_groups_that_do_not_fit_the_images_per_device_are_not_adopted(golden):
+    source = read_source(golden.path("official_sg2_uncond.pkl"))
+    config = apply_set(TrainConfig(), "batch=12", "batch_gpu=6", "D.mbstd_group_size=3")
+    config, notes = adopt_architecture(config, source)
+    assert config.D.mbstd_group_size == 3
+    assert any(note.startswith("D.mbstd_group_size: 3, because the images per device are no mult") for note in notes)
 
 
 @pytest.mark.parametrize("labels", [0, 3])

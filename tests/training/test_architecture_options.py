@@ -93,6 +93,33 @@ def test_the_start_of_noconst_depends_on_w(session, tmp_path):
     assert np.ptp(images["Gn"], axis=0).max() > 1e-2
 
 
+def test_without_demodulation_styles_scale_what_is_drawn(session, tmp_path):
+    """Styles of the last two convolutions times 2: demodulated, nothing changes; else they return 4 times as much.
+
+    Without noise and biases, images are proportional to what the last block returns.
+    """
+    images = {}
+    for demodulate in (True, False):
+        net = make_G(f"G{demodulate}", demodulate=demodulate, use_noise=False, architecture="orig")
+        assert list(net.vars) == list(make_G(f"H{demodulate}", use_noise=False, architecture="orig").vars)
+        last = [n for n in net.vars if n.startswith("8x8/Conv") and n.endswith(("mod_weight", "mod_bias"))]
+        assert len(last) == 4
+        tfutil.set_vars({net.vars[n]: np.zeros(net.vars[n].shape.as_list()) for n in last})
+        images[demodulate, 1] = draw(net)
+        biases = [n for n in last if n.endswith("bias")]  # styles are this plus 1
+        tfutil.set_vars({net.vars[n]: np.ones(net.vars[n].shape.as_list()) for n in biases})
+        images[demodulate, 2] = draw(net)
+        for fused in (True, False):
+            dlatents = np.random.RandomState(0).randn(3, *net.input_shape[1:])
+            drawn = net.run(dlatents, randomize_noise=False, fused_modconv=fused)
+            np.testing.assert_allclose(drawn, images[demodulate, 2], rtol=1e-4, atol=1e-5)
+        loaded = through_a_file(net, tmp_path / "net.pkl")(draw)
+        np.testing.assert_allclose(loaded, images[demodulate, 2], rtol=1e-5, atol=1e-6)
+    assert np.abs(images[True, 1]).max() > 0.1 and np.abs(images[False, 1]).max() > 0.1
+    np.testing.assert_allclose(images[True, 2], images[True, 1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(images[False, 2], 4 * images[False, 1], rtol=1e-4, atol=1e-5)
+
+
 def test_noconst_of_an_odd_shape_is_refused(session):
     with pytest.raises(UserError, match=r"first block of 3x5 .* data.base_shape=\[6,10\]"):
         make_G(noconst=True, base_shape=[3, 5])

@@ -1,5 +1,6 @@
 """Losses, gradients, optimizer steps and a lazy-regularisation sequence against the published implementation."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from dnnlib import tflib
 from dnnlib.tflib.optimizer import Optimizer, SideUpdate, Tower
 from dnnlib.tflib.tfutil import tf
+from training import adversarial
 from training import loss as losses
 from training.schedule import lazy_adam
 
@@ -28,6 +30,8 @@ class RecordedRandom:
         return self._get(name)
 
     def uniform(self, name, shape):
+        if name == "penalty_mix":
+            return tf.constant(self._data["extra/D_wgan_gp/mixing_factors"])
         return self._get(name)
 
     def integers(self, name, shape, low, high):
@@ -185,12 +189,30 @@ def self_check(session, data, iteration, nets, pl_mean):
     assert compared >= 50
 
 
-def test_plain_losses(golden, session):
+@pytest.mark.parametrize(("name", "published"), [("logistic_ns", "G_logistic_ns"), ("logistic", "G_logistic"),
+                                                 ("wgan", "G_wgan")])  # fmt: skip
+def test_losses_of_g(golden, session, name, published):
     data = golden("sg2_train_uncond.npz")
-    fake = tf.constant(data["G_main/fake_scores"])
-    assert relative_error(session.run(losses.g_logistic_ns(fake)), data["extra/G_logistic_ns/loss"]) < TOLERANCE
+    loss = adversarial.LOSSES_OF_G[name](tf.constant(data["G_main/fake_scores"]))
+    assert relative_error(session.run(loss), data[f"extra/{published}/loss"]) < TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "published"), [("logistic", "D_logistic"), ("wgan", "D_wgan")])
+def test_losses_of_d(golden, session, name, published):
+    data = golden("sg2_train_uncond.npz")
     real, fake = tf.constant(data["D_main/real_scores"]), tf.constant(data["D_main/fake_scores"])
-    assert relative_error(session.run(losses.d_logistic(real, fake)), data["extra/D_logistic/loss"]) < TOLERANCE
+    loss = adversarial.LOSSES_OF_D[name](real, fake)
+    assert relative_error(session.run(loss), data[f"extra/{published}/loss"]) < TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "published"), [("r1", "D_logistic_r1"), ("r2", "D_logistic_r2"), ("gp", "D_wgan_gp")])
+def test_penalties_of_d(golden, session, name, published):
+    """With the weights of the published code, gamma and lambda 10."""
+    setup = Setup(golden)
+    losses = dataclasses.replace(setup.losses, D_penalty=name)
+    terms = losses.d_reg(setup.reals, setup.labels, RecordedRandom(setup.data, "rand_D/main"))
+    expected = np.mean(setup.data[f"extra/{published}/reg"])
+    assert relative_error(session.run(terms.loss), expected) < TOLERANCE
 
 
 def test_images_dlatents_and_scores_on_the_way(golden, session):
@@ -214,6 +236,6 @@ def test_images_dlatents_and_scores_on_the_way(golden, session):
             penalty, _ = losses.path_length_penalty(tf.constant(lengths), setup.pl_mean, 0.01)
             assert relative_error(session.run(penalty), data["G_reg/pl_penalty"]) < TOLERANCE
     scores = setup.D.get_output_for(setup.reals, setup.labels)
-    penalty = session.run([scores, losses.r1_penalty(scores, setup.reals)])
+    penalty = session.run([scores, adversarial.squared_gradient(scores, setup.reals)])
     assert relative_error(penalty[0], data["D_main/real_scores"]) < TOLERANCE
     assert relative_error(penalty[1], data["D_reg/gradient_penalty"]) < TOLERANCE

@@ -12,7 +12,7 @@ from training.asymmetry import asymmetry_warnings
 from training.config import TrainConfig
 from training.config_io import apply_set
 from training.config_networks import D_kwargs, G_kwargs
-from training.cost_report import cost_table, describe_memory
+from training.cost_report import cost_table, describe_memory, describe_speed, v100_seconds
 from training.memory_estimate import Costs, measure_costs, phase_peaks
 from training.memory_peak import Peak, level_of, memory_peak
 from training.steps import MinibatchSettings, TrainingGraph
@@ -168,6 +168,38 @@ def test_the_report_names_the_largest_minibatch():
     table = list(cost_table(COSTS, {"resolution": 8, "base_shape": [4, 6]}))
     assert [line.split()[0] for line in table] == ["Block", "mapping,", "6x4", "12x8", "total"]
     assert table[2].split()[1:6] == ["7", "8", "1.00", "2.00", "150"]
+
+
+# GiB per image, GFLOP of G and D, low precision -> published V100 seconds per kimg (times the number of GPUs).
+PUBLISHED_TIMES = {
+    "config-e, 1024": (1.1, 90, False, 122.5),  # 35 days 11 h for 25000 kimg on one
+    "config-f, 1024": (2.2, 302, False, 241.8),  # 69 days 23 h
+    "config-f, 256": (0.51, 183, False, 112.5),  # 32 days 13 h
+    "M, 1024": (3.3, 582, False, 4 * 106),
+    "L in float32, 1024": (4.4, 970, False, 4 * 135),
+    "L, 1024": (2.2, 970, True, 4 * 100),
+    "XL, 1024": (2.84, 1516, True, 4 * 135),
+    "XXXL, 512": (1.4, 1794, True, 4 * 85),
+    "XXXL, 1024": (3.0, 2327, True, 4 * 130),
+}
+
+
+@pytest.mark.parametrize("name", list(PUBLISHED_TIMES))
+def test_speed_is_about_what_was_published(name):
+    gib, gflop, low, seconds = PUBLISHED_TIMES[name]
+    costs = Costs({}, {}, 0, 0, {4: gflop * 4 * 10**8}, {4: gflop * 6 * 10**8}, 0,
+                  {"G_main": Peak({4: int(4 * gib * 2**30)}), "D_main": Peak({4: 1})}, 4)  # fmt: skip
+    assert v100_seconds(costs, low) == pytest.approx(seconds, rel=0.25)
+
+
+def test_speed_of_several_gpus():
+    config = apply_set(TrainConfig(), "num_gpus=4", "schedule.batch_gpu=4", "total_kimg=1000")
+    costs = Costs({}, {}, 0, 0, {4: 10**12}, {4: 10**12}, 0, {"G_main": Peak({4: 4 * 2**30})}, 4)
+    (line,) = describe_speed(config, costs, 1024)
+    assert "about 174 s/kimg, 2.01 days in all, on 4 V100" in line  # (75 + 2 * 310) / 4
+    (line,) = describe_speed(apply_set(config, "G.num_fp16_res=4", "D.num_fp16_res=4"), costs, 1024)
+    assert "about 96.2 s/kimg" in line
+    assert not list(describe_speed(config, costs, 128))
 
 
 def test_unequal_capacity_is_warned_of():

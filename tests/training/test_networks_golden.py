@@ -103,14 +103,14 @@ def test_low_precision_stays_near(golden, session, dtype):
 def test_low_precision_gradients(golden, session):
     """Training through bfloat16 layers: gradients of first and second order near those of float32."""
     from dnnlib.tflib.tfutil import tf
-    from training.loss import r1_penalty
+    from training.adversarial import squared_gradient
 
     D, data = load(golden, CASES[0], "D")
     images = tf.constant(data["in/images"])
     norms = []
     for options in ({}, dict(num_fp16_res=2, fp16_dtype="bfloat16")):
         scores = D.get_output_for(images, None, **options)
-        loss = tf.reduce_mean(tf.nn.softplus(-scores)) + tf.reduce_mean(r1_penalty(scores, images))
+        loss = tf.reduce_mean(tf.nn.softplus(-scores)) + tf.reduce_mean(squared_gradient(scores, images))
         grads = [g for g in tf.gradients(loss, list(D.trainables.values())) if g is not None]
         assert all(g.dtype == tf.float32 for g in grads)
         norms.append(session.run(tf.linalg.global_norm(grads)))
