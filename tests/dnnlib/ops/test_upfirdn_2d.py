@@ -61,6 +61,35 @@ def test_equals_scipy(impl, dtype, channels):
         assert_close(found[len(GRID) + i], nhwc(e), dtype, looser, what=f"NHWC {GRID[i]}")
 
 
+# Images beyond the size of caches are filtered along their rows, all channels of a pixel at a time; 128 and 144 channels
+# are written past the caches.
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "up, down, shape",
+    [
+        ((1, 1), (1, 1), (1, 257, 200, 130)),
+        ((1, 1), (1, 1), (1, 301, 300, 144)),
+        ((2, 2), (1, 1), (1, 133, 157, 130)),
+        ((2, 2), (1, 1), (1, 161, 157, 128)),
+        ((1, 1), (2, 2), (1, 303, 270, 130)),
+    ],
+)
+@pytest.mark.parametrize("k", [BINOMIAL, np.array([1.0, -2, 4, 0.5])], ids=["mirrored", "skew"])
+def test_images_larger_than_caches(k, up, down, shape, dtype):
+    n, height, width, channels = shape if dtype == "float32" else (2 * shape[0], *shape[1:])
+    x = rounded(np.random.RandomState(0).randn(n, height, width, channels).astype(np.float32), dtype)
+    pad = (2, 1, 1, 3)
+    (found,) = evaluate(
+        lambda t: [ops.upfirdn_2d(t, k, up, down, pad, data_format="NHWC", impl="compiled")], x, dtype=dtype
+    )
+    item = tf.as_dtype(dtype).size
+    assert item * (x.size + found.size) >= 48 << 20  # or other loops run
+    # Channels of the first and the last register, and of the shorter last group.
+    chosen = [0, 15, 127, *range(128, channels)] if channels < 140 else [0, 127, 128, 143]
+    expected = upfirdn_oracle(x[..., chosen].transpose(0, 3, 1, 2), full(k), up, down, pad)
+    assert_close(found[..., chosen], nhwc(expected), dtype, what="chosen channels")
+
+
 # Four taps over many channels have kernels of their own, whose registers, blocks of rows and tiles end anywhere.
 @pytest.mark.parametrize("pad", [(1, 1, 1, 1), (2, 1, 1, 4), (0, 3, -2, 2), (6, -1, 5, 7), (-1, -2, -3, -1)])
 @pytest.mark.parametrize("up, down", [(1, 1), (2, 1), (1, 2)])

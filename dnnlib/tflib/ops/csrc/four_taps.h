@@ -1,9 +1,10 @@
 // Separable filters of four taps with factors 1 and 2 over many channels: what the networks use.
 //
 // A block of output rows is made in one sweep along x: every column of pixels is filtered along y as it comes in, and
-// along x with the few columns before it, which wait in the first-level cache. So rows are read and written from end to
-// end, as prefetching likes it, and an input row is read once for all output rows of the block. Mirrored filters need
-// half of the products.
+// along x with the few columns before it. So an input row is read once for all output rows of the block. Mirrored
+// filters need half of the products. Where images come from memory, a sweep takes all channels of a pixel, and columns
+// wait in the first-level cache: rows are read and written from end to end, as prefetching likes it. Where they lie in
+// a cache, a sweep takes one register of channels, and columns wait in registers.
 #pragma once
 
 #include <algorithm>
@@ -40,11 +41,13 @@ class FourTaps {
     const int tile = static_cast<int>(std::max<int64_t>(kTileBytes / (c * sizeof(T)), 8)) * Up / Down;
     const std::vector<T> zeros(s.x.in * c, T(0));  // stands for rows outside the image
     const int64_t cycles = s.x.out * c * kRows + 100;
-    const bool stream = streams_lanes(y, s.outer * s.y.out * s.x.out * c, c);
+    const int64_t numbers = s.outer * s.y.out * s.x.out * c, read = s.outer * s.y.in * s.x.in * c;
+    const bool stream = streams_lanes(y, numbers, c), along_rows = streams((numbers + read) * sizeof(T));
     parallel(s.outer * blocks, cycles, [&](int64_t begin, int64_t end) {
       while (begin < end) {  // image by image, and in there tile by tile: rows of a tile are read from the cache again
         const int64_t image = begin / blocks, stop = std::min(end, (image + 1) * blocks);
-        const FourTaps sweep(s, x + image * s.y.in * s.x.in * c, y + image * s.y.out * s.x.out * c, zeros.data());
+        const T* from_image = x + image * s.y.in * s.x.in * c;
+        const FourTaps sweep(s, from_image, y + image * s.y.out * s.x.out * c, zeros.data(), along_rows);
         for (int from = 0; from < s.x.out; from += tile) {
           const int to = std::min(from + tile, s.x.out);
           for (int64_t b = begin; b < stop; ++b) {
@@ -61,8 +64,8 @@ class FourTaps {
  private:
   static bool is_axis(const ResamplingAxis& a) { return a.taps == 4 && a.up == Up && a.down == Down; }
 
-  FourTaps(const ResamplingShape& s, const T* image, T* out, const T* zeros)
-      : s_(s), image_(image), out_(out), zeros_(zeros) {}
+  FourTaps(const ResamplingShape& s, const T* image, T* out, const T* zeros, bool along_rows)
+      : s_(s), image_(image), out_(out), zeros_(zeros), along_rows_(along_rows) {}
 
   template <bool Stream>
   void block(int row, int from, int to) const {
@@ -89,9 +92,16 @@ class FourTaps {
       }
     }
     const int rows = std::min(kRows, s_.y.out - row);
-    for (int64_t at = 0; at < c; at += kGroup) {
-      const int64_t begin = std::min(at, c - kLanes);  // at least one register
-      sweep<Stream>(in, weights, out, rows, begin, std::min(c - begin, kGroup), from, to);
+    if (along_rows_) {
+      for (int64_t at = 0; at < c; at += kGroup) {
+        const int64_t begin = std::min(at, c - kLanes);  // at least one register
+        sweep_along_rows<Stream>(in, weights, out, rows, begin, std::min(c - begin, kGroup), from, to);
+      }
+    } else {
+      for (int64_t at = 0; at < c; at += kLanes) {
+        // The last register overlaps the one before.
+        sweep_in_registers<Stream>(in, weights, out, rows, std::min(at, c - kLanes), from, to);
+      }
     }
   }
 
@@ -100,10 +110,10 @@ class FourTaps {
     return t[0] * w[0] + t[1] * w[1] + t[2] * w[2] + t[3] * w[3];
   }
 
-  // Output pixels [from, to) of the block, channels [begin, begin + size).
+  // Output pixels [from, to) of the block, channels [begin, begin + size), at least one register.
   template <bool Stream>
-  void sweep(const T* const* in, const A* weights, T* const* out, int rows, int64_t begin, int64_t size, int from,
-             int to) const {
+  void sweep_along_rows(const T* const* in, const A* weights, T* const* out, int rows, int64_t begin, int64_t size,
+                        int from, int to) const {
     const int64_t c = s_.inner;
     const int width = s_.x.in;
     V wy[Up == 2 ? kInputs : 4], wx[4];
@@ -164,10 +174,69 @@ class FourTaps {
     }
   }
 
+  // Output pixels [from, to) of the block, one register of channels from `shift` on; what waits is kept in registers.
+  template <bool Stream>
+  void sweep_in_registers(const T* const* in, const A* weights, T* const* out, int rows, int64_t shift, int from,
+                          int to) const {
+    const int64_t c = s_.inner;
+    const int width = s_.x.in;
+    V wy[Up == 2 ? kInputs : 4], wx[4], v[kRows][kTaps];
+    const T* p[kInputs];
+    T* q[kRows];
+    for (int i = 0; i < kInputs; ++i) p[i] = in[i] + shift;
+    for (int i = 0; i < (Up == 2 ? kInputs : 4); ++i) wy[i] = same_lanes(weights[i]);
+    for (int r = 0; r < kRows; ++r) q[r] = out[r] + shift;
+    for (int k = 0; k < 4; ++k) wx[k] = same_lanes(A(s_.gx[k]));
+
+    // Moves the window to the right and filters the column at pixel x.
+    const auto next = [&](int x) __attribute__((always_inline)) {
+      for (int r = 0; r < kRows; ++r) {
+        for (int k = 0; k + 1 < kTaps; ++k) v[r][k] = v[r][k + 1];
+      }
+      if (static_cast<unsigned>(x) >= static_cast<unsigned>(width)) {
+        for (int r = 0; r < kRows; ++r) v[r][kTaps - 1] = V{};
+        return;
+      }
+      const int64_t offset = x * c;
+      V pixel[kInputs];
+      for (int i = 0; i < kInputs; ++i) pixel[i] = load_lanes(p[i] + offset);
+      for (int r = 0; r < kRows; ++r) {
+        if (Up == 2) {
+          v[r][kTaps - 1] = pixel[2 * r] * wy[2 * r] + pixel[2 * r + 1] * wy[2 * r + 1];
+        } else {
+          v[r][kTaps - 1] = sum(pixel + r * Down, wy);
+        }
+      }
+    };
+    if constexpr (Up == 1) {
+      int x = from * Down - s_.x.pad;
+      for (int k = 0; k < 4 - Down; ++k) next(x++);
+      for (int o = from; o < to; ++o) {
+        for (int k = 0; k < Down; ++k) next(x++);
+        for (int r = 0; r < kRows; ++r) {
+          if (r < rows) put_lanes<Stream>(q[r] + o * c, sum(v[r], wx));
+        }
+      }
+    } else {
+      // Between samples x and x + 1 lie outputs 2 * x + pad - 1, which meets taps 1 and 3, and the one behind it.
+      int x = floor_div(from - s_.x.pad + 1, 2);
+      next(x);
+      for (int o = 2 * x + s_.x.pad - 1; o < to; o += 2) {
+        next(++x);
+        for (int r = 0; r < kRows; ++r) {
+          if (r >= rows) break;
+          if (o >= from) put_lanes<Stream>(q[r] + o * c, v[r][0] * wx[1] + v[r][1] * wx[3]);
+          if (o + 1 < to) put_lanes<Stream>(q[r] + (o + 1) * c, v[r][0] * wx[0] + v[r][1] * wx[2]);
+        }
+      }
+    }
+  }
+
   const ResamplingShape& s_;
   const T* image_;
   T* out_;
   const T* zeros_;
+  bool along_rows_;
 };
 
 // Whether one of the sweeps fits the case; if so, y is made.
