@@ -9,6 +9,7 @@ on, or with more seeds.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -151,14 +152,25 @@ def measure(out: Path, arm: str, seed: int) -> Run:
     return Run(arm, seed, kimg, np.array([found[k] for k in kimg]), run_dir)
 
 
+def shared_kimg(runs: list[Run]) -> list[Run]:
+    """The runs of an arm, with the snapshots that all of them have: some may have been trained for longer."""
+    shared = sorted(set.intersection(*(set(run.kimg.tolist()) for run in runs)))
+    return [
+        dataclasses.replace(run, kimg=run.kimg[keep], distance=run.distance[keep])
+        for run in runs
+        for keep in [np.isin(run.kimg, shared)]
+    ]
+
+
 def draw_curves(runs: list[Run], rates: dict[str, float], path: Path) -> None:
     """Distance over minutes of training: the mean of the seeds as a line, their range as a band."""
     figure, ax = plt.subplots(figsize=(9, 5.5), layout="constrained")
     for arm in dict.fromkeys(run.arm for run in runs):
-        mine = [run for run in runs if run.arm == arm]
+        mine = shared_kimg([run for run in runs if run.arm == arm])
         minutes = mine[0].kimg * 1000 / rates[arm] / 60
         values = np.array([run.distance for run in mine])
-        (line,) = ax.plot(minutes, values.mean(axis=0), marker="o", label=f"{ARMS[arm].label} ({len(mine)} seeds)")
+        label = f"{ARMS[arm].label} ({len(mine)} {'seeds' if len(mine) > 1 else 'seed'})"
+        (line,) = ax.plot(minutes, values.mean(axis=0), marker="o", label=label)
         ax.fill_between(minutes, values.min(axis=0), values.max(axis=0), alpha=0.2, color=line.get_color())
     ax.set(xlabel="minutes of training", ylabel=f"{METRIC} to held-out drawings (lower is better)", ylim=(0, None))
     ax.grid(alpha=0.3)
@@ -185,7 +197,7 @@ def tabulate(runs: list[Run], rates: dict[str, float]) -> Table:
     """Mean and range over seeds of the last and of the best distance."""
     table = Table("arm", "img/s", "speed / base", "kimg", "last", "last by seed", "best", "best at kimg")
     for arm in dict.fromkeys(run.arm for run in runs):
-        mine = [run for run in runs if run.arm == arm]
+        mine = shared_kimg([run for run in runs if run.arm == arm])
         last, best = [run.distance[-1] for run in mine], [run.distance.min() for run in mine]
         table.add_row(
             ARMS[arm].label,
