@@ -17,7 +17,7 @@ from dnnlib.util import UserError
 from training.image_shapes import parse_size
 
 # What a disk may refuse in the middle of a run.
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _MOST_NUMBERS = 10_000_000
 
 

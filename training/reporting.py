@@ -87,7 +87,7 @@ def summary(means: Mapping[str, float]) -> str:
         ("D(real)", "Loss/scores/real", ".2f"),
         ("D(fake)", "Loss/scores/fake", ".2f"),
         ("r_t", "Loss/signs/real", ".2f"),
-        ("R1", "Loss/D/reg", ".3g"),
+        ("D reg", "Loss/D/reg", ".3g"),
         ("|gG|", "Gradients/G_main", ".3g"),
         ("|gD|", "Gradients/D_main", ".3g"),
     )
