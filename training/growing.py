@@ -4,6 +4,10 @@ The chain of blocks is that of architecture `orig`. Every resolution has RGB lay
 says which of them are in use: 0 the highest resolution, n that of 2^n times fewer pixels a side, and between whole
 numbers both neighbours, blended linearly. RGB images change their resolution by repeating pixels and by 2x2 means.
 Published files of these networks open here and draw; training them, which changes `lod` on the way, is not offered.
+
+The published option `structure` says how: `fixed` is a network that never grew, with RGB layers at the highest
+resolution alone, which draws and scores at that whatever `lod` is. `linear`, `recursive` and `auto` are ways of
+computing the same.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from collections.abc import Sequence
 from dnnlib.tflib.ops import downsample_2d, upsample_2d
 from dnnlib.tflib.rng import RandomSource
 from dnnlib.tflib.tfutil import lerp, tf
+from dnnlib.util import UserError
 from training.base_shape import SQUARE
 from training.discriminator import MBSTD_GROUP_SIZE
 from training.fmaps import Fmaps
@@ -25,6 +30,14 @@ from training.synthesis import (
     num_style_layers,
     start_from_const,
 )
+
+_STRUCTURES = ("auto", "fixed", "linear", "recursive")
+
+
+def _grows(structure: str, where: str) -> bool:
+    if structure not in _STRUCTURES:
+        raise UserError(f"{where}: unknown structure {structure!r}; known are {', '.join(_STRUCTURES)}")
+    return structure != "fixed"
 
 
 def _stored_lod() -> tf.Tensor:
@@ -51,6 +64,7 @@ def G_synthesis_stylegan_revised(  # noqa: N802  (published builder name)
     nonlinearity: str = "lrelu",
     resample_kernel: Sequence[float] = (1, 3, 3, 1),
     fused_modconv: bool | None = None,
+    structure: str = "auto",
     lod_in: tf.Tensor | float | None = None,
     rng: RandomSource | None = None,
     data_format: str | None = None,
@@ -61,9 +75,10 @@ def G_synthesis_stylegan_revised(  # noqa: N802  (published builder name)
     [N, num_channels, resolution, resolution] at any level of detail: what a lower resolution draws is enlarged by
     repeating pixels. lod_in: [] from 0 to log2(resolution) - 2, None: the variable `lod`. The other options are those
     of `training.synthesis.G_synthesis_stylegan2`.
-    Raises `UserError` for an unknown resolution.
+    Raises `UserError` for an unknown resolution or structure.
     """
     log2_res = check_resolution(resolution, "G_synthesis_stylegan_revised")
+    grows = _grows(structure, "G_synthesis_stylegan_revised")
     nf = Fmaps(fmap_base, fmap_decay, fmap_min, fmap_max)
     layout = Layout.choose(data_format)
     fused = layout.data_format == "NCHW" if fused_modconv is None else fused_modconv
@@ -79,13 +94,16 @@ def G_synthesis_stylegan_revised(  # noqa: N802  (published builder name)
         x = start_from_const(layers, SQUARE, nf)
         with tf.variable_scope("Conv"):
             x = layers.layer(x, 0, nf(1))
-    image = layers.add_to_image(x, None, 2, f"ToRGB_lod{log2_res - 2}")
+    image = layers.add_to_image(x, None, 2, f"ToRGB_lod{log2_res - 2}") if grows else None
     for level in range(3, log2_res + 1):
         finer = log2_res - level
         with tf.variable_scope(f"{2**level}x{2**level}"):
             x = later_block(layers, x, level, nf(level - 1), "orig")
-        image = upsample_2d(image, data_format=layout.data_format)
-        image = lerp(layers.add_to_image(x, None, level, f"ToRGB_lod{finer}"), image, _share(lod, finer))
+        if grows:
+            image = upsample_2d(image, data_format=layout.data_format)
+            image = lerp(layers.add_to_image(x, None, level, f"ToRGB_lod{finer}"), image, _share(lod, finer))
+    if not grows:
+        image = layers.add_to_image(x, None, log2_res, "ToRGB_lod0")
     return tf.identity(layout.to_nchw(image), name="images_out")
 
 
@@ -103,6 +121,7 @@ def D_stylegan(  # noqa: N802  (published builder name)
     mbstd_group_size: int | None = MBSTD_GROUP_SIZE,
     mbstd_num_features: int = 1,
     resample_kernel: Sequence[float] = (1, 3, 3, 1),
+    structure: str = "auto",
     lod_in: tf.Tensor | float | None = None,
     data_format: str | None = None,
 ) -> tf.Tensor:
@@ -112,9 +131,10 @@ def D_stylegan(  # noqa: N802  (published builder name)
     Returns logits [N, 1] float32; with labels the output unit of each label is weighted by it. lod_in: [] from 0 to
     log2(resolution) - 2, None: the variable `lod`; the levels above it are not looked at. The other options are those
     of `training.discriminator.D_stylegan2`.
-    Raises `UserError` for an unknown resolution.
+    Raises `UserError` for an unknown resolution or structure.
     """
     log2_res = check_resolution(resolution, "D_stylegan")
+    grows = _grows(structure, "D_stylegan")
     nf = Fmaps(fmap_base, fmap_decay, fmap_min, fmap_max)
     layout = Layout.choose(data_format)
     images_in.set_shape([None, num_channels, resolution, resolution])
@@ -128,9 +148,10 @@ def D_stylegan(  # noqa: N802  (published builder name)
     image = layout.from_nchw(tf.cast(images_in, tf.float32))
     x = None
     for level in range(log2_res, 1, -1):
-        with tf.variable_scope(f"FromRGB_lod{log2_res - level}"):
-            seen = conv(image, nf(level - 1), 1)
-        x = seen if x is None else lerp(x, seen, _share(lod, log2_res - level - 1))
+        if x is None or grows:
+            with tf.variable_scope(f"FromRGB_lod{log2_res - level}"):
+                seen = conv(image, nf(level - 1), 1)
+            x = seen if x is None else lerp(x, seen, _share(lod, log2_res - level - 1))
         if level > 2:
             with tf.variable_scope(f"{2**level}x{2**level}"):
                 with tf.variable_scope("Conv0"):

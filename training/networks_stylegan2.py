@@ -22,7 +22,7 @@ _SIBLINGS = SUB_OPTIONS | {"dlatent_broadcast", "structure"}
 
 _PUBLISHED = dict(module=__name__)
 
-register_builder(G_main, forwards=SUB_OPTIONS, tolerates={"structure"}, marks={"lod"}, **_PUBLISHED)
+register_builder(G_main, forwards=SUB_OPTIONS | {"structure"}, marks={"lod"}, **_PUBLISHED)
 register_builder(G_mapping, tolerates=_SIBLINGS, marks={"LabelConcat"}, **_PUBLISHED)
 register_builder(G_synthesis_stylegan2, tolerates=_SIBLINGS | TRUNCATION_OPTIONS, **_PUBLISHED)
 register_builder(D_stylegan2, tolerates={"structure"}, **_PUBLISHED)

@@ -26,12 +26,12 @@ class Converter:
 
     def convert(self, value: Any, depth: int) -> Any:
         """Converts a value and all it contains."""
-        if value is None or isinstance(value, (bool, int, float, str, bytes)):
-            return value
         key = id(value)
         self._count += self._visits.get(key, 1)
         if self._count > _MAX_VISITS:
             raise PickleError(f"refused: data of more than {_MAX_VISITS} parts, counted as often as they are used")
+        if value is None or isinstance(value, (bool, int, float, str, bytes)):
+            return value
         if key in self._done:
             return self._done[key]
         if key in self._open:

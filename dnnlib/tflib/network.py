@@ -275,3 +275,6 @@ class Network:
                 f"network {name!r}: the file lacks variables {missing[:4]} and has unknown variables {foreign[:4]}"
             )
         tfutil.set_vars({self.own_vars[n]: value for n, value in values.items()})
+        # What a part of the network stores, too, is the network's to say: published training changed it there alone.
+        parts = self.components.values()
+        tfutil.set_vars({p.own_vars[n]: value for p in parts for n, value in values.items() if n in p.own_vars})

@@ -4,6 +4,7 @@
 """
 
 import os
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 from dnnlib.snapshot import NetworkState, load_state
@@ -43,10 +44,20 @@ def build(value: Any) -> Any:
         net.__setstate__(state)
         return net
     if isinstance(value, (list, tuple)):
-        return type(value)(build(item) for item in value)
+        return type(value)(_build_one_of(item, value) for item in value)
     if isinstance(value, dict):
-        return type(value)((key, build(item)) for key, item in value.items())
+        return type(value)((key, _build_one_of(item, value.values())) for key, item in value.items())
     return value
+
+
+def _build_one_of(value: Any, siblings: Iterable[Any]) -> Any:
+    try:
+        return build(value)
+    except UserError as err:
+        draws = any(isinstance(s, NetworkState) and s["name"] == "Gs" for s in siblings)
+        if draws and isinstance(value, NetworkState) and value["name"] == "D":
+            raise UserError(f"{err}; `run_surgery.py strip SRC OUT` writes Gs, which draws, alone") from err
+        raise
 
 
 def save(obj: Any, path: os.PathLike | str) -> None:

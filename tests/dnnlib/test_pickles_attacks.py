@@ -39,6 +39,15 @@ def test_nest_of_references(tmp_path: Path) -> None:
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
 
 
+def test_numbers_in_shared_lists_count() -> None:
+    """A few kilobytes that whoever walks through them meets as 25 million numbers."""
+    data = pickle.dumps([list(range(5000))] * 5000, 4)
+    assert len(data) < 30_000
+    with pytest.raises(UserError, match="refused: data of more than 5000000 parts"):
+        load_state(io.BytesIO(data))
+    assert load_state(io.BytesIO(pickle.dumps([list(range(5000))] * 900, 4)))[899][4999] == 4999
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -116,6 +125,11 @@ def packed(state: NetworkState) -> io.BytesIO:
         ("mapping_lrmul", 0),
         ("architecture", ["skip"]),
         ("fmap_explicit", {"x": "y"}),
+        ("mapping_layers", np.int64(10**9)),
+        ("fmap_base", np.float64("nan")),
+        ("resample_kernel", np.ones(20000, np.float32)),
+        ("resample_kernel", np.ones([1] * 8)),
+        ("label_size", [np.array(1 << 50)]),
     ],
 )  # fmt: skip
 def test_hostile_options(session: Any, golden: Any, tmp_path: Path, key: str, value: Any) -> None:
@@ -128,6 +142,32 @@ def test_hostile_options(session: Any, golden: Any, tmp_path: Path, key: str, va
         target = [] if command == ["info"] else [str(tmp_path / "out.pkl")]
         result = CliRunner().invoke(run_surgery.cli, [command[0], str(tmp_path / "net.pkl"), *target, *command[1:]])
         assert isinstance(result.exception, (SystemExit, type(None))), (command, result.exception)
+
+
+def test_options_of_numpy(session: Any, golden: Any, tmp_path: Path) -> None:
+    """Programs that calculate their options leave numpy's numbers in files."""
+    state = published(golden)
+    for key, value in (
+        ("resolution", np.int64(32)),
+        ("mapping_layers", np.int32(4)),
+        ("mapping_lrmul", np.float32(0.01)),
+        ("resample_kernel", np.array([1, 3, 3, 1])),
+        ("use_noise", np.bool_(True)),
+    ):
+        state = with_option(state, key, value)
+    (tmp_path / "net.pkl").write_bytes(packed(state).getvalue())
+    found = load_state(tmp_path / "net.pkl")["components"]["synthesis"]["static_kwargs"]
+    assert found["resample_kernel"] == [1, 3, 3, 1] and found["use_noise"] is True
+    assert {type(value) for value in found.values()} <= {int, float, bool, list, str}
+    expected = golden("official_sg2_uncond_expected.npz")
+    opened = [pickles.load(tmp_path / "net.pkl"), pickle.loads(packed(state).getvalue())]
+    for net in opened:
+        images = net.run(expected["in/latents"], None, truncation_psi=0.7, randomize_noise=False)
+        np.testing.assert_allclose(images, expected["out/Gs_images_psi_0.7"], rtol=1e-3, atol=1e-3)
+    for command in (["grow"], ["convert", "--format", "npz"], ["convert", "--format", "ada-tf"]):
+        target = str(tmp_path / f"{command[-1]}.npz" if "npz" in command else tmp_path / f"{command[-1]}.pkl")
+        result = CliRunner().invoke(run_surgery.cli, [command[0], str(tmp_path / "net.pkl"), target, *command[1:]])
+        assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("kind", ["<f2", ">f4", "<f8", ">f8", "fortran"])
@@ -160,15 +200,19 @@ def test_weights_of_half_precision_and_of_a_wrong_shape(session: Any, golden: An
         assert name in str(info.value) and "\n" not in str(info.value)
 
 
-def test_networks_without_their_parts(session: Any, golden: Any, tmp_path: Path) -> None:
-    """Without its components a generator would be made with random ones."""
+def test_networks_without_their_parts(
+    session: Any, golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its components a generator would be made with random ones, as large as the file says."""
+    reset = "dnnlib.tflib.network.Network.reset_own_vars"
+    monkeypatch.setattr(reset, lambda net: pytest.fail(f"{net.name} was made anew"))
     state = published(golden)
     synthesis, mapping = state["components"]["synthesis"], state["components"]["mapping"]
     bare = NetworkState({**state, "components": {}})
-    with pytest.raises(UserError, match="network 'Gs': the file lacks its components mapping, synthesis"):
+    with pytest.raises(UserError, match="network 'Gs': the file lacks its component synthesis"):
         pickles.load(packed(bare))
     half = NetworkState({**state, "components": {"synthesis": synthesis}})
-    with pytest.raises(UserError, match="network 'Gs': the file lacks its components mapping"):
+    with pytest.raises(UserError, match="network 'Gs': the file lacks its component mapping"):
         pickles.load(packed(half))
     swapped = NetworkState({**state, "components": {"synthesis": mapping, "mapping": synthesis}})
     empty = NetworkState({**state, "variables": []})

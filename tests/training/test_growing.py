@@ -12,10 +12,13 @@ from dnnlib.tflib import pickles
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from tests.surgery_models import build
+from training.export.inference import open_inference
 from training.init_from import read_source
+from training.surgery.average import average
+from training.surgery.copy import copy
 from training.surgery.files import read_model
 from training.surgery.growing import to_orig
-from training.surgery.states import Model, flat_variables, with_variables
+from training.surgery.states import Model, flat_variables, lod_of, with_options, with_variables
 
 RES, LEVELS = 32, 5
 MAPS = {4: 8, 8: 4, 16: 2, 32: 1}  # fmap_base 16, fmap_max 8
@@ -94,6 +97,18 @@ def write(path, lod):
     return str(path)
 
 
+def changed(state_, values=None, without=(), **options):
+    """A network with these values and options, in its components too, and without variables whose name has a part."""
+    kept = {name: value for name, value in flat_variables(state_).items() if not any(w in name for w in without)}
+    return with_options(with_variables(state_, kept | (values or {})), **options)
+
+
+def fixed(lod):
+    """(G, D, Gs) that never grew: one RGB layer, options that say so."""
+    unused = [f"RGB_lod{n}" for n in (1, 2, 3)]
+    return tuple(changed(net, without=unused, structure="fixed") for net in published(lod))
+
+
 Z = np.random.RandomState(9).randn(3, 6)
 IMAGES = np.random.RandomState(8).randn(4, 2, RES, RES)
 
@@ -147,6 +162,73 @@ def test_published_file_opens_draws_and_comes_back_exactly(tmp_path, settled):
             np.testing.assert_array_equal(flat_variables(b)[name], value)
 
 
+def test_images_of_w_are_of_the_level_of_the_whole(tmp_path, settled):
+    """In published files of networks that had not finished growing the component's own level is 0."""
+    states = list(published(1))
+    states[2] = changed(states[2], {"G_synthesis/lod": np.float32(0)})
+    save_states(tuple(states), tmp_path / "half.pkl")
+    with tf.Graph().as_default(), tflib.create_session():
+        Gs = pickles.load(tmp_path / "half.pkl")[2]
+        images = Gs.components.synthesis.run(Gs.components.mapping.run(Z, None), randomize_noise=False)
+        np.testing.assert_array_equal(images, draw(Gs))
+        np.testing.assert_allclose(images, enlarge(settled[1][0], 2), rtol=1e-4, atol=1e-4)
+
+
+def test_networks_that_never_grew(tmp_path, settled):
+    """Structure `fixed` draws and scores at the highest resolution, whatever lod says, in every form that we write."""
+    save_states(fixed(2), tmp_path / "fixed.pkl")
+    model = read_model(str(tmp_path / "fixed.pkl"))
+    assert [lod_of(net) for net in model.networks.values()] == [0, 0, 0]
+    as_orig, _ = to_orig(model)
+    with tf.Graph().as_default(), tflib.create_session():
+        G, D, Gs = pickles.load(tmp_path / "fixed.pkl")
+        assert [n for n in Gs.vars if "RGB" in n and n.endswith("/bias")] == ["G_synthesis/ToRGB_lod0/bias"]
+        assert [n for n in D.vars if "RGB" in n and n.endswith("/bias")] == ["FromRGB_lod0/bias"]
+        pickles.save((G, D, Gs), tmp_path / "again.pkl")
+        for images in (draw(Gs), draw(build(as_orig.networks["Gs"]))):
+            np.testing.assert_allclose(images, settled[0][0], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(D.run(IMAGES, None), settled[0][1], rtol=1e-4, atol=1e-4)
+    again = load_state(tmp_path / "again.pkl")
+    assert [s["static_kwargs"]["structure"] for s in again] == ["fixed"] * 3
+    assert flat_variables(again[2]).keys() == flat_variables(model.networks["Gs"]).keys()
+
+
+def test_structure_for_one_use(tmp_path, settled):
+    """Of networks that can grow, `fixed` uses the highest resolution alone; the others are ways of computing."""
+    with tf.Graph().as_default(), tflib.create_session():
+        _, D, Gs = pickles.load(write(tmp_path / "a.pkl", 1))
+        at_level = enlarge(settled[1][0], 2)
+        for structure, expected in (("linear", at_level), ("recursive", at_level), ("fixed", settled[0][0])):
+            np.testing.assert_allclose(draw(Gs, structure=structure), expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(D.run(IMAGES, None, structure="fixed"), settled[0][1], rtol=1e-4, atol=1e-4)
+        with pytest.raises(UserError, match="unknown structure 'round'; known are auto, fixed, linear, recursive"):
+            draw(Gs, structure="round")
+
+
+def test_file_of_another_structure(tmp_path):
+    save_states(tuple(changed(net, structure="round") for net in published(0)), tmp_path / "odd.pkl")
+    with pytest.raises(UserError, match=r"odd.pkl: G_synthesis_stylegan_revised: unknown structure 'round'"):
+        pickles.load(tmp_path / "odd.pkl")
+
+
+def test_generators_without_a_level_of_their_own(tmp_path, settled):
+    """StyleGAN2-ADA's generator stores none: the synthesis network's counts."""
+    hybrid = NetworkState({**changed(published(1)[2], without=["dlatent_avg"]), "version": 5})
+    values = {n: v for n, v in flat_variables(hybrid).items() if n != "lod"}
+    hybrid = with_variables(hybrid, {"dlatent_avg": np.zeros(6), **values})
+    save_states(hybrid, tmp_path / "hybrid.pkl")
+    model = read_model(str(tmp_path / "hybrid.pkl"))
+    as_orig, _ = to_orig(model)
+    assert as_orig.networks["Gs"]["static_kwargs"]["resolution"] == 16
+    with tf.Graph().as_default(), tflib.create_session():
+        Gs = pickles.load(tmp_path / "hybrid.pkl")
+        assert list(Gs.own_vars) == ["dlatent_avg"]
+        np.testing.assert_allclose(draw(Gs), enlarge(settled[1][0], 2), rtol=1e-4, atol=1e-4)
+    with open_inference(model.networks["Gs"]) as inference:
+        images = inference.run({"latents": Z, "psi": 1.0})
+    np.testing.assert_allclose(images, enlarge(settled[1][0], 2), rtol=1e-4, atol=1e-4)
+
+
 def test_levels_are_blended(tmp_path, settled):
     with tf.Graph().as_default(), tflib.create_session():
         _, D, Gs = pickles.load(write(tmp_path / "a.pkl", 1.5))
@@ -188,8 +270,13 @@ def test_refusals(tmp_path):
     with pytest.raises(UserError, match=r"b.pkl: G has lod 1.5, expected a whole number from 0 to 2"):
         to_orig(between)
     apart = Model("c.pkl", {"G": published(0)[0], "D": published(1)[1]})
-    with pytest.raises(UserError, match=r"c.pkl: .* different resolutions: lod is G 0, D 1"):
+    with pytest.raises(UserError, match=r"c.pkl: .* different resolutions: G 32 \(lod 0\), D 16 \(lod 1\)"):
         to_orig(apart)
+    settled_G = to_orig(Model("", {"G": published(0)[0]}))[0].networks["G"]  # noqa: N806
+    with pytest.raises(UserError, match=r"c.pkl: .* different resolutions: G 32, D 16 \(lod 1\)"):
+        to_orig(Model("c.pkl", {"G": settled_G, "D": published(1)[1]}))
+    equal, _ = to_orig(Model("c.pkl", {"G": settled_G, "D": published(0)[1]}))
+    assert equal.networks["D"]["build_func_name"] == "D_stylegan2"
     plain, _ = to_orig(Model("d.pkl", {"G": published(0)[0]}))
     with pytest.raises(UserError, match=r"d.pkl: expected networks of progressive growing .* found G_main"):
         to_orig(plain)
@@ -199,6 +286,58 @@ def test_refusals(tmp_path):
         assert result.exit_code == 2 and "run_surgery.py orig SRC OUT" in result.stderr, (command, result.output)
     result = CliRunner().invoke(run_surgery.cli, ["interpolate", source, source, str(tmp_path / "x.pkl"), "--at", "8"])
     assert result.exit_code == 2 and "progressive growing" in result.stderr
+
+
+def model_of(path, states):
+    return Model(path, dict(zip(("G", "D", "Gs"), states, strict=True)))
+
+
+def test_copies_between_levels():
+    """Weights come over, the level is the target's, and the report says so."""
+    source, target = model_of("a.pkl", published(1)), model_of("b.pkl", published(0))
+    target = target.map(lambda _, net: changed(net, {n: v * 0 for n, v in flat_variables(net).items()}))
+    result, report = copy(source, target)
+    for name, net in result.networks.items():
+        for variable, value in flat_variables(net).items():
+            expected = flat_variables(source.networks[name])[variable]
+            np.testing.assert_array_equal(value, expected * (variable.split("/")[-1] != "lod"))
+    assert "Gs: lod stays 0; it was 1 where weights come from" in report.notes
+    assert {c.variable for c in report.changes if c.what == "kept"} == {"lod", "G_synthesis/lod"}
+
+
+def test_refused_copies():
+    """RGB layers are numbered from the top: of another resolution each would be that of another block."""
+    source = model_of("a.pkl", published(0))
+    settled_model, _ = to_orig(source)
+    halved, _ = to_orig(model_of("", published(1)))
+    smaller = source.map(lambda _, net: changed(net, without=["32x32", "lod3"], resolution=16))
+    for other, text in (
+        (smaller, r"a.pkl, a.pkl: G has resolution 32 growing, that to copy into 16 growing; .*surgery.py orig SRC"),
+        (settled_model, "resolution 32 growing, that to copy into 32 not growing"),
+        (halved, "resolution 32 growing, that to copy into 16 not growing"),
+    ):
+        with pytest.raises(UserError, match=text):
+            copy(source, other)
+    with pytest.raises(UserError, match="resolution 32 not growing, that to copy into 32 growing"):
+        copy(settled_model, source)
+    result, _ = copy(source, settled_model, only=["G_mapping/*"])  # has no levels
+    np.testing.assert_array_equal(
+        flat_variables(result.networks["Gs"])["G_mapping/Dense0/weight"],
+        flat_variables(source.networks["Gs"])["G_mapping/Dense0/weight"],
+    )
+
+
+def test_averages_need_equal_levels():
+    first, second = model_of("a.pkl", published(1)), model_of("b.pkl", published(2))
+    with pytest.raises(UserError, match=r"b.pkl: G of progressive growing has lod 2, expected 1 as in a.pkl"):
+        average([first, second])
+    mixed, _ = average([first, first.map(lambda _, net: changed(net, {"4x4/Conv/bias": np.zeros(8)})
+                                         if net["name"] == "D" else net)])  # fmt: skip
+    assert [lod_of(net) for net in mixed.networks.values()] == [1, 1, 1]
+    np.testing.assert_allclose(
+        flat_variables(mixed.networks["D"])["4x4/Conv/bias"] * 2,
+        flat_variables(first.networks["D"])["4x4/Conv/bias"],
+    )
 
 
 def test_formats_and_info(tmp_path):

@@ -13,7 +13,13 @@ from dnnlib import tflib
 from dnnlib.snapshot import load_state
 from dnnlib.tflib import pickles
 from dnnlib.tflib.tfutil import tf
+from tests.surgery_models import build
 from tests.torch_pickles import discriminator, dumps, generator
+from training.export.onnx_model import run_onnx, write_onnx
+from training.export.published import state_of, to_ada, to_stylegan2
+from training.export.saved_model import run_saved_model, write_saved_model
+from training.surgery.files import read_model, write_model
+from training.surgery.states import Model
 
 # A graph of two networks takes most of a second to build.
 _FEW = settings(max_examples=3, deadline=None, derandomize=True)
@@ -104,3 +110,54 @@ def test_pytorch_files(options: tuple[dict[str, Any], dict[str, Any]]) -> None:
         after = outputs(*pickles.load(io.BytesIO(content))[:2])
     for a, b in zip(before, after, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def _without_labels(options: tuple[dict[str, Any], dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What StyleGAN2 and StyleGAN2-ADA can both say."""
+    maps = dict(fmap_base=48, fmap_max=7)
+    G, D = ({k: v for k, v in part.items() if k != "fmap_explicit"} | maps for part in options)  # noqa: N806
+    return G | dict(label_size=0), D | dict(label_size=0)
+
+
+@_FEW
+@given(configurations().map(_without_labels))
+def test_the_other_tensorflow_family(options: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """From StyleGAN2 to StyleGAN2-ADA and back, through files: the same images and scores, and bit for bit the same
+    variables."""
+    with tempfile.TemporaryDirectory() as place:
+        with tf.Graph().as_default(), tflib.create_session():
+            G, g_values = make("G", "G_main", options[0])
+            D, d_values = make("D", "D_stylegan2", options[1])
+            before = outputs(G, D)
+            model = Model("net.pkl", {"G": state_of(G), "D": state_of(D), "Gs": state_of(G)})
+        write_model(to_ada(model)[0], f"{place}/ada.pkl")
+        states = load_state(f"{place}/ada.pkl")
+        assert {state["version"] for state in states} == {5}
+        with tf.Graph().as_default(), tflib.create_session():
+            after = outputs(*map(build, states[:2]))
+        for a, b in zip(before, after, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+        write_model(to_stylegan2(read_model(f"{place}/ada.pkl"))[0], f"{place}/back.pkl")
+        for state, values in zip(load_state(f"{place}/back.pkl"), (g_values, d_values, g_values), strict=True):
+            assert state["version"] == 4 and list(flat(state)) == list(values)
+            for name, value in flat(state).items():
+                np.testing.assert_array_equal(value, values[name])
+
+
+@settings(_FEW, max_examples=2)
+@given(configurations(), st.sampled_from([write_onnx, write_saved_model]))
+def test_exports(options: tuple[dict[str, Any], dict[str, Any]], write: Any) -> None:
+    """What another program draws is what TensorFlow draws, for networks of any kind."""
+    rng = np.random.RandomState(0)
+    with tempfile.TemporaryDirectory() as place:
+        with tf.Graph().as_default(), tflib.create_session():
+            G, _ = make("G", "G_main", options[0])
+            values = {"latents": rng.randn(4, G.input_shape[1]).astype(np.float32), "psi": np.float32(0.7)}
+            if options[0]["label_size"]:
+                values["labels"] = rng.rand(4, options[0]["label_size"]).astype(np.float32)
+            expected = G.run(values["latents"], values.get("labels"), randomize_noise=False, truncation_psi=0.7)
+            state = state_of(G)
+        assert write(state, f"{place}/model") < 1e-3
+        run = run_onnx if write is write_onnx else run_saved_model
+        images = run(f"{place}/model", values)
+    assert np.abs(images - expected).max() < 1e-3 * max(np.abs(expected).max(), 1)

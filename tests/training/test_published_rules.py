@@ -32,8 +32,33 @@ def states(tmp_path_factory):
 
 
 def convert(shape, layer):
-    """Shape of a tensor for PyTorch from that of a variable: dense [out, in], convolutions OIHW."""
-    return [shape[3], shape[2], *shape[:2]] if len(shape) == 4 and layer != "const" else shape[::-1]
+    """Shape of a tensor for PyTorch from that of a variable: dense [out, in], convolutions OIHW, no leading 1s of
+    constants and noise."""
+    if layer in ("const", "noise_const"):
+        return shape[4 - {"const": 3, "noise_const": 2}[layer] :]
+    return [shape[3], shape[2], *shape[:2]] if len(shape) == 4 else shape[::-1]
+
+
+def expected_shape(tensor, kwargs, channels):
+    """Shape that the converter's network has for a tensor (spec 1.5, 2.1, 2.2)."""
+    w_dim, colors = kwargs["dlatent_size"], kwargs["num_channels"]
+    module, *layer, part = tensor.split(".")
+    if module == "mapping":
+        if part == "w_avg":
+            return [w_dim]
+        index, layers = int(layer[0].removeprefix("fc")), kwargs["mapping_layers"]
+        fan_in = kwargs["latent_size"] if index == 0 else kwargs["mapping_fmaps"]
+        fan_out = w_dim if index == layers - 1 else kwargs["mapping_fmaps"]
+        return [fan_out, fan_in] if part == "weight" else [fan_out]
+    block = int(layer[0].removeprefix("b"))
+    if part == "const":
+        return [channels[block], 4, 4]
+    fan_in = channels[block // 2] if layer[1] == "conv0" else channels[block]
+    fan_out, kernel = (colors, 1) if layer[1] == "torgb" else (channels[block], 3)
+    if layer[2:] == ["affine"]:
+        return [fan_in, w_dim] if part == "weight" else [fan_in]
+    shapes = {"weight": [fan_out, fan_in, kernel, kernel], "bias": [fan_out], "noise_strength": []}
+    return {**shapes, "noise_const": [block, block]}[part]
 
 
 def generator_names(resolution, layers):
@@ -66,7 +91,7 @@ def flat(state):
 def test_states(states):
     assert [state["name"] for state in states] == ["G", "D", "Gs"]
     for state in states:
-        assert [key for key in state if key != "notes"] == STATE_KEYS and state["version"] == 4
+        assert list(state) == STATE_KEYS and state["version"] == 4  # no notes: nothing here is ours alone
         assert type(state["static_kwargs"]) is dict and type(state["components"]) is dict
         assert set(state["static_kwargs"]) <= set((D_OPTIONS if state["name"] == "D" else G_OPTIONS).split())
         assert {"num_channels", "resolution", "label_size"} <= set(state["static_kwargs"])
@@ -87,22 +112,12 @@ def test_states(states):
 
 def test_generator_fills_the_converters_network(states):
     kwargs, values = states[2]["static_kwargs"], flat(states[2])
-    resolution, w_dim = kwargs["resolution"], kwargs["dlatent_size"]
-    names = dict(generator_names(resolution, kwargs["mapping_layers"]))
+    names = dict(generator_names(kwargs["resolution"], kwargs["mapping_layers"]))
     assert set(values) - set(names) == {"lod"}  # which the converter does not ask for
     channels = {r: min(kwargs["fmap_max"], 2 * kwargs["fmap_base"] // r) for r in (4, 8, 16)}
-    for ours, theirs in names.items():
-        shape = convert(list(np.shape(values[ours])), theirs.rsplit(".", 1)[-1])
-        block = int(theirs.split(".")[1][1:]) if theirs.startswith("synthesis") else 0
-        if theirs.endswith("affine.weight"):
-            before = channels[block // 2] if ".conv0." in theirs else channels[block]
-            assert shape == [before, w_dim], theirs
-        elif theirs.endswith("conv0.weight"):
-            assert shape == [channels[block], channels[block // 2], 3, 3]
-        elif theirs.endswith("torgb.weight"):
-            assert shape == [3, channels[block], 1, 1]
-        elif theirs.endswith("noise_const"):
-            assert np.shape(values[ours]) == (1, 1, block, block)
+    found = {theirs: convert(list(np.shape(values[ours])), theirs.rsplit(".", 1)[-1]) for ours, theirs in names.items()}
+    assert found == {theirs: expected_shape(theirs, kwargs, channels) for theirs in names.values()}
+    assert len(set(channels.values())) > 1  # else nothing would tell them apart
     assert [name for name, _ in states[2]["variables"]] == ["lod", "dlatent_avg"]
     order = [name for name, _ in states[2]["components"]["synthesis"]["variables"]]
     assert order[:6] == [*(f"noise{i}" for i in range(5)), "4x4/Const/const"]

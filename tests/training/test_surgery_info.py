@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from dnnlib.snapshot import NetworkState
 from dnnlib.snapshot.scan import scan_pickle
+from dnnlib.snapshot.writer import save_states
 from dnnlib.util import UserError
 from tests import fuzz_pickles
 from tests.hostile_pickles import HOSTILE, MARKER
-from training.surgery_cli.info import info_command
+from training.surgery_cli.info import _mean_and_std, info_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +53,40 @@ def test_without_tensorflow_and_fast(golden):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False True", done.stderr
     assert "weight" not in done.stdout
+
+
+def test_statistics_are_those_of_numpy():
+    rng = np.random.RandomState(0)
+    for value in (rng.randn(3, 50, 700), 1e6 + rng.randn(70_000), np.full([5], 0.1, np.float32), np.float32(3)):
+        value = np.asarray(value, np.float32)
+        expected = value.mean(dtype=np.float64), value.std(dtype=np.float64)
+        np.testing.assert_allclose(_mean_and_std(value), expected, rtol=1e-9, atol=1e-12)
+    assert _mean_and_std(np.zeros([0, 3])) == (0, 0)
+    for odd in (np.nan, np.inf, -np.inf):
+        for place in (0, 40_000):
+            value = np.ones(50_000)
+            value[place] = odd
+            assert not np.isfinite(_mean_and_std(value)).all()
+
+
+def test_large_files(tmp_path):
+    """A third of a published model of 1024x1024 pixels, as users call it; TensorFlow is not loaded."""
+    weights = np.random.RandomState(0).randn(512, 512).astype(np.float32)
+    variables = [(f"Dense{i}/weight", weights + np.float32(i)) for i in range(120)]
+    state = NetworkState(
+        version=4, name="D", static_kwargs={}, components={}, build_func_name="D_stylegan2", variables=variables
+    )
+    save_states(state, tmp_path / "large.pkl")
+    code = (
+        "import sys, time, runpy\n"
+        f"sys.argv = ['run_surgery.py', 'info', {str(tmp_path / 'large.pkl')!r}]\n"
+        "try: runpy.run_path('run_surgery.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print('tensorflow' in sys.modules, time.process_time() < 2)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False True", done.stderr
+    assert "Dense119/weight" in done.stdout and "31,457,280 numbers" in done.stdout
 
 
 def test_warns_of_program_text(golden, tmp_path):

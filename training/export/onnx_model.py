@@ -16,16 +16,19 @@ OPSET = 17  # onnxruntime 1.12 and newer
 _MOST_BYTES = (1 << 31) - (1 << 20)  # of one protocol buffer, with room for the graph
 
 
-def write_onnx(state: NetworkState, path: os.PathLike | str, takes: str = "z", psi: float | None = None) -> float:
+def write_onnx(
+    state: NetworkState, path: os.PathLike | str, takes: str = "z", psi: float | None = None, fp16: bool = False
+) -> float:
     """Writes an ONNX model (names and shapes: `training.export.inference.Inference`), atomically.
 
     Returns the largest relative difference of its images, drawn by onnxruntime, from the network's.
 
     Raises:
-        UserError: the libraries are missing, the network is too large for one file, or images differ by over 1e-3.
+        UserError: the libraries are missing, the network is too large for one file, or images differ by over 1e-3
+            (3e-2 with `fp16`).
     """
     tf2onnx, ort = _libraries()
-    with open_inference(state, takes, psi) as inference:
+    with open_inference(state, takes, psi, fp16) as inference:
         graph = tf.graph_util.convert_variables_to_constants(
             inference.session, inference.session.graph.as_graph_def(), [inference.images.op.name]
         )

@@ -17,20 +17,20 @@ from training.unfinished import make_temp_beside
 
 
 def write_saved_model(
-    state: NetworkState, path: os.PathLike | str, takes: str = "z", psi: float | None = None
+    state: NetworkState, path: os.PathLike | str, takes: str = "z", psi: float | None = None, fp16: bool = False
 ) -> float:
     """Writes a SavedModel with signature `serving_default` (names: `training.export.inference.Inference`).
 
     The folder appears complete or not at all; a SavedModel that is there already is replaced. Returns the largest
-    relative difference of its images, loaded again, from the network's. Raises `UserError` if that exceeds 1e-3, or if
-    anything but a SavedModel is there.
+    relative difference of its images, loaded again, from the network's. Raises `UserError` if that exceeds 1e-3 (3e-2
+    with `fp16`), or if anything but a SavedModel is there.
     """
     target = Path(path)
     if target.exists() and not (target / "saved_model.pb").exists():
         raise UserError(f"{path}: exists and is no SavedModel; give another name")
     temp = make_temp_beside(target)
     try:
-        with open_inference(state, takes, psi) as inference:
+        with open_inference(state, takes, psi, fp16) as inference:
             signature = tf.saved_model.predict_signature_def(inference.inputs, {"images": inference.images})
             builder = tf.saved_model.Builder(str(temp / "model"))
             builder.add_meta_graph_and_variables(

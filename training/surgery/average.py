@@ -15,6 +15,8 @@ from training.surgery.states import (
     block_resolution,
     flat_variables,
     is_generator,
+    is_growing,
+    lod_of,
     noise_resolution,
     refuse_growing,
     synthesis_prefix,
@@ -25,7 +27,8 @@ from training.surgery.states import (
 def average(models: Sequence[Model], weights: Sequence[float] | None = None) -> tuple[Model, Report]:
     """The weighted mean of all variables; noise buffers are the first model's, whose mean would be weaker noise.
 
-    weights: one per model, of any positive sum (None: equal). Raises `UserError` for models of different architecture.
+    weights: one per model, of any positive sum (None: equal). Raises `UserError` for models of different architecture,
+    and for those that grow and stand at different levels of detail (`lod`): most weights of one are not the other's.
     """
     shares = np.ones(len(models)) if weights is None else np.asarray(weights, float)
     if len(models) < 2 or len(shares) != len(models) or shares.sum() <= 0:
@@ -122,4 +125,10 @@ def _require_equal(first: Model, other: Model) -> None:
             raise UserError(
                 f"{other.path}: {name} is of another architecture than in {first.path}: {len(differing)} variables "
                 f"differ, first {differing[0]}; bring one to the other's with copy, grow, shrink or widen"
+            )
+        levels = [lod_of(part[name]) for part in (first.networks, other.networks)]
+        if is_growing(state) and levels[0] != levels[1]:
+            raise UserError(
+                f"{other.path}: {name} of progressive growing has lod {levels[1]:g}, expected {levels[0]:g} as in "
+                f"{first.path}: between resolutions there is no average"
             )

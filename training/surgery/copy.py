@@ -15,7 +15,16 @@ import numpy as np
 from dnnlib.snapshot import NetworkState
 from dnnlib.util import UserError, list_nearest
 from training.surgery.report import Report
-from training.surgery.states import Model, flat_variables, noise_resolution, synthesis_prefix, with_variables
+from training.surgery.states import (
+    Model,
+    flat_variables,
+    is_growing,
+    lod_of,
+    noise_resolution,
+    resolution_of,
+    synthesis_prefix,
+    with_variables,
+)
 
 
 def copy(
@@ -31,7 +40,8 @@ def copy(
         The model and its report: copied, resized, new (the target's, which the source lacks), kept (not asked for, or
         of another shape), left out (the source's, which the target lacks).
     Raises:
-        UserError: a pattern that matches nothing, or no network in common.
+        UserError: a pattern that matches nothing, no network in common, or networks of progressive growing whose
+            layers have other places than those of the target.
     """
     common = [name for name in target.networks if name in source.networks]
     if not common:
@@ -45,15 +55,20 @@ def copy(
         is_in = not only or any(fnmatch.fnmatchcase(name, pattern) for pattern in only)
         return is_in and not any(fnmatch.fnmatchcase(name, pattern) for pattern in without)
 
+    report.notes += _notes_on_levels(common, source, target)
+
     def change(name: str, state: NetworkState) -> NetworkState:
         if name not in common:
             return state
         old, new = flat_variables(source.networks[name]), flat_variables(state)
         resizer = _Resizer(source.networks[name], state)
+        place = synthesis_prefix(state)
+        if any(n in old and n.startswith(place) and wanted(n) for n in new):
+            _require_equal_places(name, source, target)
         for variable, value in new.items():
             if variable not in old:
                 report.add(name, variable, "new", None, value)
-            elif not wanted(variable):
+            elif not wanted(variable) or (is_growing(state) and variable in ("lod", f"{place}lod")):
                 report.add(name, variable, "kept", old[variable], value)
             elif old[variable].shape == value.shape:
                 new[variable] = old[variable]
@@ -69,6 +84,25 @@ def copy(
         return with_variables(state, new)
 
     return target.map(change), report
+
+
+def _require_equal_places(name: str, source: Model, target: Model) -> None:
+    """RGB layers of networks of progressive growing are numbered from the highest resolution down (spec 2.4)."""
+    found = [
+        f"{resolution_of(model.networks[name])} {'growing' if is_growing(model.networks[name]) else 'not growing'}"
+        for model in (source, target)
+    ]
+    if found[0] != found[1] and any(is_growing(model.networks[name]) for model in (source, target)):
+        raise UserError(
+            f"{source.path}, {target.path}: {name} has resolution {found[0]}, that to copy into {found[1]}; layers of "
+            "progressive growing fit their like alone: `run_surgery.py orig SRC OUT` writes networks that do not grow"
+        )
+
+
+def _notes_on_levels(names: Sequence[str], source: Model, target: Model) -> list[str]:
+    growing = [name for name in names if is_growing(target.networks[name])]
+    levels = {name: [lod_of(model.networks[name]) for model in (source, target)] for name in growing}
+    return [f"{name}: lod stays {new:g}; it was {old:g} where weights come from" for name, (old, new) in levels.items()]
 
 
 def _check_patterns(patterns: Sequence[str], source: Model, target: Model) -> None:

@@ -13,6 +13,7 @@ from dnnlib.snapshot.writer import save_states
 from dnnlib.util import UserError
 from training.export.arrays import READERS
 from training.export.published import as_published
+from training.surgery.shapes import check_shapes
 from training.surgery.states import (
     FIRST_STYLEGAN,
     FIRST_STYLEGAN_REASON,
@@ -29,13 +30,14 @@ def read_model(path: str) -> Model:
     """The networks of a pickle (path or URL), or of a file that `convert` wrote (.npz, .safetensors).
 
     Raises:
-        UserError: not readable, or no networks of StyleGAN2 inside.
+        UserError: not readable, no networks of StyleGAN2 inside, or some whose variables do not fit each other.
     """
     reader = READERS.get(Path(path).suffix)
     content = reader(path) if reader else snapshot.load_state(path)
     networks = _by_role(content)
     for state in networks.values():
         check_options(state, path)
+        check_shapes(state, path)
         for builder in (state["build_func_name"].rsplit(".", 1)[-1], builder_of(state)):
             if builder in FIRST_STYLEGAN:
                 raise UserError(f"{path}: network builder {builder!r} {FIRST_STYLEGAN_REASON}")

@@ -21,6 +21,7 @@ from training.surgery.states import (
     flat_variables,
     is_generator,
     is_growing,
+    lod_of,
     noise_resolution,
     option,
     resolution_of,
@@ -40,15 +41,17 @@ def to_orig(model: Model) -> tuple[Model, Report]:
     enlargement. RGB layers and blocks that are not in use are left out.
 
     Raises:
-        UserError: there is nothing to do; a `lod` between two resolutions, out of range, or not the same in all.
+        UserError: there is nothing to do; a `lod` between two resolutions or out of range; networks that would be of
+            different resolutions afterwards.
     """
     growing = {name: _lod(state, model.path) for name, state in model.networks.items() if is_growing(state)}
     if not growing:
         found = ", ".join(state["build_func_name"] for state in model.networks.values())
         raise UserError(f"{model.path}: expected networks of progressive growing (config-b to config-d), found {found}")
-    if len(set(growing.values())) > 1:
-        found = ", ".join(f"{name} {lod}" for name, lod in growing.items())
-        raise UserError(f"{model.path}: its networks stand at different resolutions: lod is {found}")
+    tops = {name: resolution_of(state) >> growing.get(name, 0) for name, state in model.networks.items()}
+    if len(set(tops.values())) > 1:
+        shown = (f"{name} {top}" + (f" (lod {growing[name]})" if name in growing else "") for name, top in tops.items())
+        raise UserError(f"{model.path}: its networks stand at different resolutions: {', '.join(shown)}")
 
     def change(name: str, state: NetworkState) -> NetworkState:
         return _settled(state, growing[name]) if name in growing else state
@@ -60,7 +63,7 @@ def to_orig(model: Model) -> tuple[Model, Report]:
 
 
 def _lod(state: NetworkState, path: str) -> int:
-    value = float(flat_variables(state).get("lod", 0.0))
+    value = lod_of(state)
     most = resolution_of(state).bit_length() - 4  # to 8x8, the smallest network there is
     if not value.is_integer() or not 0 <= value <= most:
         raise UserError(

@@ -17,6 +17,7 @@ from training.surgery.resize_discriminator import grow_discriminator, shrink_dis
 from training.surgery.states import (
     Fresh,
     Model,
+    StoredVariables,
     Variables,
     flat_variables,
     fmaps_of,
@@ -161,7 +162,7 @@ def _shrink_generator(state: NetworkState, fresh: Fresh) -> tuple[Variables, str
     def is_above(name: str) -> bool:
         return name.startswith(removed) or noise_resolution(name.removeprefix(prefix)) == top
 
-    kept = {name: value for name, value in values.items() if not is_above(name)}
+    kept = StoredVariables((name, value) for name, value in values.items() if not is_above(name))
     architecture = option(state, "architecture", "skip")
     if architecture == "skip":
         return kept, "function kept: images are what the old network had drawn below its top block"

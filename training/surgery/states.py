@@ -19,6 +19,18 @@ from training.fmaps import Fmaps
 
 Variables = dict[str, np.ndarray]
 
+
+class MissingVariable(KeyError):
+    """A variable that a network should have, but its file has not."""
+
+
+class StoredVariables(Variables):
+    """The variables of a file by flat name. Asking for one that it lacks is a `MissingVariable`."""
+
+    def __missing__(self, name: str) -> np.ndarray:
+        raise MissingVariable(name)
+
+
 _BLOCK = re.compile(r"(\d+)x\1/")
 # Options that surgery calculates with, and what they must be.
 _NUMBERS = (
@@ -53,7 +65,7 @@ class Model:
         for name, state in self.networks.items():
             try:
                 networks[name] = change(name, state)
-            except KeyError as err:
+            except MissingVariable as err:
                 raise UserError(f"{self.path}: {name} has no variable {err}, which its options imply") from err
         return replace(self, networks=networks)
 
@@ -81,14 +93,23 @@ def is_growing(state: NetworkState) -> bool:
     return builder_of(state) in GROWING
 
 
+def lod_of(state: NetworkState) -> float:
+    """Level of detail that a network of progressive growing draws or scores at, 0 being the highest resolution: what
+    the generator as a whole has stored, else its synthesis network. Those of structure `fixed` do not look at it."""
+    if option(state["components"]["synthesis"] if is_generator(state) else state, "structure", "auto") == "fixed":
+        return 0.0
+    values = flat_variables(state)
+    return float(values.get("lod", values.get(f"{synthesis_prefix(state)}lod", 0.0)))
+
+
 def is_ada(state: NetworkState) -> bool:
     """Whether a state has the builders, and so the defaults and label layers, of StyleGAN2-ADA."""
     return builder_of(state) == ("G_synthesis" if is_generator(state) else "D_main")
 
 
-def flat_variables(state: NetworkState) -> Variables:
+def flat_variables(state: NetworkState) -> StoredVariables:
     """All variables, those of components under `component name/`, in the order of the file."""
-    values = {name: np.asarray(value) for name, value in state["variables"]}
+    values = StoredVariables((name, np.asarray(value)) for name, value in state["variables"])
     for component in state.get("components", {}).values():
         values |= {f"{component['name']}/{name}": value for name, value in flat_variables(component).items()}
     return values

@@ -58,9 +58,10 @@ def strip_command(source: str, target: str, keep: str, verbose: bool, force: boo
 @click.option(
     "--network", type=click.Choice(["Gs", "G"]), default="Gs", show_default=True, help="savedmodel, onnx: which one."
 )
+@click.option("--fp16", is_flag=True, help="savedmodel, onnx: compute in float16 but for the first block.")
 @force_option
 def convert_command(
-    source: str, target: str, kind: str, takes: str, psi: float | None, network: str, force: bool
+    source: str, target: str, kind: str, takes: str, psi: float | None, network: str, fp16: bool, force: bool
 ) -> None:  # fmt: skip
     """Write networks in another format.
 
@@ -69,15 +70,15 @@ def convert_command(
     """
     check_target(target, force, [source])
     exports = kind in ("savedmodel", "onnx")
-    if not exports and (takes != "z" or psi is not None or network != "Gs"):
-        raise UserError(f"--input, --psi and --network are for savedmodel and onnx, not for {kind}")
+    if not exports and (takes != "z" or psi is not None or network != "Gs" or fp16):
+        raise UserError(f"--input, --psi, --network and --fp16 are for savedmodel and onnx, not for {kind}")
     suffix = os.path.splitext(target)[1]
     if kind in ("npz", "safetensors") and suffix != f".{kind}":
         raise UserError(f"{target}: expected a name that ends in .{kind}, by which it is recognised again")
     if kind not in ("npz", "safetensors") and suffix in READERS:
         raise UserError(f"{target}: the ending says {suffix[1:]}, --format says {kind}")
     model = read_model(source)
-    notes = _export(model, target, kind, takes, psi, network) if exports else _write(model, target, kind)
+    notes = _export(model, target, kind, takes, psi, network, fp16) if exports else _write(model, target, kind)
     for note in notes:
         click.echo(note)
     click.echo(f"wrote {network if exports else ', '.join(model.networks)} to {target}")
@@ -93,7 +94,7 @@ def _write(model: Model, target: str, kind: str) -> list[str]:
     return notes + [f"{name}: {note}" for name, state in model.networks.items() for note in notes_on(state)]
 
 
-def _export(model: Model, target: str, kind: str, takes: str, psi: float | None, network: str) -> list[str]:
+def _export(model: Model, target: str, kind: str, takes: str, psi: float | None, network: str, fp16: bool) -> list[str]:
     if network not in model.networks or not is_generator(model.networks[network]):
         raise UserError(f"{model.path}: has no {network}, found {', '.join(model.networks)}")
     if is_ada(model.networks[network]) and not model.networks[network]["static_kwargs"].get("label_size"):
@@ -103,7 +104,7 @@ def _export(model: Model, target: str, kind: str, takes: str, psi: float | None,
         from training.export.onnx_model import write_onnx as write
     else:
         from training.export.saved_model import write_saved_model as write
-    worst = write(model.networks[network], target, takes, psi)
+    worst = write(model.networks[network], target, takes, psi, fp16)
     return [f"checked: its images differ from this network's by at most {worst:.1g} of the largest value"]
 
 

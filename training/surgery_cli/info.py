@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from dnnlib.snapshot.source import read_bytes
 from dnnlib.util import UserError
 
 _PIPE_COLUMNS = 160
+_PIECE = 1 << 15
 _MOST_NAMES = 12
 # What this package writes for published loaders, which take the builder from it: an import and nothing else.
 _HARMLESS = re.compile(r"from [\w.]+ import \w+\n")
@@ -92,7 +94,8 @@ def _print_network(console: Console, state: snapshot.NetworkState, variables: bo
     )
     options = ", ".join(f"{key}={value!r}"[:200] for key, value in state["static_kwargs"].items())
     console.print(escape(f"  options: {options or 'none'}"), highlight=False, soft_wrap=True)
-    bad = [name for name, value in rows if not np.isfinite(value).all()]
+    moments = {name: _mean_and_std(value) for name, value in rows}
+    bad = [name for name, value in rows if value.size and not np.isfinite(moments[name]).all()]
     if bad:
         console.print(f"  [bold]warning:[/bold] not finite: {escape(', '.join(bad[:6]))}", soft_wrap=True)
     if variables:
@@ -100,9 +103,22 @@ def _print_network(console: Console, state: snapshot.NetworkState, variables: bo
         for column in ("numbers", "mean", "std"):
             table.add_column(column, justify="right")
         for name, value in rows:
-            mean, std = (f"{f(value, dtype=np.float64):.4g}" if value.size else "-" for f in (np.mean, np.std))
+            mean, std = (f"{number:.4g}" if value.size else "-" for number in moments[name])
             table.add_row(escape(name), escape(str(list(value.shape))), str(value.dtype), f"{value.size:,}", mean, std)
         console.print(table)
+
+
+def _mean_and_std(value: np.ndarray) -> tuple[float, float]:
+    """In one pass, in pieces that stay in the processor's cache: networks have some 100 million numbers. Not finite if
+    a number is not, or is too large to be squared."""
+    flat, total, squares = value.reshape(-1), 0.0, 0.0
+    first = float(flat[0]) if value.size and np.isfinite(flat[0]) else 0.0
+    with np.errstate(all="ignore"):
+        for begin in range(0, flat.size, _PIECE):
+            piece = flat[begin : begin + _PIECE].astype(np.float64) - first  # no digits cancel in what follows
+            total, squares = total + float(piece.sum()), squares + float(piece @ piece)
+    mean = total / max(flat.size, 1)
+    return first + mean, math.sqrt(max(squares / max(flat.size, 1) - mean * mean, 0.0))
 
 
 def _rows(state: snapshot.NetworkState, prefix: str) -> Iterator[tuple[str, np.ndarray]]:

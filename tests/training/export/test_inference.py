@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+import run_surgery
 from dnnlib.util import UserError
 from tests.surgery_models import from_arrays, official, relative_error
 
@@ -47,6 +49,28 @@ def test_graph_from_dlatents_of_a_residual_network(golden: Any) -> None:
     assert relative_error(images, data["out/synthesis_from_dlatents_plus"]) < 1e-4
 
 
+@pytest.mark.parametrize("kind", ["savedmodel", "onnx"])
+def test_in_float16(golden: Any, tmp_path: Path, kind: str) -> None:
+    """Near the images in float32, but not the same; inputs and images are float32."""
+    from training.export import onnx_model, saved_model
+
+    write, run = {
+        "savedmodel": (saved_model.write_saved_model, saved_model.run_saved_model),
+        "onnx": (onnx_model.write_onnx, onnx_model.run_onnx),
+    }[kind]
+    model, data = official(golden)
+    path = tmp_path / "model"
+    result = CliRunner().invoke(
+        run_surgery.cli, ["convert", model.path, str(path), "--format", kind, "--fp16", "--psi", "0.7"]
+    )
+    assert result.exit_code == 0, result.output
+    images = run(path, {"latents": data["in/latents"]})
+    error = relative_error(images, data["out/Gs_images_psi_0.7"])
+    assert 1e-5 < error < 0.01 and images.dtype == np.float32
+    with pytest.raises(UserError, match="psi truncates w"):
+        write(model.networks["Gs"], path, takes="w", psi=1.0, fp16=True)
+
+
 def test_refused(golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from training.export import inference, onnx_model
     from training.export.saved_model import write_saved_model
@@ -59,7 +83,7 @@ def test_refused(golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "photos").mkdir()
     with pytest.raises(UserError, match="photos: exists and is no SavedModel"):
         write_saved_model(state, tmp_path / "photos")
-    worse = type("Worse", (), {"sample": lambda self: {}, "run": lambda self, values: np.ones(3)})()
+    worse = type("Worse", (), {"sample": lambda _: {}, "run": lambda _, values: np.ones(3), "in_float32": None})()
     assert inference.check_against(worse, lambda values: np.ones(3), "x") == 0
     with pytest.raises(UserError, match="x: its images differ from TensorFlow's by 0.01"):
         inference.check_against(worse, lambda values: np.ones(3) * 1.01, "x")

@@ -149,3 +149,12 @@ class TestCopy:
         only_d = Model("d.pkl", {"D": models[0].networks["D"]})
         with pytest.raises(UserError, match="no network in common, found D and Gs"):
             copy(only_d, Model("g.pkl", {"Gs": models[0].networks["Gs"]}))
+
+
+def test_missing_variables_and_mistakes_of_the_program(models: list[Model]) -> None:
+    """What a file lacks is told in one line; any other key that is not there is a fault, and shows as one."""
+    bare = models[0].map(lambda _, state: with_variables(state, {}))
+    with pytest.raises(UserError, match=r"a.pkl: G has no variable 'G_synthesis/32x32/Conv1/weight', which its opt"):
+        resize(bare, 64)
+    with pytest.raises(KeyError, match="misspelt"):
+        models[0].map(lambda _, state: state["static_kwargs"]["misspelt"])
