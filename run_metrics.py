@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import importlib
-import re
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +14,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from dnnlib.util import UserError, format_time, is_url
+from dnnlib.util import UserError, format_time
 from metrics import registry
 from metrics.report import MetricResult, format_value, read_results, write_result
+from metrics.run_data import RealSet, find_reals
+from metrics.snapshots import find_snapshots, open_generator
 from metrics.variants import DEFAULT_VARIANT, VARIANTS, find_variant
 from training.cli import OneLineGroup, quiet_tensorflow
 
 _PIPE_COLUMNS = 200
-_SNAPSHOT = re.compile(r"network-snapshot-\d+\.pkl")
 _SUB_COMMANDS = {
     "fetch": ("metrics.fetch", "fetch_command"),
     "samples": ("metrics.sample_images", "samples_command"),
 }
-
-
-@dataclass(frozen=True)
-class Reals:
-    """Which images the fakes are compared with. Fields as in `training.config.DataConfig`; validation: those of the
-    data set that are held out from training."""
-
-    data_dir: str
-    dataset: str
-    mirror_augment: bool
-    max_images: int | None
-    validation: bool = False
 
 
 class _Commands(OneLineGroup):
@@ -121,9 +109,7 @@ def main(
         raise UserError("no metrics: give --metrics LIST; --list-metrics prints those that exist")
     find_variant(variant)
     snapshots = find_snapshots(network)
-    reals = find_reals(snapshots[0], dataset, data_dir, mirror_augment)
-    if validation:
-        reals = replace(reals, max_images=None, validation=True)
+    reals = find_reals(snapshots[0], dataset, data_dir, mirror_augment, validation)
     options = dict(
         num_gpus=num_gpus,
         minibatch_gpu=minibatch_gpu,
@@ -157,7 +143,7 @@ def _parse_weights(texts: tuple[str, ...]) -> Any:
 
 
 def measure_run(
-    run_dir: str, snapshots: list[str], names: list[str], reals: Reals, options: dict[str, Any], result_dir: str
+    run_dir: str, snapshots: list[str], names: list[str], reals: RealSet, options: dict[str, Any], result_dir: str
 ) -> None:
     """Measures what has not been measured, writes it to `result_dir` at once, prints everything with the best.
 
@@ -198,7 +184,7 @@ def measure_run(
 
 
 def _known_results(
-    result_dir: str, snapshot: str, names: list[str], reals: Reals, options: dict[str, Any]
+    result_dir: str, snapshot: str, names: list[str], reals: RealSet, options: dict[str, Any]
 ) -> dict[str, dict[str, MetricResult]]:
     """By metric, then by file name of the snapshot: results that an earlier measurement left, if all that a value
     depends on (images and labels by their content, weights, conventions, seed) was as it is now."""
@@ -213,7 +199,7 @@ def _known_results(
     content = load_state(snapshot)
     state = content[2] if isinstance(content, tuple) and len(content) == 3 else content
     network = getattr(state, "get", {}.get)("static_kwargs", {})
-    dataset = open_reals(reals, network.get("resolution"), network.get("label_size", 0))
+    dataset = reals.open(network.get("resolution"), network.get("label_size", 0))
     looks = {key: value for key, value in options.items() if key not in ("num_gpus", "minibatch_gpu")}
     for name, results in found.items():
         now, strange = expected_conditions(registry.find_metric(name), dataset, **looks), {}
@@ -237,78 +223,20 @@ def write_html(run_dir: str) -> None:
     click.echo(f"report: {write_report(run_dir, to_dict(TrainConfig()))}")
 
 
-def find_snapshots(network: str) -> list[str]:
-    """The pickle itself, or the snapshots of a run directory in order. Raises `UserError` if there are none."""
-    if is_url(network) or Path(network).is_file():
-        return [network]
-    if not Path(network).is_dir():
-        raise UserError(f"--network {network}: no such file or directory")
-    found = sorted(str(path) for path in Path(network).iterdir() if _SNAPSHOT.fullmatch(path.name))
-    if not found:
-        raise UserError(f"{network}: no network-snapshot-*.pkl in this directory")
-    return found
-
-
-def find_reals(snapshot: str, dataset: str | None, data_dir: str | None, mirror: bool | None) -> Reals:
-    """What was asked for, completed by the configuration of the run beside the snapshot, if there is one.
-
-    Raises `UserError` if no data set is known.
-    """
-    from training.config_io import load_config
-
-    trained = None
-    if not is_url(snapshot) and (Path(snapshot).parent / "training_options.json").is_file():
-        trained = load_config(Path(snapshot).parent).data
-    if dataset is not None:
-        # Another data set: only what the user says about it holds.
-        same = trained is not None and dataset == trained.dataset
-        directory = data_dir if data_dir is not None else trained.data_dir if same else ""
-        mirror = trained.mirror_augment if mirror is None and same else bool(mirror)
-        return Reals(directory, dataset, mirror, trained.max_images if same else None)
-    if trained is None:
-        raise UserError("no data set: give --dataset NAME (in --data-dir DIR), the one that the network was trained on")
-    directory = trained.data_dir if data_dir is None else data_dir
-    mirror = trained.mirror_augment if mirror is None else mirror
-    return Reals(directory, trained.dataset, mirror, trained.max_images)
-
-
-def measure(snapshot: str, names: list[str], reals: Reals, options: dict[str, Any]) -> Iterator[MetricResult]:
+def measure(snapshot: str, names: list[str], reals: RealSet, options: dict[str, Any]) -> Iterator[MetricResult]:
     """Results of the metrics on the generator of one pickle, one after the other, in a graph and session of its own.
 
     options: keyword arguments of `metrics.evaluate.Evaluator`. Raises `UserError`.
     """
     quiet_tensorflow()
-    from dnnlib.tflib import pickles, tfutil
-    from dnnlib.tflib.tfutil import tf
     from metrics.evaluate import Evaluator
 
-    num_gpus, gpus = options["num_gpus"], tfutil.num_gpus()
-    if gpus and num_gpus > gpus:
-        raise UserError(f"--num-gpus {num_gpus}: this machine has {gpus}")
-    devices = {} if gpus else {"device_count.CPU": num_gpus}
-    with tf.Graph().as_default(), tfutil.create_session(devices):
-        content = pickles.load(snapshot)
-        Gs = content[2] if isinstance(content, tuple) and len(content) == 3 else content  # noqa: N806
-        if "synthesis" not in getattr(Gs, "components", {}):
-            raise UserError(f"{snapshot}: expected a pickle of (G, D, Gs) such as network-snapshot-*.pkl")
-        dataset = open_reals(reals, max(Gs.output_shape[2:]), Gs.input_shapes[1][1])
+    with open_generator(snapshot, options["num_gpus"]) as Gs:  # noqa: N806
+        dataset = reals.open(max(Gs.output_shape[2:]), Gs.input_shapes[1][1])
         evaluator = Evaluator(names, Gs, dataset, **options)
         for sentence in evaluator.describe_sharing(names):
             click.echo(sentence, err=True)
         yield from evaluator.run_all(names)
-
-
-def open_reals(reals: Reals, resolution: int | None, label_size: int) -> Any:
-    """The images as a `TFRecordDataset`, for a network of that resolution (None: the largest there is) and labels."""
-    from training.dataset import TFRecordDataset
-
-    return TFRecordDataset(
-        Path(reals.data_dir) / reals.dataset,
-        resolution=resolution,
-        max_label_size=label_size,
-        max_images=reals.max_images,
-        validation=reals.validation,
-    )
 
 
 def print_table(results: list[tuple[str, MetricResult]]) -> None:

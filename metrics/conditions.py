@@ -12,8 +12,8 @@ from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from metrics.attributes import Attributes, load_attributes
 from metrics.features import FeatureNetwork, load_feature_network
-from metrics.inputs import Dataset
 from metrics.path_graph import describe_preprocessing
+from metrics.real_sets import RealSets
 from metrics.registry import ATTRIBUTES, PERCEPTUAL, MetricSpec
 from metrics.variants import Variant, find_variant
 
@@ -21,14 +21,9 @@ from metrics.variants import Variant, find_variant
 _NAMES = ("dataset",)
 
 
-def count_reals(spec: MetricSpec, dataset: Dataset) -> int:
-    """How many reals the metric looks at."""
-    return dataset.num_images if spec.num_real is None else min(spec.num_real, dataset.num_images)
-
-
 def conditions_of(
     spec: MetricSpec,
-    dataset: Dataset,
+    sets: RealSets,
     networks: Mapping[str, FeatureNetwork],
     attributes: Attributes | None,
     variant: Variant,
@@ -40,16 +35,16 @@ def conditions_of(
     networks: by name, with that of the metric; attributes: for metrics that look with these; mirror: the training
     mirrored reals.
     """
-    return _of_images(spec, dataset, variant, seed, mirror) | _of_look(spec, dataset, networks, attributes, variant)
+    return _of_images(spec, sets, variant, seed, mirror) | _of_look(spec, sets, networks, attributes, variant)
 
 
-def _of_images(spec: MetricSpec, dataset: Dataset, variant: Variant, seed: int, mirror: bool) -> dict[str, Any]:
-    num_real = count_reals(spec, dataset)
+def _of_images(spec: MetricSpec, sets: RealSets, variant: Variant, seed: int, mirror: bool) -> dict[str, Any]:
+    dataset, num_real = sets.of(spec), sets.count(spec)
     return {
         "num_real": num_real,
         "num_fake": spec.num_fake,
         "image_shape": list(dataset.shape),
-        "mirror": num_real > 0 and mirror and spec.mirror_reals,
+        "mirror": num_real > 0 and mirror and not spec.full,
         "dataset": dataset.name,
         "dataset_hash": dataset.content_hash,
         "validation": bool(getattr(dataset, "validation", False)),
@@ -60,14 +55,14 @@ def _of_images(spec: MetricSpec, dataset: Dataset, variant: Variant, seed: int, 
 
 def _of_look(
     spec: MetricSpec,
-    dataset: Dataset,
+    sets: RealSets,
     networks: Mapping[str, FeatureNetwork],
     attributes: Attributes | None,
     variant: Variant,
 ) -> dict[str, Any]:
     if spec.output == ATTRIBUTES:
         return {"feature_network": attributes.description, "weights_sha256": attributes.sha256, "resize": "none"}
-    network, size = networks[spec.feature_network], dataset.shape[1:]
+    network, size = networks[spec.feature_network], sets.of(spec).shape[1:]
     if spec.output == PERCEPTUAL:
         resize = describe_preprocessing(network, *size, spec.path.crop, variant)
     else:
@@ -77,7 +72,7 @@ def _of_look(
 
 def expected_conditions(
     spec: MetricSpec,
-    dataset: Dataset,
+    sets: RealSets,
     *,
     inception: str | None,
     inception_sha256: str | None,
@@ -91,7 +86,7 @@ def expected_conditions(
 
     Weights or attributes that are not to be had are reported on stderr, and then conditions for them are not there.
     """
-    images = _of_images(spec, dataset, find_variant(variant), seed, mirror)
+    images = _of_images(spec, sets, find_variant(variant), seed, mirror)
     try:
         networks, found = {}, None
         if spec.output == ATTRIBUTES:
@@ -104,7 +99,7 @@ def expected_conditions(
     except UserError as err:
         print(f"warning: {spec.name}: earlier results may be of other weights than now: {err}", file=sys.stderr)
         return images
-    return images | _of_look(spec, dataset, networks, found, find_variant(variant))
+    return images | _of_look(spec, sets, networks, found, find_variant(variant))
 
 
 def differing(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:

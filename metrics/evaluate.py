@@ -25,6 +25,7 @@ from metrics.frechet import FeatureStatistics
 from metrics.inputs import AttributeSamples, Dataset, Generator
 from metrics.noise import labels_of
 from metrics.path_graph import build_path_tower, path_feeds
+from metrics.real_sets import RealSets
 from metrics.reals import Reals
 from metrics.registry import ATTRIBUTES, FEATURES, PERCEPTUAL, PROBABILITIES, MetricSpec, find_metric
 from metrics.report import MetricResult, write_result
@@ -48,7 +49,8 @@ class Evaluator:
     Args:
         metrics: names or `MetricSpec`s that `run` may be asked for.
         Gs: a `Network`; used in validation mode: no truncation, random noise.
-        dataset: a `TFRecordDataset` of the same image shape.
+        dataset: a `TFRecordDataset` of the same image shape: what the network was trained on. Metrics named `_full`
+            look at all images of its directory, even if it was opened with fewer.
         num_gpus: towers that share the work.
         minibatch_gpu: images per tower at a time; None: 32 up to 128 pixels (on CPUs 16, whose
             activations stay in the cache), 16 up to 256, else 8.
@@ -87,7 +89,7 @@ class Evaluator:
         self._specs = {spec.name: spec for spec in specs}
         _check(Gs, dataset, num_gpus, minibatch_gpu, seed)
         self.variant = find_variant(variant)
-        self._dataset, self._seed, self._mirror = dataset, seed, mirror
+        self._dataset, self._sets, self._seed, self._mirror = dataset, RealSets(dataset), seed, mirror
         self._cache_dir, self._progress = cache_dir, progress
         self._label_size = Gs.input_shapes[1][1]
         self._minibatch = minibatch_gpu or _default_minibatch(*dataset.shape[1:])
@@ -101,6 +103,7 @@ class Evaluator:
             self._attributes = load_attributes(attributes)
         for spec in specs:
             self._check_spec(spec)
+            self._sets.of(spec)  # now, not in the middle of a training, if it cannot be opened
         self._build(Gs, specs, num_gpus)
 
     @property
@@ -132,7 +135,7 @@ class Evaluator:
         self._streams = {
             kind: Stream(each, small.get(kind, self._minibatch), self._progress) for kind, each in towers.items()
         }
-        self._reals = Reals(self._dataset, networks, self._streams.get("images"), self._mirror, self._cache_dir, specs)
+        self._reals = Reals(self._sets, networks, self._streams.get("images"), self._mirror, self._cache_dir, specs)
         self._shared: SharedFakes | None = None
 
     def run_all(self, names: Sequence[str]) -> Iterator[MetricResult]:
@@ -180,8 +183,8 @@ class Evaluator:
 
     def conditions(self, name: str) -> dict[str, Any]:
         """What a value of the metric depends on beside the generator, as fields of `MetricResult`."""
-        spec, dataset = self._spec(name), self._dataset
-        return conditions_of(spec, dataset, self.networks, self._attributes, self.variant, self._seed, self._mirror)
+        given = (self._sets, self.networks, self._attributes, self.variant, self._seed, self._mirror)
+        return conditions_of(self._spec(name), *given)
 
     def write(self, directory: os.PathLike | str, snapshot: str, result: MetricResult) -> None:
         """Appends a result to the files of a run directory: `write_result`."""
@@ -251,7 +254,8 @@ class _Inputs:
 
     def __init__(self, evaluator: Evaluator, spec: MetricSpec) -> None:
         self._evaluator, self._spec = evaluator, spec
-        self.num_real, self.num_fake, self.variant = evaluator._reals.count(spec), spec.num_fake, evaluator.variant
+        self.num_real, self.num_fake = evaluator._reals.count(spec), spec.num_fake
+        self.variant = evaluator.variant.for_full() if spec.full else evaluator.variant
         network = evaluator.networks.get(spec.feature_network)
         self.num_features = network.num_features if spec.output == FEATURES else getattr(network, "num_classes", 0)
 

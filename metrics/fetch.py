@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ import click
 import filelock
 import requests
 import urllib3
-from tqdm import tqdm
 
 from dnnlib.util import UserError, atomic_write, file_sha256, make_cache_dir_path, make_session
+from metrics.progress import progress_bar
 from metrics.weights import CANONICAL_FILES, DEFAULT_FILES, LPIPS_LINEAR, CanonicalFile, WeightSource, find_canonical
 
 LOCK_NAME = "weights.lock.json"
@@ -168,9 +167,7 @@ def _download_rest(session: requests.Session, url: str, part: Path, progress: bo
         total = size + int(length) if length.isdigit() else None
         with atomic_write(note, "w") as stream:
             json.dump({"url": url, "validator": _validator(response)}, stream)
-        bar = tqdm(
-            total=total, initial=size, unit="B", unit_scale=True, desc=part.stem, disable=not progress, file=sys.stderr
-        )
+        bar = progress_bar(total, part.stem, "B", shown=progress, initial=size)
         with open(part, "ab" if size else "wb") as file, bar:
             # What has arrived, at once: a whole chunk would be lost with the connection.
             while chunk := response.raw.read1(_CHUNK_BYTES):

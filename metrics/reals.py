@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 
 from dnnlib.tflib.tfutil import tf
-from metrics.conditions import count_reals
 from metrics.feature_cache import keeping, load_features
 from metrics.features import FeatureNetwork
 from metrics.frechet import FeatureStatistics, RunningStatistics
-from metrics.inputs import Dataset
 from metrics.noise import mirrored
 from metrics.real_cache import RealKey, load_real_statistics, save_real_statistics
+from metrics.real_sets import RealSets
 from metrics.registry import FEATURES, MetricSpec
 from metrics.towers import Stream, check_finite
 
 
 class Reals:
-    """The images of a data set, mirrored at random or not.
+    """The images that metrics compare fakes with, mirrored at random or not.
 
     stream: runs image towers (`metrics.towers.Stream`); cache_dir: None is the user's cache; specs: metrics that will
     be measured. Each real is looked at once by a feature network, where these look at the same ones.
@@ -29,14 +28,14 @@ class Reals:
 
     def __init__(
         self,
-        dataset: Dataset,
+        sets: RealSets,
         networks: Mapping[str, FeatureNetwork],
         stream: Stream | None,
         mirror: bool,
         cache_dir: os.PathLike | str | None,
         specs: Sequence[MetricSpec] = (),
     ) -> None:
-        self._dataset, self._networks, self._stream = dataset, networks, stream
+        self._sets, self._networks, self._stream = sets, networks, stream
         self._mirror, self._cache_dir = mirror, cache_dir
         self._statistics: dict[RealKey, FeatureStatistics] = {}
         wanted = [s for s in specs if s.output == FEATURES and s.num_real != 0 and s.keep_as is not None]
@@ -47,14 +46,14 @@ class Reals:
 
     def count(self, spec: MetricSpec) -> int:
         """How many of them the metric looks at."""
-        return count_reals(spec, self._dataset)
+        return self._sets.count(spec)
 
     def mirror(self, spec: MetricSpec) -> bool:
         """Whether the metric looks at them mirrored."""
-        return self._mirror and spec.mirror_reals
+        return self._mirror and not spec.full
 
     def _key(self, spec: MetricSpec) -> RealKey:
-        dataset, network = self._dataset, self._networks[spec.feature_network]
+        dataset, network = self._sets.of(spec), self._networks[spec.feature_network]
         resize = network.resize_name(*dataset.shape[1:])
         return RealKey(
             dataset.content_hash, dataset.shape, network.name, network.weights_sha256, resize, self.count(spec),
@@ -95,10 +94,10 @@ class Reals:
         return keeping(self._compute(spec), key, num_features, dtype, self._cache_dir)
 
     def _compute(self, spec: MetricSpec) -> Iterator[np.ndarray]:
-        mirror = self.mirror(spec)
+        dataset, mirror = self._sets.of(spec), self.mirror(spec)
 
         def step(tower: Any, indices: np.ndarray) -> tuple[Any, None, dict[tf.Tensor, Any]]:
-            images = self._dataset.read(indices)
+            images = dataset.read(indices)
             if mirror:
                 flip = mirrored(indices)
                 images[flip] = images[flip][..., ::-1]

@@ -33,9 +33,9 @@ class MetricSpec:
     feature_network: name, or None for a metric of attribute classifiers; output: what is asked of the network, one of
     FEATURES, PROBABILITIES, PERCEPTUAL, or ATTRIBUTES; compute: returns suffix -> value, and the names of the results
     are the metric's name with the suffix; num_fake, num_real: most images that are used (ALL: the whole data set);
-    mirror_reals: whether reals are mirrored where the training mirrored them; keep_as: type of the features of reals
-    on disk, None for metrics that need their statistics alone; path: of path lengths; higher_is_better: of the first
-    result.
+    full: reals are all images of the data set and never mirrored, whatever part of them the training used and whether
+    it mirrored them; keep_as: type of the features of reals on disk, None for metrics that need their statistics alone;
+    path: of path lengths; higher_is_better: of the first result.
     """
 
     name: str
@@ -44,7 +44,7 @@ class MetricSpec:
     num_fake: int
     num_real: int | None = 0
     output: str = FEATURES
-    mirror_reals: bool = True
+    full: bool = False
     keep_as: str | None = None
     path: PathSampling | None = None
     higher_is_better: bool = False
@@ -96,7 +96,7 @@ def _families(tag: str, distance: str, by: str, names: tuple[str, str, str, str]
         usual = {name + tag: n for name, n in usual.items()}
         rows.append(_Family(pattern + tag, network, compute, meaning, usual, real, options))
 
-    full = {"mirror_reals": False}
+    full = {"full": True}
     add(f"{fid}<N>k", inception, compute_frechet, f"Fréchet {distance}", (50, 5), "same", {})
     add(f"{fid}<N>k_full", inception, compute_frechet, f"Fréchet {distance} to all reals", (50,), ALL, full)
     meaning = f"kernel {distance}"

@@ -16,8 +16,8 @@ import numpy as np
 from dnnlib.submission.options import OPTIONS_FILE, read_options
 from dnnlib.tflib.autosummary import STATS_FILE
 from dnnlib.util import UserError
+from metrics.snapshots import snapshot_kimg
 
-_SNAPSHOT = re.compile(r"network-snapshot-(\d+)\.pkl")
 _STATE = re.compile(r"training-state-(\d+)\.npz")
 _FAKES = re.compile(r"fakes(_init|\d+)\.(png|jpe?g)")
 _METRIC = re.compile(r"metric-(.+)\.jsonl")
@@ -100,12 +100,6 @@ def better_is(name: str) -> int:
     return 1 if re.match(r"(is|pr)\d+k", name) or name.endswith(("_precision", "_recall")) else -1
 
 
-def snapshot_kimg(name: str) -> float | None:
-    """Thousands of images that the file name of a snapshot tells; None for other names."""
-    match = _SNAPSHOT.fullmatch(name)
-    return float(match[1]) if match else None
-
-
 def flatten(options: dict[str, Any]) -> dict[str, Any]:
     """Options by path: `{"G": {"fmap_base": 1}}` becomes `{"G.fmap_base": 1}`."""
     flat: dict[str, Any] = {}
@@ -126,7 +120,7 @@ def read_run(run_dir: os.PathLike | str) -> RunFiles:
         raise UserError(f"cannot read the run directory {run_dir}: {err.strerror or err}") from err
     for name in names:
         path = run.directory / name
-        if _SNAPSHOT.fullmatch(name):
+        if snapshot_kimg(name) is not None:
             run.snapshots.append(path)
         elif _STATE.fullmatch(name):
             run.states.append(path)
@@ -137,6 +131,8 @@ def read_run(run_dir: os.PathLike | str) -> RunFiles:
         elif name.startswith("analysis-") and name.endswith(".png") and f"{name[:-4]}.json" in names:
             run.analyses.append(path)
     run.grids.sort(key=_grid_order)
+    run.snapshots.sort(key=lambda path: snapshot_kimg(path.name))
+    run.states.sort(key=lambda path: int(_STATE.fullmatch(path.name)[1]))
     _read_stats(run)
     for name in names:
         if match := _METRIC.fullmatch(name):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dnnlib.util import UserError, atomic_write
 from metrics.inputs import Generator
+from metrics.snapshots import open_generator
 
 
 @click.command("samples")
@@ -26,18 +27,13 @@ def samples_command(network: str, count: int, seed: int, minibatch: int, out: st
     The table for --attributes FILE.csv has the columns sample (the number of the picture) and one per attribute, with
     probabilities.
     """
-    from dnnlib.tflib import pickles, tfutil
-    from dnnlib.tflib.tfutil import tf
-
     try:
         os.makedirs(out, exist_ok=True)
     except OSError as err:
         raise UserError(f"--out {out}: {err.strerror or err}") from err
     if any(path.suffix == ".png" for path in Path(out).iterdir()):
         raise UserError(f"--out {out}: there are pictures already; choose an empty directory")
-    with tf.Graph().as_default(), tfutil.create_session():
-        content = pickles.load(network)
-        Gs = content[2] if isinstance(content, tuple) and len(content) == 3 else content  # noqa: N806
+    with open_generator(network) as Gs:  # noqa: N806
         for index, image in make_samples(Gs, count, seed, minibatch):
             with atomic_write(Path(out) / f"{index:06d}.png") as file:
                 Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, "PNG")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
@@ -19,6 +18,7 @@ from metrics.features import FeatureNetwork
 from metrics.images import to_bytes_and_finite, to_rgb
 from metrics.inputs import Generator
 from metrics.noise import IndexedRandom
+from metrics.progress import progress_bar
 from metrics.registry import PROBABILITIES
 from metrics.variants import Variant
 
@@ -83,7 +83,7 @@ class Stream:
 
         Raises `UserError` if images are not finite. An interruption is reported on stderr with how far it had come.
         """
-        bar = tqdm(total=count, desc=title, unit="img", disable=not self.progress, file=sys.stderr, leave=False)
+        bar = progress_bar(count, title, "img", shown=self.progress, leave=False)
         begin = start = 0
         with bar:
             while begin < count:

@@ -1,11 +1,12 @@
 """Where published code bases define a metric differently: what each of them does, by name.
 
-`sg2` is what gives the numbers of the StyleGAN2 paper and the default; every result records its variant.
+`sg2` is what gives the numbers of the StyleGAN2 paper and the default; what StyleGAN2 does not have (`_full`) is then
+as StyleGAN2-ADA has it. Every result records its variant.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dnnlib.util import UserError, list_nearest
 
@@ -16,23 +17,29 @@ DEFAULT_VARIANT = "sg2"
 class Variant:
     """Conventions of one code base (spec section 6).
 
-    real_ddof, fake_ddof: covariances of the Fréchet distance are divided by count minus this; box_of_crop: the box
-    average before a path length's features is chosen for the height after cropping, else for the height before;
-    softmax_bias: Inception's classes are those of its last layer with its bias, else without;
-    labels_on_images: the images of linear separability are made with the labels that w is made with, else without.
+    real_ddof, fake_ddof: covariances of the Fréchet distance are divided by count minus this; full_real_ddof: those of
+    the reals of metrics named `_full`; box_of_crop: the box average before a path length's features is chosen for the
+    height after cropping, else for the height before; softmax_bias: Inception's classes are those of its last layer
+    with its bias, else without; labels_on_images: the images of linear separability are made with the labels that w is
+    made with, else without.
     """
 
     name: str
     meaning: str
     real_ddof: int = 1
     fake_ddof: int = 1
+    full_real_ddof: int = 0
     box_of_crop: bool = True
     softmax_bias: bool = True
     labels_on_images: bool = False
 
+    def for_full(self) -> Variant:
+        """The conventions for metrics named `_full`."""
+        return replace(self, real_ddof=self.full_real_ddof)
+
 
 _ALL = (
-    Variant("sg2", "StyleGAN2: both covariances unbiased"),
+    Variant("sg2", "StyleGAN2: both covariances unbiased; _full metrics as ada"),
     Variant("ada", "StyleGAN2-ADA: the reals' covariance divided by N", real_ddof=0),
     Variant(
         "pt",

@@ -17,7 +17,7 @@ from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from metrics.analysis.samples import Samples
 from metrics.noise import labels_of
-from run_analysis import find_reals, main
+from run_analysis import main
 from tests.metrics.analysis_fakes import Pixels
 from tests.record_sets import write_set
 from tests.tiny import tiny_config, tiny_dataset
@@ -201,14 +201,6 @@ def test_report(made):
     text = call("report", made / "00000-run")
     page = (made / "00000-run" / "report.html").read_text()
     assert "report.html" in text and "fields differ from the defaults" in page and "stats.jsonl is missing" in page
-
-
-def test_which_reals(made):
-    network, data = str(made / "00000-run" / "network-snapshot-000000.pkl"), made / "data"
-    assert find_reals(network, None, None, None) == (data / "plain", True, None)
-    assert find_reals(network, None, "other", False) == (Path("other/plain"), False, None)
-    assert find_reals(network, "new", None, None) == (Path("new"), False, None)
-    assert find_reals("https://x/y.pkl", "d", "e", True) == (Path("e/d"), True, None)
 
 
 def test_mistakes_are_one_line(made, tmp_path):

@@ -26,7 +26,7 @@ from metrics import html_report, registry
 from metrics.noise import IndexedRandom, latents_of
 from metrics.report import MetricResult
 from metrics.run_files import read_run
-from run_metrics import Reals, find_reals, find_snapshots, main
+from run_metrics import main
 from tests.metrics.fakes import PIXELS, PixelFeatures, pixel_metric
 from tests.tiny import tiny_config, tiny_dataset
 from training.config_io import save_config, with_fields
@@ -359,22 +359,8 @@ def test_networks_with_labels(made):
 
 
 def test_which_snapshots(made, tmp_path):
-    run = made / "00000-run"
-    found = [Path(path).name for path in find_snapshots(str(run))]
-    assert found == ["network-snapshot-000000.pkl", "network-snapshot-000010.pkl"]
-    assert find_snapshots("https://x/y.pkl") == ["https://x/y.pkl"]
     assert f"{tmp_path}: no network-snapshot-*.pkl in this directory" in refused("--network", tmp_path)
-    assert "--network gone.pkl: no such file" in refused("--network", "gone.pkl")
-
-
-def test_which_reals(made):
-    snapshot, data = str(made / "00000-run" / "network-snapshot-000000.pkl"), str(made / "data")
-    assert find_reals(snapshot, None, None, None) == Reals(data, "plain", True, None)
-    assert find_reals(snapshot, None, None, False) == Reals(data, "plain", False, None)
-    assert find_reals(snapshot, None, "other", None) == Reals("other", "plain", True, None)
-    assert find_reals(snapshot, "plain", None, None) == Reals(data, "plain", True, None)
-    assert find_reals(snapshot, "classes", None, None) == Reals("", "classes", False, None)
-    assert find_reals("https://x/y.pkl", "d", "e", True) == Reals("e", "d", True, None)
+    assert "gone.pkl: no such file" in refused("--network", "gone.pkl")
 
 
 def test_mistakes_are_one_line(made, tmp_path):

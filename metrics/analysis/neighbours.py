@@ -6,13 +6,11 @@ Samples that are much nearer than that to some training image may be copies of i
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from tqdm import tqdm
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
@@ -22,6 +20,7 @@ from metrics.analysis.samples import Generator, Samples, batches, default_batch
 from metrics.features import FeatureNetwork
 from metrics.images import to_bytes_and_finite, to_rgb
 from metrics.inputs import Dataset
+from metrics.progress import progress_bar
 from metrics.report_plots import format_number, new_figure, style, to_png
 from metrics.towers import Stream, on_devices
 
@@ -148,8 +147,7 @@ def find_neighbours(
     of_references = np.concatenate([look(dataset.read(references[i])) for i in batches(len(references), batch)])
     of_samples = NearestSearch(look(samples), k)
     of_reals = NearestSearch(of_references, 1, excluded=references)
-    bar = tqdm(total=dataset.num_images, desc="training images", unit="img", disable=not progress, file=sys.stderr)
-    with bar:
+    with progress_bar(dataset.num_images, "training images", "img", shown=progress) as bar:
         for indices in batches(dataset.num_images, num_gpus * batch):
             images = dataset.read(indices)
             for flip in (False, True) if mirror else (False,):

@@ -1,8 +1,10 @@
-"""Options that the commands of analyses share. Needs no TensorFlow."""
+"""Options that the commands of analyses share, and the records that they arrive in. Needs no TensorFlow."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -12,8 +14,51 @@ from metrics.feature_names import EFFNET
 MOST_SEED = 2**32 - 1
 
 
-def common_options(num: int, num_help: str) -> Callable[[Any], Any]:
-    """--num, --seed, --batch and --out, as all analyses have them."""
+@dataclass(frozen=True)
+class Sampling:
+    """num, seed: of samples; num_gpus: devices that share the work; batch: images on each at once, None: as many as
+    usually fit; out: picture to write, None: beside the pickle."""
+
+    num: int
+    seed: int
+    num_gpus: int
+    batch: int | None
+    out: str | None
+
+
+@dataclass(frozen=True)
+class Data:
+    """A directory of TFRecords; None: as the network was trained."""
+
+    dataset: str | None
+    data_dir: str | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """feature_network: name or alias; weights: texts NAME=FILE."""
+
+    feature_network: str
+    weights: tuple[str, ...]
+
+
+_RECORDS = {"sampling": Sampling, "data": Data, "look": Look}
+
+
+class AnalysisCommand(click.Command):
+    """Hands the shared options to its function as records: `sampling`, `data`, `look`, those whose options it has."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the function of the command."""
+        for name, record in _RECORDS.items():
+            fields = [field.name for field in dataclasses.fields(record)]
+            if ctx.params.keys() >= set(fields):
+                ctx.params[name] = record(**{field: ctx.params.pop(field) for field in fields})
+        return super().invoke(ctx)
+
+
+def sampling_options(num: int, num_help: str) -> Callable[[Any], Any]:
+    """Those of `Sampling`; num, num_help: default and text of --num."""
 
     def add(command: Any) -> Any:
         for option in (
@@ -34,8 +79,8 @@ def common_options(num: int, num_help: str) -> Callable[[Any], Any]:
 network_option = click.option("--network", metavar="PKL", required=True, help="Network pickle: a path or URL.")
 
 
-def features_options(command: Any) -> Any:
-    """--feature-network and --weights, as run_metrics.py has them."""
+def look_options(command: Any) -> Any:
+    """Those of `Look`, as run_metrics.py has them."""
     command = click.option(
         "--weights", metavar="NAME=FILE", multiple=True, help="Weights of a feature network; may be repeated."
     )(command)
@@ -45,7 +90,7 @@ def features_options(command: Any) -> Any:
 
 
 def data_options(purpose: str) -> Callable[[Any], Any]:
-    """--dataset and --data-dir; purpose: what the images are for, if not to be looked at."""
+    """Those of `Data`; purpose: what the images are for, if not to be looked at."""
 
     def add(command: Any) -> Any:
         command = click.option(

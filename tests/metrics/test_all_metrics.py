@@ -78,7 +78,7 @@ def fake_features(tmp_path, generator, dataset, spec=None):
 def test_published_definitions(name, network, output, num_fake, num_real, mirrors):
     spec = find_metric(name)
     assert (spec.name, spec.feature_network, spec.output) == (name, network, output)
-    assert (spec.num_fake, spec.num_real, spec.mirror_reals) == (num_fake, num_real, mirrors)
+    assert (spec.num_fake, spec.num_real, spec.full) == (num_fake, num_real, not mirrors)
 
 
 @pytest.mark.parametrize("name", ["ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend", "ppl2_wend"])
@@ -133,7 +133,7 @@ def test_inception_score_of_images(measure, tmp_path):
 
 def test_full_sets_are_all_reals_and_never_mirrored(measure):
     generator, dataset = LinearGenerator(), random_dataset(90)
-    full = dataclasses.replace(pixel_metric(50), num_real=None, mirror_reals=False)
+    full = dataclasses.replace(pixel_metric(50), num_real=None, full=True)
     mirrored_run = measure(full, generator, dataset, mirror=True)
     assert (mirrored_run.num_real, mirrored_run.mirror, dataset.reads) == (90, False, 90)
     assert measure(full, generator, dataset, mirror=False).values == mirrored_run.values
@@ -159,6 +159,11 @@ def test_variants_divide_covariances_as_published(session, tmp_path):
     assert found["sg2"].value == found["corrected"].value == expected(1, 1)
     assert found["ada"].value == expected(0, 1) and found["pt"].value == expected(0, 0)
     assert len({r.value for r in found.values()}) == 3
+    # StyleGAN2 has no metrics named `_full`: they are those of ADA, unless another variant is asked for.
+    full = dataclasses.replace(pixel_metric(40, "fd_full"), num_real=None, full=True)
+    for name, ddof in (("sg2", (0, 1)), ("corrected", (0, 1)), ("ada", (0, 1)), ("pt", (0, 0))):
+        value = evaluate(full, generator, dataset, variant=name, cache_dir=tmp_path, progress=False).value
+        assert value == expected(*ddof), name
     assert {name: r.variant for name, r in found.items()} == {name: name for name in VARIANTS}
     assert any("by the conventions of pt" in note for note in found["pt"].notes())
     assert dataset.reads == 40  # the statistics that are kept serve all

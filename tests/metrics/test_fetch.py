@@ -193,6 +193,8 @@ def test_table():
     assert len({file.file_name for file in CANONICAL_FILES}) == len(names)
     for file in CANONICAL_FILES:
         assert file.slot in SLOTS and file.urls and file.kind and file.licence
+        # What has no checksum is first asked for where nobody on the way can exchange it.
+        assert file.urls[0].startswith("https://")
         # Eight digits are those that PyTorch writes into the name of a file.
         assert file.sha256 is None or len(file.sha256) == 64 or f"-{file.sha256}." in file.file_name
 
