@@ -61,8 +61,8 @@ def test_equals_scipy(impl, dtype, channels):
         assert_close(found[len(GRID) + i], nhwc(e), dtype, looser, what=f"NHWC {GRID[i]}")
 
 
-# Images beyond the size of caches are filtered along their rows, all channels of a pixel at a time; 128 and 144 channels
-# are written past the caches.
+# Images beyond the size of caches are filtered along their rows, all channels of a pixel at a time; those of 128 and of
+# 144 channels are written past the caches.
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "up, down, shape",
