@@ -25,7 +25,9 @@ D_OPTIONS = (
 def states(tmp_path_factory):
     place = tmp_path_factory.mktemp("run")
     tiny_dataset(place / "data", 32, 16)
-    config = apply_set(apply_set(tiny_config(), f"data.data_dir={place}"), "data.dataset=data")
+    config = tiny_config()
+    for change in (f"data.data_dir={place}", "data.dataset=data", "G.fmap_base=32", "D.fmap_base=24"):
+        config = apply_set(config, change)
     train(config, place / "runs")
     (*_, last) = sorted(place.rglob("network-snapshot-*.pkl"))
     return load_state(last)

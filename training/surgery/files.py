@@ -30,17 +30,17 @@ def read_model(path: str) -> Model:
     """The networks of a pickle (path or URL), or of a file that `convert` wrote (.npz, .safetensors).
 
     Raises:
-        UserError: not readable, no networks of StyleGAN2 inside, or some whose variables do not fit each other.
+        UserError: not readable, no networks of StyleGAN2 inside, or some whose variables do not fit their options.
     """
     reader = READERS.get(Path(path).suffix)
     content = reader(path) if reader else snapshot.load_state(path)
     networks = _by_role(content)
     for state in networks.values():
         check_options(state, path)
-        check_shapes(state, path)
         for builder in (state["build_func_name"].rsplit(".", 1)[-1], builder_of(state)):
             if builder in FIRST_STYLEGAN:
                 raise UserError(f"{path}: network builder {builder!r} {FIRST_STYLEGAN_REASON}")
+        check_shapes(state, path)
     if not networks:
         raise UserError(f"{path}: expected networks G, D, Gs, or one of them; found {_describe(content)}")
     return Model(str(path), networks)

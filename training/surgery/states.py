@@ -15,6 +15,7 @@ import numpy as np
 
 from dnnlib.snapshot import NetworkState
 from dnnlib.util import UserError
+from training.config_networks import NONLINEARITIES
 from training.fmaps import Fmaps
 
 Variables = dict[str, np.ndarray]
@@ -38,7 +39,7 @@ _NUMBERS = (
     + ("label_fmaps", "fmap_base", "fmap_decay", "fmap_min", "fmap_max", "mapping_lrmul", "mbstd_group_size")
     + ("mbstd_num_features", "label_map_fmaps", "label_map_layers", "label_map_lrmul", "dlatent_broadcast")
 )  # fmt: skip
-_OTHER_OPTIONS = {"architecture": str, "nonlinearity": str, "fmap_explicit": dict, "base_shape": (list, tuple)}
+_OTHER_OPTIONS = {"architecture": str, "fmap_explicit": dict, "base_shape": (list, tuple)}
 _LARGEST_DECAY = 100
 # Builders of the first StyleGAN, which config-a has, too.
 FIRST_STYLEGAN = ("G_style", "D_basic")
@@ -156,6 +157,11 @@ def check_options(state: NetworkState, path: str) -> None:
         odd = isinstance(value, bool) or (key in _NUMBERS and not isinstance(value, bool) and _is_negative(value))
         if value is not None and expected and (odd or not isinstance(value, expected)):
             raise UserError(f"{path}: option {key} of network {state['name']} is {value!r:.60}, which no network has")
+        if value is not None and "nonlinearity" in key and value not in NONLINEARITIES:
+            known = ", ".join(NONLINEARITIES)
+            raise UserError(f"{path}: option {key} of network {state['name']} is {value!r:.60}; known are {known}")
+        if value is not None and "lrmul" in key and not value > 0:
+            raise UserError(f"{path}: option {key} of network {state['name']} is {value}, expected more than 0")
     resolution = option(state, "resolution", 1024)
     if not isinstance(resolution, int) or resolution < 8 or resolution & (resolution - 1):
         raise UserError(f"{path}: network {state['name']} has resolution {resolution}, expected 8, 16, 32, ...")
