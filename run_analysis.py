@@ -15,8 +15,8 @@ from metrics.analysis.options import (
     Look,
     Sampling,
     data_options,
+    features_options,
     labels_options,
-    look_options,
     network_option,
     sampling_options,
 )
@@ -45,8 +45,8 @@ def report(run_dir: str) -> None:
 @main.command(cls=AnalysisCommand)
 @click.argument("run")
 @click.option(
-    "--measure", type=click.Choice(["layer", "image"]), default="image", show_default=True,
-    help="Deviation of what a layer adds: as it comes from the layer, or at the size of the image.",
+    "--measure", type=click.Choice(["layer", "image"]), default="layer", show_default=True,
+    help="Deviation of what a layer adds: as it comes from the layer, as in the paper, or at the size of the image.",
 )  # fmt: skip
 @labels_options
 @sampling_options(1024, "Samples of w per snapshot; the paper takes 1024.")
@@ -88,7 +88,7 @@ def contributions(run: str, measure: str, data: Data, sampling: Sampling) -> Non
 
 @main.command("ppl-distribution", cls=AnalysisCommand)
 @network_option
-@look_options
+@features_options
 @labels_options
 @click.option("--examples", type=click.IntRange(1), default=36, show_default=True, help="Images shown of each end.")
 @sampling_options(2000, "Images that are scored.")
@@ -145,7 +145,7 @@ def jacobian(network: str, data: Data, sampling: Sampling) -> None:
 
 @main.command(cls=AnalysisCommand)
 @network_option
-@look_options
+@features_options
 @data_options("")
 @click.option("--mirror-augment", type=bool, metavar="BOOL", help="Mirror images count.  [default: as trained]")
 @click.option("--validation", is_flag=True, help="Search the held-out images of the data set, not the training images.")

@@ -17,7 +17,7 @@ from rich.table import Table
 from dnnlib.util import UserError, format_time
 from metrics import registry
 from metrics.report import MetricResult, format_value, read_results, write_result
-from metrics.run_data import RealSet, find_reals
+from metrics.run_data import RealSet, find_reals, run_of
 from metrics.snapshots import find_snapshots, open_generator
 from metrics.variants import DEFAULT_VARIANT, VARIANTS, find_variant
 from training.cli import OneLineGroup, quiet_tensorflow
@@ -65,7 +65,7 @@ class _Commands(OneLineGroup):
     help=f"Conventions to follow where code bases differ: {', '.join(VARIANTS)}.",
 )  # fmt: skip
 @click.option(
-    "--result-dir", metavar="DIR", help="Append to metric-NAME.txt and .jsonl there.  [default: a run itself]"
+    "--result-dir", metavar="DIR", help="Append to metric-NAME.txt and .jsonl there.  [default: the run, if it is one]"
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the fakes.")
 @click.option("--list-metrics", is_flag=True, help="Print the metrics.")
@@ -89,10 +89,11 @@ def main(
     seed: int,
     list_metrics: bool,
 ) -> None:
-    """Measure generators against the images they were trained on. Values are printed, and kept with --result-dir.
+    """Measure generators against the images they were trained on.
 
-    A network in the directory of its run needs no --dataset: it is compared with what it was trained on. A run
-    directory is gone through snapshot by snapshot; what was measured before is not measured again.
+    Values are printed, and added to the files metric-NAME.txt and .jsonl of the run or of --result-dir. A network in
+    the directory of its run needs no --dataset: it is compared with what it was trained on. A run directory is gone
+    through snapshot by snapshot; what was measured before is not measured again.
 
     `run_metrics.py fetch` gets the weights of feature networks; `samples` writes the fakes that ls looks at.
     """
@@ -124,14 +125,17 @@ def main(
     if Path(network).is_dir():
         measure_run(network, snapshots, names, reals, options, result_dir or network)
         return
-    if result_dir is not None:
-        _make_dir(result_dir)
+    place = result_dir or run_of(network)
+    if place is not None:
+        _make_dir(place)
     results = []
     for result in measure(network, names, reals, options):
         results.append((network, result))
-        if result_dir is not None:
-            write_result(result_dir, network, result)
+        if place is not None:
+            write_result(place, network, result)
     print_table(results)
+    if place is not None:
+        click.echo(f"added to {', '.join(f'metric-{name}.txt' for name in names)} and .jsonl in {place}", err=True)
 
 
 def _parse_weights(texts: tuple[str, ...]) -> Any:
@@ -195,14 +199,15 @@ def _known_results(
     quiet_tensorflow()
     from dnnlib.snapshot import load_state
     from metrics.conditions import differing, expected_conditions
+    from metrics.real_sets import RealSets
 
     content = load_state(snapshot)
     state = content[2] if isinstance(content, tuple) and len(content) == 3 else content
     network = getattr(state, "get", {}.get)("static_kwargs", {})
-    dataset = reals.open(network.get("resolution"), network.get("label_size", 0))
+    sets = RealSets(reals.open(network.get("resolution"), network.get("label_size", 0)))
     looks = {key: value for key, value in options.items() if key not in ("num_gpus", "minibatch_gpu")}
     for name, results in found.items():
-        now, strange = expected_conditions(registry.find_metric(name), dataset, **looks), {}
+        now, strange = expected_conditions(registry.find_metric(name), sets, **looks), {}
         for file, result in results:
             different = differing(asdict(result), now)
             if not different:
@@ -260,7 +265,7 @@ def print_table(results: list[tuple[str, MetricResult]]) -> None:
         console.print(f"note: {note}")
 
 
-def _make_dir(path: str) -> None:
+def _make_dir(path: Path | str) -> None:
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as err:

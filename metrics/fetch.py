@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ def _fetch_one(file: CanonicalFile, folder: Path, progress: bool, num_attempts: 
         try:
             part = _download(url, path, progress, num_attempts)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as err:
-            errors.append(f"{url}: {' '.join(str(err).split())[:160]}")
+            errors.append(f"{url}: {_reason(err)}")
             continue
         sha256 = file_sha256(part)
         if expected is None or sha256.startswith(expected):
@@ -122,6 +123,21 @@ def _fetch_one(file: CanonicalFile, folder: Path, progress: bool, num_attempts: 
         f"cannot fetch {file.name}: {'; '.join(errors)} (a file fetched by other means can be given with "
         f"--weights {file.slot}=FILE)"
     )
+
+
+def _reason(err: BaseException) -> str:
+    """What went wrong, in the words of the innermost causes: the outer ones name objects, and the address again."""
+    chain = [err]
+    while True:
+        inner = getattr(chain[-1], "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in chain[-1].args if isinstance(arg, BaseException)), None)
+        if inner is None or inner in chain:
+            break
+        chain.append(inner)
+    causes = [one for one in chain if isinstance(one, urllib3.exceptions.ProxyError)] + chain[-1:]
+    texts = dict.fromkeys(next((arg for arg in one.args if isinstance(arg, str)), str(one)) for one in causes)
+    return ": ".join(" ".join(re.sub(r"^\w+\(.*?\): ", "", text).split())[:160] for text in texts)
 
 
 def _record(file: CanonicalFile, path: Path, sha256: str, lock: dict[str, str]) -> Fetched:

@@ -29,13 +29,15 @@ _SECONDS = ("Timing/sec_per_tick", "Timing/maintenance_sec")
 
 
 class _Panel(NamedTuple):
-    """A picture of curves. takes: which tags, if no panel before has taken them; for the rest see `plot_stats`."""
+    """A picture of curves. takes: which tags, if no panel before has taken them; setting: one that stays as it is all
+    the time is told in words; for the rest see `plot_stats`."""
 
     title: str
     takes: Callable[[str], bool]
     log_scale: bool = False
     band: bool = False
     from_zero: bool = False
+    setting: bool = False
 
 
 _PANELS = (
@@ -48,6 +50,15 @@ _PANELS = (
     _Panel("Gradient norms", lambda tag: tag.startswith("Gradients/"), log_scale=True),
     _Panel("Learning rates", lambda tag: tag.endswith("/learning_rate"), from_zero=True),
     _Panel("Steps skipped (gradients not finite)", lambda tag: tag.endswith("/skipped_steps"), from_zero=True),
+    _Panel("Share of steps skipped, by phase", lambda tag: tag.startswith("Skipped/"), from_zero=True),
+    _Panel("Loss scales", lambda tag: tag.startswith("LossScale/"), log_scale=True),
+    _Panel("Strength of augmentation (p)", lambda tag: tag == "Progress/augment", from_zero=True),
+    _Panel("Signs of overfitting (augmentation goes by one)", lambda tag: tag.startswith("Progress/augment_")),
+    _Panel("Diversity of pixels", lambda tag: tag.startswith("Diversity/"), from_zero=True),
+    _Panel("Images per step", lambda tag: tag == "Schedule/batch", from_zero=True, setting=True),
+    _Panel("Weight of R1 (gamma)", lambda tag: tag == "Schedule/r1_gamma", from_zero=True, setting=True),
+    _Panel("Share of mixed styles", lambda tag: tag == "Schedule/style_mixing_prob", from_zero=True, setting=True),
+    _Panel("Times that the run was set back", lambda tag: tag == "Watch/rollbacks", from_zero=True),
     _Panel("Speed (images/s)", lambda tag: tag == "Timing/img_per_sec", from_zero=True),
     _Panel("Seconds of ticks and between them", lambda tag: tag in _SECONDS, from_zero=True),
     _Panel("Memory (GiB)", lambda tag: tag.startswith("Resources/"), from_zero=True),
@@ -208,10 +219,12 @@ def _curves(run: RunFiles) -> str:
     if not run.stats:
         return section("Training", "<p>No statistics (no readable stats.jsonl).</p>")
     left = dict(run.stats)
-    figures, zero, never_finite = [], [], []
+    figures, constant, zero, never_finite = [], [], [], []
     for panel in _PANELS:
         curves: dict[str, list[Point]] = {tag: left.pop(tag) for tag in list(left) if panel.takes(tag)}
-        if any(math.isfinite(p.mean) and p.mean != 0 for points in curves.values() for p in points):
+        if panel.setting and curves and len({p.mean for points in curves.values() for p in points}) == 1:
+            constant += [f"{tag} {format_number(points[0].mean)}" for tag, points in curves.items()]
+        elif any(math.isfinite(p.mean) and p.mean != 0 for points in curves.values() for p in points):
             shown = {tag.removeprefix("Loss/"): p for tag, p in curves.items()}
             svg = plot_stats(shown, panel.log_scale, panel.band, panel.from_zero)
             figures.append(
@@ -224,6 +237,7 @@ def _curves(run: RunFiles) -> str:
         "Training",
         "<p>Means of each tick. Bands: one standard deviation of the minibatches of a tick.</p>",
         side_by_side(figures),
+        f"<p>The same all the time: {escape(', '.join(constant))}</p>" if constant else "",
         f"<p>Never other than 0: {escape(', '.join(zero))}</p>" if zero else "",
         f"<p>Never finite: {escape(', '.join(never_finite))}</p>" if never_finite else "",
     )

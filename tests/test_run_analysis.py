@@ -84,11 +84,14 @@ def test_contributions(made):
     assert f"wrote {run / 'analysis-contributions.png'}" in call("contributions", run, "--num", 6)
     numbers = numbers_beside(run / "analysis-contributions.png")
     assert numbers["kimg"] == [0, 10] and numbers["resolutions"] == [4, 8]
-    np.testing.assert_allclose(np.sum(numbers["shares"], axis=1), 1)
-    # A single snapshot, what the layers give, elsewhere.
-    call("contributions", run / "network-snapshot-000010.pkl", "--measure", "layer", "--num", 6, "--out", "new/c.png")
+    # As in the paper: deviations of what the layers give, in shares.
+    layers = np.array(numbers["std_of_layers"])
+    np.testing.assert_allclose(numbers["shares"], layers / layers.sum(axis=1, keepdims=True))
+    # A single snapshot, at the size of the image, elsewhere.
+    call("contributions", run / "network-snapshot-000010.pkl", "--measure", "image", "--num", 6, "--out", "new/c.png")
     one = numbers_beside("new/c.png")
-    assert one["plotted"] == "layer" and one["std_of_layers"][0] == pytest.approx(numbers["std_of_layers"][1], rel=1e-4)
+    assert one["plotted"] == "image" and one["std_of_layers"][0] == pytest.approx(layers[1], rel=1e-4)
+    np.testing.assert_allclose(one["shares"][0], np.array(one["std_in_image"][0]) / np.sum(one["std_in_image"]))
     assert "architecture 'resnet'" in refused("contributions", made / "others" / "resnet.pkl", "--out", "x.png")
 
 

@@ -123,6 +123,21 @@ def test_a_run_against_what_it_was_trained_on(made):
     assert best == f"{min(values):.4f} ({names[int(np.argmin(values))]})\n"
 
 
+def test_a_snapshot_of_a_run_adds_to_its_files(made, tmp_path, reports):
+    run = copy_of_run(made, tmp_path)
+    result = call("--network", run / "network-snapshot-000010.pkl", "--metrics", "fd_pixels")
+    assert result.exit_code == 0, (result.output, result.exception)
+    (record,) = [json.loads(line) for line in (run / "metric-fd_pixels.jsonl").read_text().splitlines()]
+    assert record["snapshot"] == "network-snapshot-000010.pkl" and record["mirror"] is True
+    (line,) = (run / "metric-fd_pixels.txt").read_text().splitlines()
+    assert line.startswith("network-snapshot-000010        time ") and line.split()[-2] == "fd_pixels"
+    assert f"added to metric-fd_pixels.txt and .jsonl in {run}" in result.stderr
+    # And counts when the run is measured.
+    assert call("--network", run, "--metrics", "fd_pixels").exit_code == 0
+    records = [json.loads(line) for line in (run / "metric-fd_pixels.jsonl").read_text().splitlines()]
+    assert [r["snapshot"][-10:] for r in records] == ["000010.pkl", "000000.pkl"] and records[0] == record
+
+
 def copy_of_run(made, tmp_path, diverged=()):
     """A copy of the run; snapshots named in `diverged` make NaN."""
     run = tmp_path / "00001-copy"
@@ -348,7 +363,7 @@ def test_unknown_variant(made):
 
 def test_networks_with_labels(made):
     network = made / "00000-run" / "classes.pkl"
-    args = ("--network", network, "--metrics", "fd_pixels", "--data-dir", made / "data")
+    args = ("--network", network, "--metrics", "fd_pixels", "--data-dir", made / "data", "--result-dir", "out")
     result = call(*args, "--dataset", "classes", "--num-gpus", 2)
     assert result.exit_code == 0, (result.output, result.exception)
     text = refused(*args, "--dataset", "plain")

@@ -79,7 +79,7 @@ def sampling_options(num: int, num_help: str) -> Callable[[Any], Any]:
 network_option = click.option("--network", metavar="PKL", required=True, help="Network pickle: a path or URL.")
 
 
-def look_options(command: Any) -> Any:
+def features_options(command: Any) -> Any:
     """Those of `Look`, as run_metrics.py has them."""
     command = click.option(
         "--weights", metavar="NAME=FILE", multiple=True, help="Weights of a feature network; may be repeated."

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
@@ -154,6 +155,7 @@ def plot_paths(scores: PathScores, low_images: np.ndarray, high_images: np.ndarr
         axes.axvline(values.mean(), color=COLORS[6], lw=1, ls="--")
         axes.text(values.mean(), axes.get_ylim()[1], f" mean {format_number(float(values.mean()))}", va="top")
         axes.set(xlim=(0, edges[-1]), ylabel=f"of {len(values)} images", title=title)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         rest = f"; {beyond} images lie beyond the right edge" if beyond else ""
         axes.set_xlabel(f"score of an image: {scores.distance} / epsilon^2{rest}\n"
                         f"orange: up to the {LOW}th and from the {HIGH}th percentile")  # fmt: skip

@@ -169,6 +169,31 @@ def test_https_proxy(server, offer, tmp_path, monkeypatch):
     assert ("CONNECT", "weights.invalid:443", None) in server.requests
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_dead_proxy_is_what_is_told(server, offer, tmp_path, monkeypatch, scheme):
+    """And not what a library calls its objects."""
+    monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:1")
+    url = f"{scheme}://weights.invalid/a/rather/long/path/to/a/file.bin"
+    offer(url)
+    with pytest.raises(UserError) as info:
+        get(tmp_path, num_attempts=1)
+    assert str(info.value).startswith(f"cannot fetch net: {url}: Unable to connect to proxy: Failed to establish a new")
+    assert "Connection refused" in str(info.value)
+    assert "Pool" not in str(info.value) and str(info.value).count(url) == 1
+
+
+def test_reasons(server, offer, tmp_path):
+    for url, reason in (
+        ("http://127.0.0.1:1/x", "Failed to establish a new connection: .*Connection refused"),
+        ("http://weights.invalid/x", "Failed to resolve 'weights.invalid'"),
+        (server.url.replace("/file", "/gone"), "404 Client Error"),
+    ):
+        offer(url)
+        server.status = 404
+        with pytest.raises(UserError, match=f"cannot fetch net: {url}: {reason}"):
+            get(tmp_path, num_attempts=1)
+
+
 def test_command(server, offer, tmp_path, monkeypatch):
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path))
     offer(server.url)

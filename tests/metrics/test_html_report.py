@@ -97,7 +97,10 @@ def make_run(run, size=(64, 32)):
             **{"Loss/G/loss": {"num": 5, "mean": 1 / tick, "std": 0.1}, "Loss/scores/real": {"num": 5, "mean": 1.0,
                "std": None}, "Gradients/G_main": {"num": 5, "mean": 10.0**-tick, "std": 0.0},
                "Timing/img_per_sec": 100.0 + tick, "Timing/total_sec": 61.0 * tick, "Loss/pl_penalty": None,
-               "TrainG/learning_rate": 0.002, "TrainG/skipped_steps": 0},
+               "TrainG/learning_rate": 0.002, "TrainG/skipped_steps": 0, "Progress/augment": 0.1 * tick,
+               "Progress/augment_rt": 0.3 - 0.1 * tick, "Diversity/fake": 0.02, "Diversity/real": 0.1,
+               "Schedule/batch": 16, "Schedule/r1_gamma": 10 / tick, "Skipped/G_main": 0.0, "Watch/rollbacks": 0,
+               "Custom/thing": 1.0},
         ))  # fmt: skip
     (run / "stats.jsonl").write_text("".join(lines))
     rng = np.random.RandomState(0)
@@ -121,7 +124,7 @@ def test_a_whole_run(tmp_path):
         "00001-toys", "6 kimg of 6", "103.5 images/s", "6m 06s", "toys", "90.5 (network-snapshot-000004)",
         "effnet_lite0", "abababababab", "triangle to 224x224", "their numbers mean nothing beside FID",
         "fewer than 10,000 fakes", "2 fields differ from the defaults",
-        "Never other than 0: TrainG/skipped_steps", "Never finite: Loss/pl_penalty",
+        "Never other than 0: TrainG/skipped_steps, Skipped/G_main, Watch/rollbacks", "Never finite: Loss/pl_penalty",
         "--total-kimg 12", "The run is complete",
     ):  # fmt: skip
         assert expected in text, expected
@@ -136,6 +139,25 @@ def test_a_whole_run(tmp_path):
     # The same directory gives the same page.
     before = path.read_bytes()
     assert write_report(run, DEFAULTS).read_bytes() == before
+
+
+def test_curves_of_unlike_size_do_not_share_a_picture(tmp_path):
+    """A minibatch of 16 images would press everything else onto the axis."""
+    page = Page(write_report(make_run(tmp_path / "run"), DEFAULTS))
+    shown = [alt for alt, _ in page.images]
+    for expected in (
+        "Strength of augmentation (p): Progress/augment",
+        "Signs of overfitting (augmentation goes by one): Progress/augment_rt",
+        "Diversity of pixels: Diversity/fake, Diversity/real", "Weight of R1 (gamma): Schedule/r1_gamma",
+        "Other: Custom/thing",
+    ):  # fmt: skip
+        assert expected in shown, shown
+    assert not any("Schedule/batch" in alt for alt in shown)
+    assert "The same all the time: Schedule/batch 16" in page.text
+    # r_t may be negative, and the picture shows it.
+    signs = next(src for alt, src in page.images if "augment_rt" in alt)
+    text = base64.b64decode(signs.partition(",")[2]).decode()
+    assert ">−0.3<" in text and ">0.2<" in text
 
 
 def test_curves_hold_the_values(tmp_path):
