@@ -60,20 +60,26 @@ def contributions(run: str, measure: str, data: Data, sampling: Sampling) -> Non
     from metrics.analysis.contributions import measure_contributions, plot_contributions
     from metrics.analysis.output import save
 
-    found = []
-    with click.progressbar(paths, label="snapshots", hidden=len(paths) == 1) as bar:
-        for snapshot in bar:
+    measured = {}
+    for index, snapshot in enumerate(paths, 1):
+        name = Path(snapshot).name
+        if len(paths) > 1:
+            click.echo(f"{name} ({index} of {len(paths)})", err=True)
+        try:
             with open_generator(snapshot, sampling.num_gpus) as generator:
                 labels = find_labels(generator, snapshot, data)
-                found.append(
-                    measure_contributions(
-                        generator, sampling.num, sampling.seed, sampling.batch, labels, sampling.num_gpus
-                    )
+                measured[name] = measure_contributions(
+                    generator, sampling.num, sampling.seed, sampling.batch, labels, sampling.num_gpus
                 )
-    kimgs = [snapshot_kimg(Path(p).name) or 0.0 for p in paths]
+        except UserError as err:
+            if not measured:  # what is wrong with the first may be wrong with all
+                raise UserError(f"{name}: {err}") from err
+            click.echo(f"note: {name} is left out: {err}", err=True)
+    found = list(measured.values())
+    kimgs = [snapshot_kimg(name) or 0.0 for name in measured]
     title = f"Contribution of each resolution, {sampling.num} samples\n{Path(run).resolve().name}"
     numbers = {
-        "snapshots": [Path(p).name for p in paths],
+        "snapshots": list(measured),
         "kimg": kimgs,
         "resolutions": found[0].resolutions,
         "std_of_layers": [one.of_layers for one in found],

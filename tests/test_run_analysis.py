@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,28 @@ def test_contributions(made):
     assert one["plotted"] == "image" and one["std_of_layers"][0] == pytest.approx(layers[1], rel=1e-4)
     np.testing.assert_allclose(one["shares"][0], np.array(one["std_in_image"][0]) / np.sum(one["std_in_image"]))
     assert "architecture 'resnet'" in refused("contributions", made / "others" / "resnet.pkl", "--out", "x.png")
+
+
+def test_a_diverged_snapshot_is_left_out_of_contributions(made, tmp_path):
+    run = tmp_path / "00001-copy"
+    shutil.copytree(made / "00000-run", run)
+    with tf.Graph().as_default(), tfutil.create_session():
+        _, _, Gs = pickles.load(run / "network-snapshot-000010.pkl")
+        bias = next(v for n, v in Gs.vars.items() if n.endswith("ToRGB/bias"))
+        tfutil.set_vars({bias: np.full(bias.shape, np.nan, np.float32)})
+        pickles.save((None, None, Gs), run / "network-snapshot-000005.pkl")
+    result = CliRunner().invoke(main, ["contributions", str(run), "--num", "6"])
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "note: network-snapshot-000005.pkl is left out: the network adds values that are not finite" in result.stderr
+    numbers = numbers_beside(run / "analysis-contributions.png")
+    assert numbers["kimg"] == [0, 10] and len(numbers["shares"]) == 2
+    assert numbers["snapshots"] == ["network-snapshot-000000.pkl", "network-snapshot-000010.pkl"]
+    # Where it is the first it may concern all, and a single one leaves nothing to draw.
+    (run / "network-snapshot-000000.pkl").unlink()
+    for place in (run, run / "network-snapshot-000005.pkl"):
+        result = CliRunner().invoke(main, ["contributions", str(place), "--num", "6", "--out", "x.png"])
+        assert result.exit_code == 2
+        assert "error: network-snapshot-000005.pkl: the network adds values that are not finite" in result.stderr
 
 
 def test_ppl_distribution(made):

@@ -35,8 +35,8 @@ class JacobianGraph:
         self._w = tf.placeholder(tf.float32, [size])
         self._towers = on_devices(num_gpus, self._build)
 
-    def _build(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """(directions [n, D] to feed, columns [n, rows])."""
+    def _build(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """(directions [n, D] to feed, columns [n, rows], bool: all images are finite, which derivatives may hide)."""
         directions = tf.placeholder(tf.float32, [None, self.size])
         w = tf.tile(self._w[None], [tf.shape(directions)[0], 1])
         images = self._function(w)
@@ -47,15 +47,15 @@ class JacobianGraph:
         (forward,) = tf.gradients(backward, dummy, grad_ys=directions)
         if forward is None:
             raise UserError("the image does not depend on w")
-        return directions, forward
+        return directions, forward, tf.reduce_all(tf.math.is_finite(flat))
 
     def columns(self, w: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """Derivatives at w [D] along directions [n, D]: float32 [n, rows]."""
         return np.concatenate(list(self._stream(w, directions, len(directions))))
 
     def _stream(self, w: np.ndarray, directions: np.ndarray, batch: int) -> Iterator[np.ndarray]:
-        def step(tower: Any, indices: np.ndarray) -> tuple[tf.Tensor, None, dict[tf.Tensor, Any]]:
-            return tower[1], None, {self._w: w, tower[0]: directions[indices]}
+        def step(tower: Any, indices: np.ndarray) -> tuple[tf.Tensor, tf.Tensor, dict[tf.Tensor, Any]]:
+            return tower[1], tower[2], {self._w: w, tower[0]: directions[indices]}
 
         return Stream(self._towers, batch, progress=False)(step, len(directions), "directions")
 

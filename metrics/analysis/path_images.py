@@ -75,9 +75,9 @@ class PathGraph:
         self._towers = on_devices(num_gpus, lambda: _build_tower(Gs, embed, seed, epsilon, labels))
 
     def scores(self, count: int, batch: int | None = None) -> PathScores:
-        """Scores of samples 0 ... count - 1. Raises `UserError` if one is not finite."""
+        """Scores of samples 0 ... count - 1. Raises `UserError` if one, or a value of an image, is not finite."""
         stream = Stream(self._towers, batch or default_batch(self.resolution), progress=False)
-        parts = stream(lambda tower, indices: (tower.scores, None, tower.feed(indices)), count, "pairs")
+        parts = stream(lambda tower, indices: (tower.scores, tower.finite, tower.feed(indices)), count, "pairs")
         values = np.concatenate(list(parts)).astype(np.float64)
         if not np.isfinite(values).all():
             raise UserError("the network made images with values that are not finite: the training has diverged")
@@ -90,12 +90,14 @@ class PathGraph:
 
 
 class _Tower(NamedTuple):
-    """Inputs of both ends of the paths, and what one device makes of them: images uint8 [N, C, H, W], scores [N]."""
+    """Inputs of both ends of the paths, and what one device makes of them: images uint8 [N, C, H, W], scores [N];
+    finite: all values of all images were."""
 
     first: Samples
     second: Samples
     images: tf.Tensor
     scores: tf.Tensor
+    finite: tf.Tensor
 
     def feed(self, indices: np.ndarray) -> dict[tf.Tensor, Any]:
         """What to feed for the paths with these indices."""
@@ -120,7 +122,9 @@ def _build_tower(
     pair = [synthesis.get_output_for(x, randomize_noise=True, rng=first.rng, **options) for x in (w, moved)]
     a, b = (embed(_prepare(images)) for images in pair)
     scores = tf.reduce_sum(tf.square(a - b), axis=1) / epsilon**2
-    return _Tower(first, second, tfutil.convert_images_to_uint8(pair[0]), scores)
+    # Looked for in the images themselves: the activations of a network may hide it.
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(images)) for images in pair])
+    return _Tower(first, second, tfutil.convert_images_to_uint8(pair[0]), scores, finite)
 
 
 def _prepare(images: tf.Tensor) -> tf.Tensor:

@@ -71,6 +71,13 @@ def test_rank_deficient_and_not_finite(session):
         broken.singular_values(np.zeros(3))
 
 
+def test_diverged_where_the_derivative_hides_it(session):
+    """That of a ReLU is a number where the image is none."""
+    graph = JacobianGraph(lambda w: tf.nn.relu(w * 2 + np.float32(np.nan)) + w, 4)
+    with pytest.raises(UserError, match="the network made images with values that are not finite"):
+        graph.singular_values(np.ones(4, np.float32))
+
+
 def test_plot(tmp_path):
     png = plot_spectrum(Spectrum(np.array([[4.0, 2.0, 1.0], [8.0, 2.0, 1.0]]), 100, 50), "title")
     assert png.startswith(b"\x89PNG")

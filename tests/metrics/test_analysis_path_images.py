@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from metrics.analysis.path_images import PathGraph, PathScores, choose_examples, plot_paths
 from metrics.analysis.samples import MOST_SEED
@@ -58,6 +59,19 @@ def test_diverged(session):
     _, graph = make(bias=np.nan)
     with pytest.raises(UserError, match="diverged"):
         graph.scores(3)
+
+
+def test_diverged_where_the_feature_network_hides_it(session):
+    """A ReLU may make a number of what is none."""
+
+    class Clipped(Pixels):
+        def features(self, images):
+            return super().features(tf.where(tf.math.is_finite(images), images, tf.zeros_like(images)))
+
+    matrix = np.eye(6, int(np.prod(SHAPE)))
+    fake = generator(LinearSynthesis(matrix, SHAPE, 0.0, np.nan), SHAPE)
+    with pytest.raises(UserError, match="the network made images with values that are not finite .pairs 0 to 2."):
+        PathGraph(fake, Clipped()).scores(3)
 
 
 def test_ends_and_trimmed_mean():
