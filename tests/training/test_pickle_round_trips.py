@@ -141,7 +141,8 @@ def test_the_other_tensorflow_family(options: tuple[dict[str, Any], dict[str, An
         for state, values in zip(load_state(f"{place}/back.pkl"), (g_values, d_values, g_values), strict=True):
             assert state["version"] == 4 and list(flat(state)) == list(values)
             for name, value in flat(state).items():
-                np.testing.assert_array_equal(value, values[name])
+                if name.rpartition("/")[2] != "lod":  # StyleGAN2-ADA has none, and no images depend on it
+                    np.testing.assert_array_equal(value, values[name], name)
 
 
 @settings(_FEW, max_examples=2)
@@ -152,7 +153,7 @@ def test_exports(options: tuple[dict[str, Any], dict[str, Any]], write: Any) -> 
     with tempfile.TemporaryDirectory() as place:
         with tf.Graph().as_default(), tflib.create_session():
             G, _ = make("G", "G_main", options[0])
-            values = {"latents": rng.randn(4, G.input_shape[1]).astype(np.float32), "psi": np.float32(0.7)}
+            values = {"latents": rng.randn(4, G.input_shape[1]).astype(np.float32), "psi": np.full([], 0.7, np.float32)}
             if options[0]["label_size"]:
                 values["labels"] = rng.rand(4, options[0]["label_size"]).astype(np.float32)
             expected = G.run(values["latents"], values.get("labels"), randomize_noise=False, truncation_psi=0.7)
