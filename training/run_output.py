@@ -57,6 +57,8 @@ class RunOutput:
         self._introduce()
         remove_unfinished(directory)
         self._set_aside_newer()
+        # States of versions that saved none between measuring and deleting may name a file that is gone.
+        self._forget_best(self._is_missing)
         self._snapshots = SnapshotWriter(directory, config.snapshots, dataset, config.seed, networks["Gs"])
         self._stats = StatsWriter(directory, resume_nimg=progress.nimg)
 
@@ -122,8 +124,6 @@ class RunOutput:
         if done or (s.network_ticks and tick % s.network_ticks == 0):
             every = self.config.metrics.ticks
             with_metrics = done or (every > 0 and tick - self.progress.metric_tick >= every)
-            if with_metrics and self.evaluator is not None:
-                self.save_state()  # Metrics may take long: nothing is lost if they are killed.
             self._write_snapshot(with_metrics, watch)
 
     def save_state_if_due(self, done: bool) -> None:
@@ -132,16 +132,24 @@ class RunOutput:
         if done or (every and self.progress.tick % every == 0):
             self.save_state()
 
+    def _is_missing(self, file: str) -> bool:
+        return not (self.dir / file).is_file()
+
     def _forget_best(self, gone: Callable[[str], bool]) -> None:
         """No best value is kept of a file that is not what it was measured on."""
         self.progress.best = {name: best for name, best in self.progress.best.items() if not gone(best[1])}
 
     def _write_snapshot(self, with_metrics: bool, watch: Watch | None = None) -> None:
+        measured = with_metrics and self.evaluator is not None
         # Ticks shorter than a kimg write another network to the same file.
         self._forget_best(lambda file: file == snapshot_name(self.progress.nimg))
+        if measured and self.progress.nimg:
+            self.save_state()  # Metrics may take long: nothing is lost if they are killed.
         path = self._snapshots.write_networks(tuple(self.networks[n] for n in ("G", "D", "Gs")), self.progress.nimg)
-        if with_metrics and self.evaluator is not None:
+        if measured:
             self._measure(self.evaluator, path, watch)
+            if self.progress.nimg:
+                self.save_state()  # What is best now is known before another snapshot is deleted for it.
         self._snapshots.prune({best[1] for best in self.progress.best.values()})
 
     def _measure(self, evaluator: Evaluator, path: Path, watch: Watch | None) -> None:
@@ -184,7 +192,7 @@ class RunOutput:
     def go_back(self) -> None:
         """After a roll-back: what lies beyond the counters as they are now goes, or is set aside."""
         # A best of that time may have been pruned for a better one, which is now set aside.
-        self._forget_best(lambda file: not (self.dir / file).is_file())
+        self._forget_best(self._is_missing)
         # First the new state: if this is interrupted, the run starts from before the alarm, and rolls back again.
         self.state = self._save(None)
         for path in [*list_states(self.dir), *list_states(self.dir, GOOD_PREFIX)]:

@@ -64,7 +64,7 @@ def test_empty(impl, shape, samples):
         return [d, *tf.gradients(d, [w, s])]
 
     d, dw, ds = evaluate(build, w, s, dtype="float32")
-    assert d.shape == (samples, shape[3]) and (d == equation(w, s, 0.25)).all()
+    assert_close(d, equation(w, s, 0.25))  # TensorFlow's root of a quarter is not exact on every processor
     assert dw.shape == w.shape and ds.shape == s.shape and not dw.any() and not ds.any()
 
 
