@@ -10,6 +10,7 @@ on, or with more seeds.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -154,11 +155,10 @@ def measure(out: Path, arm: str, seed: int) -> Run:
 
 def shared_kimg(runs: list[Run]) -> list[Run]:
     """The runs of an arm, with the snapshots that all of them have: some may have been trained for longer."""
-    shared = sorted(set.intersection(*(set(run.kimg.tolist()) for run in runs)))
+    shared = functools.reduce(np.intersect1d, [run.kimg for run in runs])
+    places = [np.searchsorted(run.kimg, shared) for run in runs]
     return [
-        dataclasses.replace(run, kimg=run.kimg[keep], distance=run.distance[keep])
-        for run in runs
-        for keep in [np.isin(run.kimg, shared)]
+        dataclasses.replace(run, kimg=shared, distance=run.distance[at]) for run, at in zip(runs, places, strict=True)
     ]
 
 

@@ -191,11 +191,9 @@ def write_cifar100(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     return content["data"].reshape(-1, 3, 32, 32), fine
 
 
-@pytest.mark.parametrize("encoding", ["raw", "png", "webp"])
-def test_cifar100_encodings_and_images_held_out(tmp_path, encoding):
-    images, labels = write_cifar100(tmp_path / "in", 20)
-    tool("create_cifar100", tmp_path / "out", tmp_path / "in", "--encoding", encoding, "--validation", 6)
-    training, held_out = (TFRecordDataset(tmp_path / "out", validation=validation) for validation in (False, True))
+def assert_six_held_out(path, encoding, images, labels, classes):
+    """Of the 20 images, 6 are held out; both parts are in their order, in that encoding, with their labels."""
+    training, held_out = (TFRecordDataset(path, validation=validation) for validation in (False, True))
     assert training.encoding == held_out.encoding == encoding
     assert (training.num_images, held_out.num_images) == (14, 6)
     chosen = held_out_order(20)[:6]
@@ -203,7 +201,14 @@ def test_cifar100_encodings_and_images_held_out(tmp_path, encoding):
     rest = rest[~np.isin(rest, chosen)]
     for dataset, indices in ((held_out, chosen), (training, rest)):
         np.testing.assert_array_equal(dataset.read(np.arange(len(indices))), images[indices])
-        np.testing.assert_array_equal(dataset.labels, np.eye(100, dtype=np.float32)[labels[indices]])
+        np.testing.assert_array_equal(dataset.labels, np.eye(classes, dtype=np.float32)[labels[indices]])
+
+
+@pytest.mark.parametrize("encoding", ["raw", "png", "webp"])
+def test_cifar100_encodings_and_images_held_out(tmp_path, encoding):
+    images, labels = write_cifar100(tmp_path / "in", 20)
+    tool("create_cifar100", tmp_path / "out", tmp_path / "in", "--encoding", encoding, "--validation", 6)
+    assert_six_held_out(tmp_path / "out", encoding, images, labels, 100)
     tool("verify", tmp_path / "out")
 
 
@@ -228,12 +233,4 @@ def test_encoding_and_images_held_out(tmp_path):
     images, labels = write_cifar10(tmp_path / "in")
     options = WriteOptions(num_validation=6, encoding=Encoding("png"))
     create_cifar(tmp_path / "out", tmp_path / "in", CIFAR10, options=options)
-    training, held_out = (TFRecordDataset(tmp_path / "out", validation=validation) for validation in (False, True))
-    assert training.encoding == held_out.encoding == "png"
-    assert (training.num_images, held_out.num_images) == (14, 6)
-    chosen = held_out_order(20)[:6]
-    rest = published_order(20)
-    rest = rest[~np.isin(rest, chosen)]
-    for dataset, indices in ((held_out, chosen), (training, rest)):
-        np.testing.assert_array_equal(dataset.read(np.arange(len(indices))), images[indices])
-        np.testing.assert_array_equal(dataset.labels, np.eye(10, dtype=np.float32)[labels[indices]])
+    assert_six_held_out(tmp_path / "out", "png", images, labels, 10)
