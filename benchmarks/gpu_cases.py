@@ -1,9 +1,14 @@
-"""Cases of the CUDA kernels: inputs, launches through ctypes, and float64 references in numpy. No GPU needed here."""
+"""Cases of the CUDA kernels: inputs, launches through ctypes, and float64 references in numpy. No GPU needed here.
+
+At the size of real images numpy takes minutes: on a machine with CuPy (same functions, on the GPU) `Random(xp=cupy)`
+computes the same references in float64 there.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,27 +44,33 @@ class Case:
         return sum(a.size * (4 if name in self.wide else BYTES[dtype]) for name, a in arrays.items())
 
 
+def module_of(a: Any) -> Any:
+    """The module whose functions work on the array: numpy, or cupy for arrays of the GPU."""
+    return np if isinstance(a, np.ndarray) else sys.modules[type(a).__module__.partition(".")[0]]
+
+
 def rounded(a: np.ndarray, dtype: str) -> np.ndarray:
     """float64 numbers that the dtype can hold: nearest to those given, ties to even."""
     if dtype == "bfloat16":
-        bits = np.asarray(a, np.float32).view(np.uint32).astype(np.uint64)
+        bits = a.astype(np.float32).view(np.uint32).astype(np.uint64)
         return ((((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) << 16).astype(np.uint32)).view(np.float32).astype(float)
-    return np.asarray(a, dtype).astype(float)
+    return a.astype(dtype).astype(float)
 
 
 @dataclass(frozen=True)
 class Random:
     """Normal numbers that the dtype can hold, so that references see what kernels see."""
 
-    state: np.random.RandomState
+    state: Any  # a RandomState of `xp`
     dtype: str
+    xp: Any = np
 
     def normal(self, *shape: int) -> np.ndarray:
-        return rounded(self.state.randn(*shape), self.dtype)
+        return rounded(self.state.standard_normal(shape), self.dtype)
 
     def away_from_zero(self, x: np.ndarray) -> np.ndarray:
         """Rounded numbers of at least 0.1, where the slope of lrelu is beyond doubt."""
-        return rounded(x + np.copysign(0.1, x), self.dtype)
+        return rounded(x + self.xp.copysign(0.1, x), self.dtype)
 
 
 def integers(*values: int) -> Any:
@@ -98,14 +109,14 @@ def load_library(path: Path | str) -> ctypes.CDLL:
 
 def upfirdn_reference(x: np.ndarray, k: np.ndarray, up: int, down: int, pad: Sequence[int]) -> np.ndarray:
     """x [outer, H, W, inner], k [kh, kw]: the definition, step by step."""
-    outer, height, width, inner = x.shape
-    y = np.zeros((outer, height * up, width * up, inner))
+    xp, (outer, height, width, inner) = module_of(x), x.shape
+    y = xp.zeros((outer, height * up, width * up, inner))
     y[:, ::up, ::up] = x
-    y = np.pad(y, [(0, 0), (max(pad[0], 0), max(pad[1], 0)), (max(pad[2], 0), max(pad[3], 0)), (0, 0)])
+    y = xp.pad(y, [(0, 0), (max(pad[0], 0), max(pad[1], 0)), (max(pad[2], 0), max(pad[3], 0)), (0, 0)])
     y = y[:, max(-pad[0], 0) : y.shape[1] - max(-pad[1], 0), max(-pad[2], 0) : y.shape[2] - max(-pad[3], 0)]
     kh, kw = k.shape
     out_h, out_w = y.shape[1] - kh + 1, y.shape[2] - kw + 1
-    result = np.zeros((outer, out_h, out_w, inner))
+    result = xp.zeros((outer, out_h, out_w, inner))
     for i in range(kh):
         for j in range(kw):
             result += k[kh - 1 - i, kw - 1 - j] * y[:, i : i + out_h, j : j + out_w]
@@ -114,25 +125,29 @@ def upfirdn_reference(x: np.ndarray, k: np.ndarray, up: int, down: int, pad: Seq
 
 def act_reference(act: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Value and slope of linear, lrelu (0.2) and swish."""
+    xp = module_of(x)
     if act == LRELU:
-        return np.where(x > 0, x, 0.2 * x), np.where(x > 0, 1.0, 0.2)
+        return xp.where(x > 0, x, 0.2 * x), xp.where(x > 0, 1.0, 0.2)
     if act == SWISH:
-        s = 1 / (1 + np.exp(-x))
+        s = 1 / (1 + xp.exp(-x))
         return x * s, s + x * s * (1 - s)
-    return x, np.ones_like(x)
+    return x, xp.ones_like(x)
 
 
 # ---------------------------------------------------------------- cases
 
 
-def upfirdn_cases(random: Random, size: int, channels: int) -> Iterator[Case]:
+def upfirdn_cases(random: Random, size: int, channels: int, samples: int) -> Iterator[Case]:
     """The filters of the networks in both layouts, and a filter of the direct kernel."""
-    binomial, line = np.array([1, 3, 3, 1]) / 8, random.state.randn(12).astype(np.float32)
+    binomial, line = np.array([1, 3, 3, 1]) / 8, np.random.RandomState(7).randn(12).astype(np.float32)
     plans = [(1, 1, (1, 2, 2, 1), binomial), (2, 1, (2, 1, 2, 1), binomial), (1, 2, (1, 1, 1, 1), binomial)]
+    # Rows of odd length, as between a convolution of stride 2 and its filter.
+    plans += [(1, 1, (1, 1, 1, 1), binomial), (1, 1, (2, 2, 2, 2), binomial)]
     plans += [(1, 1, (6, 5, 6, 5), line), (2, 1, (-1, 3, 1, 2), binomial)]
-    for layout, outer, inner in (("NCHW", channels, 1), ("NHWC", 1, channels)):
+    for layout, outer, inner in (("NCHW", samples * channels, 1), ("NHWC", samples, channels)):
         for up, down, pad, taps in plans:
-            x = random.normal(outer, size // up, size // up + (size < 100), inner)
+            odd = size < 100 or pad == (1, 1, 1, 1) and down == 1
+            x = random.normal(outer, size // up + odd, size // up + odd, inner)
             expected = upfirdn_reference(x, np.outer(taps, taps), up, down, pad)
             sizes = integers(outer, inner, x.shape[1], expected.shape[1], x.shape[2], expected.shape[2])
             numbers = (ctypes.c_int * 8)(up, up, down, down, pad[0], pad[2], len(taps), len(taps))
@@ -141,13 +156,13 @@ def upfirdn_cases(random: Random, size: int, channels: int) -> Iterator[Case]:
             def call(library, dtype, p, stream, sizes=sizes, numbers=numbers, flipped=flipped) -> int:
                 return library.ops_cuda_upfirdn(dtype, p["x"], p["y"], sizes, numbers, flipped, flipped, stream)
 
-            name = f"upfirdn {layout} up {up} down {down} taps {len(taps)} pad {pad[0]}"
+            name = f"upfirdn {layout} up {up} down {down} taps {len(taps)} pad {','.join(map(str, pad))}"
             yield Case(name, {"x": x}, {"y": expected}, call, factor=2)
 
 
-def bias_act_cases(random: Random, size: int, channels: int) -> Iterator[Case]:
+def bias_act_cases(random: Random, size: int, channels: int, samples: int) -> Iterator[Case]:
     """Forward and backward, both layouts."""
-    for layout, sizes in (("NCHW", (2, channels, size * size)), ("NHWC", (2 * size * size, channels, 1))):
+    for layout, sizes in (("NCHW", (samples, channels, size * size)), ("NHWC", (samples * size * size, channels, 1))):
         for act, label in ((LRELU, "lrelu"), (SWISH, "swish")):
             gain = math.sqrt(2)
             dy, z, b = random.normal(*sizes), random.away_from_zero(random.normal(*sizes)), random.normal(channels)
@@ -172,7 +187,7 @@ def bias_act_cases(random: Random, size: int, channels: int) -> Iterator[Case]:
                 )  # fmt: skip
 
             # As large as the kernel says; it needs no more than a float per row and channel of its cut.
-            workspace = 1024 * channels + 2 * channels * (size * size // 16384 + 2)
+            workspace = 1024 * channels + samples * channels * (size * size // 16384 + 2)
             expected = {"dx": dx, "db": dx.sum((0, 2))}
             yield Case(f"bias_act gradient {label} {layout}", inputs, expected, backward, workspace=workspace, factor=4)
 
@@ -182,7 +197,7 @@ def modulate_cases(random: Random, maps: int) -> Iterator[Case]:
     samples = 4
     for taps in (9, 1):
         w, s = random.normal(taps, maps, maps), random.normal(samples, maps)
-        d = 1 / np.sqrt(((w[None] * s[:, None, :, None]) ** 2).sum((1, 2)) + 1e-8)
+        d = 1 / random.xp.sqrt(((w[None] * s[:, None, :, None]) ** 2).sum((1, 2)) + 1e-8)
         d = rounded(d, "float32")
         y = w[None] * s[:, None, :, None] * d[:, None, None, :]
         dy = random.normal(*y.shape)
@@ -219,17 +234,17 @@ def modulate_cases(random: Random, maps: int) -> Iterator[Case]:
             yield Case(f"modulate gradient {label}", inputs, expected, gradient, wide, workspace, factor=4)
 
 
-def epilogue_cases(random: Random, size: int, channels: int) -> Iterator[Case]:
+def epilogue_cases(random: Random, size: int, channels: int, samples: int) -> Iterator[Case]:
     """Forward and backward, both layouts."""
-    samples, pixels, gain = 2, size * size, math.sqrt(2)
+    pixels, gain = size * size, math.sqrt(2)
     for layout in ("NCHW", "NHWC"):
         last = int(layout == "NHWC")
 
         def images(a: np.ndarray, last=last) -> np.ndarray:
-            return np.ascontiguousarray(a.transpose(0, 2, 1)) if last else a
+            return random.xp.ascontiguousarray(a.transpose(0, 2, 1)) if last else a
 
-        scale = rounded(random.state.rand(samples, channels) + 0.5, "float32")
-        noise, strength, b = random.normal(samples, 1, pixels), np.array([0.25]), random.normal(channels)
+        scale = rounded(random.state.random_sample((samples, channels)) + 0.5, "float32")
+        noise, strength, b = random.normal(samples, 1, pixels), random.xp.array([0.25]), random.normal(channels)
         z = random.away_from_zero(random.normal(samples, channels, pixels))
         x = rounded((z - noise * strength - b[:, None]) / scale[:, :, None], random.dtype)
         value, slope = act_reference(LRELU, x * scale[:, :, None] + noise * strength + b[:, None])
@@ -257,31 +272,31 @@ def epilogue_cases(random: Random, size: int, channels: int) -> Iterator[Case]:
         expected = {
             "dx": images(dz * scale[:, :, None]),
             "dscale": (dz * x).sum(2),
-            "dstrength": np.array([(dz * noise).sum()]),
+            "dstrength": (dz * noise).sum().reshape(1),
             "db": dz.sum((0, 2)),
         }
         workspace = (samples * 512 * 3 + 2) * channels
-        scales = {"dstrength": float(np.sqrt(((dz * noise) ** 2).sum()))}
+        scales = {"dstrength": float(((dz * noise) ** 2).sum() ** 0.5)}
         yield Case(f"epilogue gradient {layout}", inputs, expected, backward, wide, workspace, 4, scales)
 
 
-def all_cases(dtype: str, size: int, channels: int, maps: int) -> Iterator[Case]:
-    """Every kernel: images of `size`, weights of `maps` inputs and outputs."""
-    random = Random(np.random.RandomState(0), dtype)
-    yield from upfirdn_cases(random, size, channels)
-    yield from bias_act_cases(random, size, channels)
+def all_cases(dtype: str, size: int, channels: int, maps: int, samples: int = 2, xp: Any = np) -> Iterator[Case]:
+    """Every kernel: `samples` images of `size`, weights of `maps` inputs and outputs; references by `xp`."""
+    random = Random(xp.random.RandomState(0), dtype, xp)
+    yield from upfirdn_cases(random, size, channels, samples)
+    yield from bias_act_cases(random, size, channels, samples)
     yield from modulate_cases(random, maps)
-    yield from epilogue_cases(random, size, channels)
+    yield from epilogue_cases(random, size, channels, samples)
 
 
 def errors_of(case: Case, outputs: dict[str, np.ndarray], dtype: str) -> list[str]:
     """What is wrong with the outputs, as text."""
     wrong = []
     for name, expected in case.expected.items():
-        found = np.asarray(outputs[name], np.float64).reshape(expected.shape)
-        scale = max(np.abs(expected).max(), case.scales.get(name, 1e-3))
-        # Sums come rounded to the dtype too, but for those that stay float32.
-        error = np.abs(found - expected).max() / scale
+        found = outputs[name].astype(float).reshape(expected.shape)
+        scale = max(float(abs(expected).max()), case.scales.get(name, 1e-3))
+        # Sums come rounded to the dtype too, but for those that stay float32. NaN is more than any error allowed.
+        error = float(abs(found - expected).max()) / scale
         allowed = case.factor * TOLERANCE["float32" if name in case.wide else dtype]
         if not error <= allowed:
             wrong.append(f"{case.name} {dtype} {name}: relative error {error:.2g}, at most {allowed:.2g} expected")

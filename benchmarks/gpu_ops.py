@@ -1,10 +1,11 @@
 """CUDA kernels of the ops against float64 references and against the copy bandwidth of the card.
 
-    python benchmarks/gpu_ops.py [--size 1024] [--check-only] [--cuda-arch 90]
+    python benchmarks/gpu_ops.py [--size 1024] [--check-only] [--cuda-arch 90] [--library FILE]
 
-Builds the CUDA library (nvcc, no TensorFlow headers), calls its C launchers through ctypes on PyTorch's memory,
-compares with float64 numpy, and times every kernel. A kernel should reach 85% of the bandwidth of a device-to-device
-copy measured in the same run.
+Builds the CUDA library (nvcc, no TensorFlow headers; or takes one that was built elsewhere), calls its C launchers
+through ctypes on PyTorch's memory, compares with float64 (computed by CuPy where that is installed, else by numpy,
+which takes minutes at 1024x1024), and times every kernel. A kernel should reach 85% of the bandwidth of a
+device-to-device copy measured in the same run.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Gpu:
 
     torch: Any
     library: ctypes.CDLL
+    xp: Any = np  # numpy or cupy
     bandwidth: float = 0.0  # bytes per second of a copy, reading and writing
     rows: list[tuple[str, str, float]] = field(default_factory=list)
 
@@ -56,12 +58,20 @@ class Gpu:
         target = self.torch.empty_like(source)
         self.bandwidth = 2 * source.nbytes / self.time(lambda: target.copy_(source))
 
+    def tensor(self, a: Any) -> Any:
+        """An array as a tensor on the GPU."""
+        a = self.xp.ascontiguousarray(a)
+        return self.torch.from_numpy(a).cuda() if self.xp is np else self.torch.from_dlpack(a)
+
+    def array(self, t: Any) -> Any:
+        """A tensor as an array of `xp`."""
+        return t.cpu().numpy() if self.xp is np else self.xp.from_dlpack(t)
+
     def run(self, case: Case, dtype: str, check_only: bool) -> list[str]:
         """Launch a case, compare, time; returns what is wrong."""
         torch, kind = self.torch, getattr(self.torch, dtype)
         tensors = {
-            name: torch.from_numpy(np.ascontiguousarray(a)).to(torch.float32 if name in case.wide else kind).cuda()
-            for name, a in case.inputs.items()
+            name: self.tensor(a).to(torch.float32 if name in case.wide else kind) for name, a in case.inputs.items()
         }
         for name, a in case.expected.items():
             tensors[name] = torch.full(a.shape, float("nan"), dtype=torch.float32 if name in case.wide else kind).cuda()
@@ -72,19 +82,41 @@ class Gpu:
         if code:
             return [f"{case.name} {dtype}: {self.library.ops_cuda_error(code).decode()}"]
         torch.cuda.synchronize()
-        wrong = errors_of(case, {n: tensors[n].double().cpu().numpy() for n in case.expected}, dtype)
+        wrong = errors_of(case, {n: self.array(tensors[n].double()) for n in case.expected}, dtype)
         if not check_only:
             seconds = self.time(lambda: case.call(self.library, DTYPES.index(dtype), pointers, stream))
             self.rows.append((case.name, dtype, case.traffic(dtype) / seconds / self.bandwidth))
         return wrong
 
 
+def array_module() -> Any:
+    """CuPy, which computes the references on the GPU, or numpy."""
+    try:
+        import cupy
+    except ImportError:
+        return np
+    return cupy
+
+
+def build_library(torch: Any, archs: tuple[int, ...]) -> Path:
+    """Compile the CUDA kernels for the GPU that is there, or for what was asked."""
+    from dnnlib.tflib.ops.build import build, cuda_plan
+
+    major, minor = torch.cuda.get_device_capability()
+    return build(cuda_plan(archs or [10 * major + minor]))
+
+
 @click.command()
 @click.option("--size", type=int, default=1024, show_default=True, help="Height and width of the images.")
 @click.option("--channels", type=int, default=32, show_default=True)
+@click.option("--samples", type=int, default=4, show_default=True, help="Images of a minibatch.")
 @click.option("--check-only", is_flag=True, help="Compare with float64 at a small size, no timing.")
 @click.option("--cuda-arch", "archs", type=int, multiple=True, help="Compute capability, e.g. 90.")
-def main(size: int, channels: int, check_only: bool, archs: tuple[int, ...]) -> None:
+@click.option("--library", "built", type=click.Path(exists=True), help="The CUDA library, where it is built already.")
+@click.option("--only", default="", help="Only kernels whose name contains this.")
+def main(
+    size: int, channels: int, samples: int, check_only: bool, archs: tuple[int, ...], built: str | None, only: str
+) -> None:
     """Check and time the CUDA kernels; needs a GPU, nvcc and PyTorch."""
     try:
         import torch
@@ -92,18 +124,15 @@ def main(size: int, channels: int, check_only: bool, archs: tuple[int, ...]) -> 
         sys.exit("error: PyTorch is not installed: it provides the memory and the clock here (pip install torch)")
     if not torch.cuda.is_available():
         sys.exit("error: PyTorch sees no GPU")
-    from dnnlib.tflib.ops.build import build, cuda_plan
-
-    major, minor = torch.cuda.get_device_capability()
-    library = load_library(build(cuda_plan(archs or [10 * major + minor])))
-    gpu = Gpu(torch, library)
+    gpu = Gpu(torch, load_library(built or build_library(torch, archs)), array_module())
     gpu.measure_copy()
     print(f"{torch.cuda.get_device_name()}: copy {gpu.bandwidth / 1e9:.0f} GB/s (read + write)")
     wrong = []
-    for shape in [(37, 20, 24)] + ([] if check_only else [(size, channels, 512)]):
+    for shape in [(37, 20, 24, 2)] + ([] if check_only else [(size, channels, 512, samples)]):
         for dtype in DTYPES:
-            for case in all_cases(dtype, *shape):
-                wrong += gpu.run(case, dtype, check_only or shape[0] < 100)
+            for case in all_cases(dtype, *shape, gpu.xp):
+                if only in case.name:
+                    wrong += gpu.run(case, dtype, check_only or shape[0] < 100)
     for name, dtype, share in gpu.rows:
         print(f"{name:55s} {dtype:9s} {share:6.1%} of copy{'' if share >= TARGET else '  below target'}")
     for line in wrong:

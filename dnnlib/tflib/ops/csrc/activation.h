@@ -83,6 +83,13 @@ template <typename A>
 OPS_HD A sigmoid_of(A x) {
   return A(1) / (A(1) + fast_exp(-x));
 }
+#if defined(__CUDA_ARCH__)
+// The division of the hardware, two units in the last place off.
+template <>
+__device__ __forceinline__ float sigmoid_of<float>(float x) {
+  return __fdividef(1.0f, 1.0f + __expf(-x));
+}
+#endif
 
 template <typename A>
 OPS_HD A act_value(int act, A x, A alpha) {
@@ -99,16 +106,16 @@ OPS_HD A act_value(int act, A x, A alpha) {
   }
 }
 
-template <typename A>
-OPS_HD A horner(const double* c, A s, int degree) {
+template <typename A, typename C>
+OPS_HD A horner(const C* c, A s, int degree) {
   A v = A(c[degree]);
   for (int i = degree - 1; i >= 0; --i) v = v * s + A(c[i]);
   return v;
 }
 
 // Derivative number order + 1 of x * sigmoid(x): x * s^(order + 1) + (order + 1) * s^(order).
-template <typename A>
-OPS_HD A swish_slope(A x, const ActParams& p) {
+template <typename A, typename P>
+OPS_HD A swish_slope(A x, const P& p) {
   // Polynomials in s lose digits near 1: use s^(n)(-x) = (-1)^(n + 1) s^(n)(x), and s(-x) = 1 - s(x).
   const A s = sigmoid_of(-abs_of(x));
   const bool flip = x > A(0);
@@ -120,9 +127,9 @@ OPS_HD A swish_slope(A x, const ActParams& p) {
   return x * high + A(p.order + 1) * low;
 }
 
-// `k` is the order again, so that compilers may know it.
-template <typename A>
-OPS_HD A act_slope(int act, int k, A u, A alpha, const ActParams& p) {
+// `k` is the order again, so that compilers may know it. P: ActParams, or what has its order, high and low.
+template <typename A, typename P>
+OPS_HD A act_slope(int act, int k, A u, A alpha, const P& p) {
   switch (act) {
     case kLinear: return k == 0 ? A(1) : A(0);
     case kRelu: return k == 0 && u > A(0) ? A(1) : A(0);

@@ -9,9 +9,10 @@ struct Sizes {
 };
 
 // Vectors of V numbers lie within one channel (inner % V == 0) or span V channels (inner == 1, channels % V == 0).
-template <int Code, typename T, int V>
+template <int Code, typename T, int V, typename Index>
 __global__ void __launch_bounds__(kThreads)
-    bias_act_kernel(const T* x, const T* b, T* y, Sizes s, int64_t vectors, ActParams p, ActNumbers a) {
+    bias_act_kernel(const T* x, const T* b, T* y, Sizes s, int64_t vectors, CudaAct a) {
+  const Index inner = Index(s.inner), channels = Index(s.channels);
   for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < vectors; i += gridDim.x * int64_t(kThreads)) {
     float v[V], bias[V];
     load<T, V>(x + i * V, v);
@@ -19,15 +20,15 @@ __global__ void __launch_bounds__(kThreads)
     for (int j = 0; j < V; ++j) bias[j] = 0;
     if (b != nullptr) {
       if (s.inner == 1) {
-        load<T, V>(b + uint64_t(i * V) % s.channels, bias);
+        load<T, V>(b + Index(i * V) % channels, bias);
       } else {
-        const float one = widen(b[uint64_t(i * V) / s.inner % s.channels]);
+        const float one = widen(b[Index(i * V) / inner % channels]);
 #pragma unroll
         for (int j = 0; j < V; ++j) bias[j] = one;
       }
     }
 #pragma unroll
-    for (int j = 0; j < V; ++j) v[j] = cuda_value<Code>(v[j] + bias[j], p, a);
+    for (int j = 0; j < V; ++j) v[j] = cuda_value<Code>(v[j] + bias[j], a);
     store<T, V>(y + i * V, v);
   }
 }
@@ -35,8 +36,7 @@ __global__ void __launch_bounds__(kThreads)
 // inner == 1: a thread keeps V channels and walks down rows; blockDim = (channel vectors, rows).
 template <int Code, typename T, int V>
 __global__ void __launch_bounds__(kThreads)
-    grad_rows_kernel(const T* dy, const T* dyb, const T* ref, const T* b, T* dx, float* partial, Sizes s, ActParams p,
-                     ActNumbers a) {
+    grad_rows_kernel(const T* dy, const T* dyb, const T* ref, const T* b, T* dx, float* partial, Sizes s, CudaAct a) {
   __shared__ float sums[kThreads * V];
   const int64_t c = (blockIdx.y * int64_t(blockDim.x) + threadIdx.x) * V;
   float extra[V], bias[V], sum[V];
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int j = 0; j < V; ++j) extra[j] = bias[j] = sum[j] = 0;
   if (c < s.channels) {
     if (dyb != nullptr) load<T, V>(dyb + c, extra);
-    if (b != nullptr && p.from_input) load<T, V>(b + c, bias);
+    if (b != nullptr && a.from_input) load<T, V>(b + c, bias);
     for (int64_t row = blockIdx.x * int64_t(blockDim.y) + threadIdx.y; row < s.outer;
          row += gridDim.x * int64_t(blockDim.y)) {
       float g[V], r[V];
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kThreads)
       load<T, V>(ref + row * s.channels + c, r);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        g[j] = (g[j] + extra[j]) * cuda_factor<Code>(r[j] + bias[j], p, a);
+        g[j] = (g[j] + extra[j]) * cuda_factor<Code>(r[j] + bias[j], a);
         sum[j] += g[j];
       }
       store<T, V>(dx + row * s.channels + c, g);
@@ -75,11 +75,11 @@ __global__ void __launch_bounds__(kThreads)
 template <int Code, typename T, int V>
 __global__ void __launch_bounds__(kThreads)
     grad_planes_kernel(const T* dy, const T* dyb, const T* ref, const T* b, T* dx, float* partial, Sizes s,
-                       int64_t piece, ActParams p, ActNumbers a) {
+                       int64_t piece, CudaAct a) {
   for (int64_t plane = blockIdx.y; plane < s.outer * s.channels; plane += gridDim.y) {
     const int64_t c = plane % s.channels, begin = blockIdx.x * piece;
     const int64_t end = begin + piece < s.inner ? begin + piece : s.inner;
-    const float extra = dyb ? widen(dyb[c]) : 0.0f, bias = b && p.from_input ? widen(b[c]) : 0.0f;
+    const float extra = dyb ? widen(dyb[c]) : 0.0f, bias = b && a.from_input ? widen(b[c]) : 0.0f;
     float sum = 0;
     for (int64_t i = begin + threadIdx.x * V; i < end; i += kThreads * V) {
       float g[V], r[V];
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kThreads)
       load<T, V>(ref + plane * s.inner + i, r);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        g[j] = (g[j] + extra) * cuda_factor<Code>(r[j] + bias, p, a);
+        g[j] = (g[j] + extra) * cuda_factor<Code>(r[j] + bias, a);
         sum += g[j];
       }
       store<T, V>(dx + plane * s.inner + i, g);
@@ -137,18 +137,17 @@ int vector_length(const Sizes& s, std::initializer_list<const void*> pointers) {
 template <int Code, typename T, int V>
 void launch_grad(const T* dy, const T* dyb, const T* ref, const T* b, T* dx, T* db, float* partial, const Sizes& s,
                  const ActParams& p, cudaStream_t stream) {
-  const ActNumbers a = act_numbers(p);
+  const CudaAct a = cuda_act(p);
   const Cut cut = cut_for(s);
   if (s.inner == 1) {
     const int64_t vectors = s.channels / V;
-    int width = 32;
-    while (width < vectors && width < kThreads) width *= 2;
+    const int width = block_width(vectors);
     const dim3 block(width, kThreads / width), grid(cut.grid_x, unsigned(ceil_div(vectors, width)));
-    grad_rows_kernel<Code, T, V><<<grid, block, 0, stream>>>(dy, dyb, ref, b, dx, db ? partial : nullptr, s, p, a);
+    grad_rows_kernel<Code, T, V><<<grid, block, 0, stream>>>(dy, dyb, ref, b, dx, db ? partial : nullptr, s, a);
   } else {
     const dim3 grid(cut.grid_x, unsigned(std::min<int64_t>(s.outer * s.channels, 65535)));
     grad_planes_kernel<Code, T, V>
-        <<<grid, kThreads, 0, stream>>>(dy, dyb, ref, b, dx, db ? partial : nullptr, s, cut.piece, p, a);
+        <<<grid, kThreads, 0, stream>>>(dy, dyb, ref, b, dx, db ? partial : nullptr, s, cut.piece, a);
   }
   if (db) sum_rows_kernel<<<unsigned(s.channels), 128, 0, stream>>>(partial, db, cut.rows, s.channels);
 }
@@ -172,13 +171,16 @@ int ops_cuda_bias_act(int dtype, int act, double alpha, double gain, double clam
     with_cuda_act(act, [&](auto code) {
       const T *xt = static_cast<const T*>(x), *bt = static_cast<const T*>(b);
       const auto st = static_cast<cudaStream_t>(stream);
-      if (vector_length<T>(s, {x, b, y}) == full) {
-        bias_act_kernel<code.value, T, full><<<grid_for(n / full), kThreads, 0, st>>>(
-            xt, bt, static_cast<T*>(y), s, n / full, p, act_numbers(p));
-      } else {
-        bias_act_kernel<code.value, T, 1>
-            <<<grid_for(n), kThreads, 0, st>>>(xt, bt, static_cast<T*>(y), s, n, p, act_numbers(p));
-      }
+      with_index(n, [&](auto index) {
+        using Index = decltype(index);
+        if (vector_length<T>(s, {x, b, y}) == full) {
+          bias_act_kernel<code.value, T, full, Index><<<grid_for(n / full), kThreads, 0, st>>>(
+              xt, bt, static_cast<T*>(y), s, n / full, cuda_act(p));
+        } else {
+          bias_act_kernel<code.value, T, 1, Index>
+              <<<grid_for(n), kThreads, 0, st>>>(xt, bt, static_cast<T*>(y), s, n, cuda_act(p));
+        }
+      });
     });
   });
 }

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <iterator>
 #include <type_traits>
 
 #include "activation.h"
@@ -61,30 +62,64 @@ void with_cuda_act(int act, F&& f) {
   switch (act) {
     case kLinear: f(std::integral_constant<int, kLinear>()); break;
     case kLrelu: f(std::integral_constant<int, kLrelu>()); break;
+    case kSwish: f(std::integral_constant<int, kSwish>()); break;
     default: f(std::integral_constant<int, 0>()); break;
   }
 }
 
-struct ActNumbers {
+// ActParams in float32: conversions from float64 would take longer than the memory does.
+struct CudaAct {
+  int act, order, from_input;
   float alpha, gain, limit, inverse_gain, power;
+  float high[kMaxOrder + 4], low[kMaxOrder + 4];
 };
 
-inline ActNumbers act_numbers(const ActParams& p) {
-  return {float(p.alpha), float(p.gain), float(p.clamp), float(1 / p.gain), float(gain_power(p))};
+inline CudaAct cuda_act(const ActParams& p) {
+  CudaAct a{p.act, p.order, p.from_input, float(p.alpha), float(p.gain), float(p.clamp), float(1 / p.gain),
+            float(gain_power(p)), {}, {}};
+  std::copy(std::begin(p.high), std::end(p.high), a.high);
+  std::copy(std::begin(p.low), std::end(p.low), a.low);
+  return a;
 }
 
 template <int Code>
-__device__ __forceinline__ float cuda_value(float x, const ActParams& p, const ActNumbers& a) {
-  return clamped(act_value<float>(Code ? Code : p.act, x, a.alpha) * a.gain, a.limit);
+__device__ __forceinline__ float cuda_value(float x, const CudaAct& a) {
+  return clamped(act_value<float>(Code ? Code : a.act, x, a.alpha) * a.gain, a.limit);
 }
 
 template <int Code>
-__device__ __forceinline__ float cuda_factor(float ref, const ActParams& p, const ActNumbers& a) {
-  const int act = Code ? Code : p.act;
-  const float u = p.from_input ? ref : ref * a.inverse_gain;
-  const float y = p.from_input ? act_value<float>(act, u, a.alpha) * a.gain : ref;
-  const float f = act_slope<float>(act, p.order, u, a.alpha, p) * a.power;
+__device__ __forceinline__ float cuda_factor(float ref, const CudaAct& a) {
+  const int act = Code ? Code : a.act;
+  const float u = a.from_input ? ref : ref * a.inverse_gain;
+  const float f = act_slope<float>(act, a.order, u, a.alpha, a) * a.power;
+  if (a.limit != a.limit) return f;  // no clamp: the value need not be known
+  const float y = a.from_input ? act_value<float>(act, u, a.alpha) * a.gain : ref;
   return abs_of(y) >= a.limit ? 0.0f : f;
+}
+
+// Loads V floats, V a multiple of 4 or 1, in vectors of 16 bytes.
+template <int V>
+__device__ __forceinline__ void load_floats(const float* p, float* out) {
+  constexpr int kPart = V % 4 == 0 ? 4 : 1;
+#pragma unroll
+  for (int j = 0; j < V; j += kPart) load<float, kPart>(p + j, out + j);
+}
+
+// Calls f with a zero of the type of indices: divisions of 32 bits are several times faster.
+template <typename F>
+void with_index(int64_t numbers, F&& f) {
+  if (numbers < (int64_t(1) << 31)) {
+    f(uint32_t(0));
+  } else {
+    f(uint64_t(0));
+  }
+}
+
+// Threads of a block side by side along channels, a power of two; the others of the block take other rows.
+inline int block_width(int64_t vectors) {
+  int width = 1;
+  while (width < vectors && width < kThreads) width *= 2;
+  return width;
 }
 
 // Sum over the threads of a block, valid in thread 0. Every thread must call it.

@@ -9,38 +9,41 @@ struct Sizes {
 };
 
 constexpr int kSums = 3;         // of dz, dz * x, dz * noise
-constexpr int64_t kPiece = 8192;  // pixels of one block, planes; a multiple of all vector lengths
+constexpr int64_t kPiece = 32768;  // pixels of one block, planes; a multiple of all vector lengths
 
 // channels_last: V channels of one pixel; else V pixels of one channel.
-template <int Code, typename T, int V, bool Last>
+template <int Code, typename T, int V, bool Last, typename Index>
 __global__ void __launch_bounds__(kThreads)
     epilogue_kernel(const T* x, const float* scale, const T* noise, const float* strength, const float* b, T* y,
-                    Sizes e, int64_t vectors, ActParams p, ActNumbers a) {
+                    Sizes e, int64_t vectors, CudaAct a) {
   const float factor = noise ? *strength : 0.0f;
+  const Index channels = Index(e.channels), pixels = Index(e.pixels);
   for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < vectors; i += gridDim.x * int64_t(kThreads)) {
-    const uint64_t index = i * V;
+    const Index index = Index(i * V);
     float v[V];
     load<T, V>(x + index, v);
     if (Last) {
-      const int64_t pixel = index / e.channels, c = index % e.channels, n = pixel / e.pixels;
-      const float extra =
-          noise ? widen(noise[e.noise_samples == 1 ? pixel - n * e.pixels : pixel]) * factor : 0.0f;
+      const Index pixel = index / channels, c = index - pixel * channels, n = pixel / pixels;
+      const float extra = noise ? widen(noise[e.noise_samples == 1 ? pixel - n * pixels : pixel]) * factor : 0.0f;
+      float by[V], bias[V];
 #pragma unroll
-      for (int j = 0; j < V; ++j) {
-        v[j] = v[j] * (scale ? scale[n * e.channels + c + j] : 1.0f) + (extra + (b ? b[c + j] : 0.0f));
-      }
+      for (int j = 0; j < V; ++j) by[j] = 1, bias[j] = 0;
+      if (scale) load_floats<V>(scale + n * channels + c, by);
+      if (b) load_floats<V>(b + c, bias);
+#pragma unroll
+      for (int j = 0; j < V; ++j) v[j] = v[j] * by[j] + (extra + bias[j]);
     } else {
-      const int64_t plane = index / e.pixels, pixel = index % e.pixels, n = plane / e.channels;
-      const float one = scale ? scale[plane] : 1.0f, bias = b ? b[plane % e.channels] : 0.0f;
+      const Index plane = index / pixels, pixel = index - plane * pixels, n = plane / channels;
+      const float one = scale ? scale[plane] : 1.0f, bias = b ? b[plane - n * channels] : 0.0f;
       float extra[V];
 #pragma unroll
       for (int j = 0; j < V; ++j) extra[j] = 0;
-      if (noise) load<T, V>(noise + (e.noise_samples == 1 ? 0 : n) * e.pixels + pixel, extra);
+      if (noise) load<T, V>(noise + (e.noise_samples == 1 ? 0 : n) * pixels + pixel, extra);
 #pragma unroll
       for (int j = 0; j < V; ++j) v[j] = v[j] * one + (extra[j] * factor + bias);
     }
 #pragma unroll
-    for (int j = 0; j < V; ++j) v[j] = cuda_value<Code>(v[j], p, a);
+    for (int j = 0; j < V; ++j) v[j] = cuda_value<Code>(v[j], a);
     store<T, V>(y + index, v);
   }
 }
@@ -49,7 +52,7 @@ __global__ void __launch_bounds__(kThreads)
 template <int Code, typename T, int V>
 __global__ void __launch_bounds__(kThreads)
     grad_pixels_kernel(const T* dy, const T* y, const T* x, const float* scale, const T* noise, T* dx, float* partial,
-                       Sizes e, ActParams p, ActNumbers a) {
+                       Sizes e, CudaAct a) {
   __shared__ float shared[kThreads * V];
   const int64_t c = (blockIdx.y * int64_t(blockDim.x) + threadIdx.x) * V, n = blockIdx.z;
   const bool active = c < e.channels;
@@ -69,7 +72,7 @@ __global__ void __launch_bounds__(kThreads)
     load<T, V>(x + i, v);
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const float dz = g[j] * cuda_factor<Code>(r[j], p, a);
+      const float dz = g[j] * cuda_factor<Code>(r[j], a);
       sums[0][j] += dz;
       sums[1][j] += dz * v[j];
       sums[2][j] += dz * extra;
@@ -96,7 +99,7 @@ __global__ void __launch_bounds__(kThreads)
 template <int Code, typename T, int V>
 __global__ void __launch_bounds__(kThreads)
     grad_planes_kernel(const T* dy, const T* y, const T* x, const float* scale, const T* noise, T* dx, float* partial,
-                       Sizes e, ActParams p, ActNumbers a) {
+                       Sizes e, CudaAct a) {
   for (int64_t plane = blockIdx.y; plane < e.samples * e.channels; plane += gridDim.y) {
     const int64_t n = plane / e.channels, begin = blockIdx.x * kPiece;
     const int64_t end = begin + kPiece < e.pixels ? begin + kPiece : e.pixels;
@@ -112,7 +115,7 @@ __global__ void __launch_bounds__(kThreads)
       if (noise) load<T, V>(noise + (e.noise_samples == 1 ? 0 : n) * e.pixels + q, extra);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        const float dz = g[j] * cuda_factor<Code>(r[j], p, a);
+        const float dz = g[j] * cuda_factor<Code>(r[j], a);
         sums[0] += dz;
         sums[1] += dz * v[j];
         sums[2] += dz * extra[j];
@@ -172,17 +175,16 @@ bool vectors_fit(const Sizes& e, bool last, std::initializer_list<const void*> p
 template <int Code, typename T, int V>
 void launch_grad(const T* dy, const T* y, const T* x, const float* scale, const T* noise, T* dx, float* partial,
                  const Sizes& e, bool last, const ActParams& p, cudaStream_t stream) {
-  const ActNumbers a = act_numbers(p);
+  const CudaAct a = cuda_act(p);
   const unsigned pieces = unsigned(pieces_of(e, last));
   if (last) {
     const int64_t vectors = e.channels / V;
-    int width = 32;
-    while (width < vectors && width < kThreads) width *= 2;
+    const int width = block_width(vectors);
     const dim3 block(width, kThreads / width), grid(pieces, unsigned(ceil_div(vectors, width)), unsigned(e.samples));
-    grad_pixels_kernel<Code, T, V><<<grid, block, 0, stream>>>(dy, y, x, scale, noise, dx, partial, e, p, a);
+    grad_pixels_kernel<Code, T, V><<<grid, block, 0, stream>>>(dy, y, x, scale, noise, dx, partial, e, a);
   } else {
     const dim3 grid(pieces, unsigned(std::min<int64_t>(e.samples * e.channels, 65535)));
-    grad_planes_kernel<Code, T, V><<<grid, kThreads, 0, stream>>>(dy, y, x, scale, noise, dx, partial, e, p, a);
+    grad_planes_kernel<Code, T, V><<<grid, kThreads, 0, stream>>>(dy, y, x, scale, noise, dx, partial, e, a);
   }
 }
 
@@ -203,12 +205,14 @@ int ops_cuda_epilogue(int dtype, int act, double alpha, double gain, double clam
     constexpr int full = 16 / sizeof(T);
     const auto run = [&](auto code, auto length, auto last) {
       constexpr int V = length.value;
-      epilogue_kernel<code.value, T, V, last.value>
-          <<<grid_for(n / V), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
-              static_cast<const T*>(x), scale, static_cast<const T*>(noise), strength, b, static_cast<T*>(y), e, n / V,
-              p, act_numbers(p));
+      with_index(n, [&](auto index) {
+        epilogue_kernel<code.value, T, V, last.value, decltype(index)>
+            <<<grid_for(n / V), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+                static_cast<const T*>(x), scale, static_cast<const T*>(noise), strength, b, static_cast<T*>(y), e,
+                n / V, cuda_act(p));
+      });
     };
-    const bool vectors = vectors_fit<T>(e, channels_last, {x, y, channels_last ? nullptr : noise});
+    const bool vectors = channels_last ? vectors_fit<T>(e, true, {x, y, scale, b}) : vectors_fit<T>(e, false, {x, y, noise});
     with_cuda_act(act, [&](auto code) {
       if (channels_last) {
         vectors ? run(code, std::integral_constant<int, full>(), std::true_type())

@@ -22,43 +22,56 @@ __global__ void __launch_bounds__(kThreads) squares_kernel(const T* w, float* sq
   }
 }
 
-// d[n, o]; block (32 outputs, 8 slices of the inputs), grid (outputs / 32, samples).
-template <typename T>
-__global__ void demodulation_kernel(const T* s, const float* squares, float* d, Sizes m, float eps) {
-  __shared__ float parts[8][33];
-  const int64_t o = blockIdx.x * 32 + threadIdx.x, n = blockIdx.y;
+constexpr int kSlices = 32;  // of the inputs, whose sums a block adds up
+
+// sum over i of value(i) for output o of thread (x, y), valid where threadIdx.y is 0; block (32 outputs, kSlices).
+template <typename F>
+__device__ __forceinline__ float slice_sum(int64_t count, F&& value) {
+  __shared__ float parts[kSlices][33];
   float sum = 0;
-  if (o < m.out) {
-    for (int64_t i = threadIdx.y; i < m.in; i += 8) {
-      const float style = widen(s[n * m.in + i]);
-      sum += style * style * squares[i * m.out + o];
-    }
-  }
+#pragma unroll 4
+  for (int64_t i = threadIdx.y; i < count; i += kSlices) sum += value(i);
   parts[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
-  if (threadIdx.y != 0 || o >= m.out) return;
-  float total = eps;
-  for (int k = 0; k < 8; ++k) total += parts[k][threadIdx.x];
-  d[n * m.out + o] = 1.0f / sqrtf(total);
+  if (threadIdx.y != 0) return 0;
+  float total = 0;
+  for (int k = 0; k < kSlices; ++k) total += parts[k][threadIdx.x];
+  return total;
+}
+
+// d[n, o]; grid (outputs / 32, samples).
+template <typename T>
+__global__ void __launch_bounds__(32 * kSlices)
+    demodulation_kernel(const T* s, const float* squares, float* d, Sizes m, float eps) {
+  const int64_t o = blockIdx.x * 32 + threadIdx.x, n = blockIdx.y;
+  const float total = slice_sum(o < m.out ? m.in : 0, [&](int64_t i) {
+    const float style = widen(s[n * m.in + i]);
+    return style * style * squares[i * m.out + o];
+  });
+  if (threadIdx.y == 0 && o < m.out) d[n * m.out + o] = 1.0f / sqrtf(total + eps);
 }
 
 __device__ __forceinline__ int64_t offset(const Sizes& m, int grouped, int64_t n, int64_t row) {
   return grouped ? (row * m.samples + n) * m.out : (n * m.taps * m.in + row) * m.out;
 }
 
-// A thread takes V neighbouring outputs of one row of w and writes them for all samples.
+// A thread takes V neighbouring outputs of one row of w; blockIdx.y is the sample.
 template <typename T, int V>
 __global__ void __launch_bounds__(kThreads)
     modulate_kernel(const T* w, const T* s, const float* d, T* y, Sizes m, int grouped) {
-  const int64_t per_row = m.out / V, n = m.taps * m.in * per_row;
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < n; i += gridDim.x * int64_t(kThreads)) {
-    const int64_t row = i / per_row, o = i % per_row * V;
-    float weight[V], v[V];
-    load<T, V>(w + row * m.out + o, weight);
-    for (int64_t k = 0; k < m.samples; ++k) {
-      const float style = widen(s[k * m.in + row % m.in]);
+  const uint32_t per_row = uint32_t(m.out / V), n = uint32_t(m.taps * m.in * per_row), in = uint32_t(m.in);
+  for (uint32_t i = blockIdx.x * kThreads + threadIdx.x; i < n; i += gridDim.x * kThreads) {
+    const uint32_t row = i / per_row, o = (i - row * per_row) * V;
+    float weight[V];
+    load<T, V>(w + int64_t(i) * V, weight);
+    for (int64_t k = blockIdx.y; k < m.samples; k += gridDim.y) {
+      const float style = widen(s[k * m.in + row % in]);
+      float v[V];
 #pragma unroll
-      for (int j = 0; j < V; ++j) v[j] = weight[j] * style * (d ? d[k * m.out + o + j] : 1.0f);
+      for (int j = 0; j < V; ++j) v[j] = 1;
+      if (d) load_floats<V>(d + k * m.out + o, v);
+#pragma unroll
+      for (int j = 0; j < V; ++j) v[j] *= weight[j] * style;
       store<T, V>(y + offset(m, grouped, k, row) + o, v);
     }
   }
@@ -71,7 +84,7 @@ __global__ void __launch_bounds__(kThreads)
                          int grouped) {
   const int64_t n = m.in * m.out;
   for (int64_t idx = blockIdx.x * int64_t(kThreads) + threadIdx.x; idx < n; idx += gridDim.x * int64_t(kThreads)) {
-    const int64_t i = idx / m.out, o = idx % m.out;
+    const int64_t i = uint32_t(idx) / uint32_t(m.out), o = idx - i * m.out;
     float weight[Taps], sum[Taps];
     // Filters larger than Taps go in pieces; the product is carried on in memory.
     for (int64_t first = 0; first < m.taps; first += Taps) {
@@ -116,19 +129,12 @@ __global__ void ds_kernel(const float* product, const float* d, T* ds, Sizes m) 
 
 // dd[n, o] = sum over i of product * s; blocks as in demodulation_kernel.
 template <typename T>
-__global__ void dd_kernel(const float* product, const T* s, float* dd, Sizes m) {
-  __shared__ float parts[8][33];
+__global__ void __launch_bounds__(32 * kSlices) dd_kernel(const float* product, const T* s, float* dd, Sizes m) {
   const int64_t o = blockIdx.x * 32 + threadIdx.x, n = blockIdx.y;
-  float sum = 0;
-  if (o < m.out) {
-    for (int64_t i = threadIdx.y; i < m.in; i += 8) sum += product[(n * m.in + i) * m.out + o] * widen(s[n * m.in + i]);
-  }
-  parts[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();
-  if (threadIdx.y != 0 || o >= m.out) return;
-  float total = 0;
-  for (int k = 0; k < 8; ++k) total += parts[k][threadIdx.x];
-  dd[n * m.out + o] = total;
+  const float total = slice_sum(o < m.out ? m.in : 0, [&](int64_t i) {
+    return product[(n * m.in + i) * m.out + o] * widen(s[n * m.in + i]);
+  });
+  if (threadIdx.y == 0 && o < m.out) dd[n * m.out + o] = total;
 }
 
 Sizes make_sizes(const int64_t* sizes) { return {sizes[0], sizes[1], sizes[2], sizes[3]}; }
@@ -150,7 +156,7 @@ int ops_cuda_demodulation(int dtype, double eps, const void* w, const void* s, f
   return with_dtype(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     squares_kernel<<<grid_for(m.in * m.out), kThreads, 0, st>>>(static_cast<const T*>(w), workspace, m);
-    demodulation_kernel<<<output_grid(m), dim3(32, 8), 0, st>>>(static_cast<const T*>(s), workspace, d, m, float(eps));
+    demodulation_kernel<<<output_grid(m), dim3(32, kSlices), 0, st>>>(static_cast<const T*>(s), workspace, d, m, float(eps));
   });
 }
 
@@ -160,15 +166,18 @@ int ops_cuda_modulate(int dtype, const void* w, const void* s, const float* d, v
   const auto st = static_cast<cudaStream_t>(stream);
   const int64_t n = m.taps * m.in * m.out;
   if (n * m.samples == 0) return 0;
+  if (n >= int64_t(1) << 31) return cudaErrorInvalidValue;
   return with_dtype(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     constexpr int full = 16 / sizeof(T);
     const T *wt = static_cast<const T*>(w), *styles = static_cast<const T*>(s);
-    if (m.out % full == 0 && aligned16(w) && aligned16(y)) {
-      modulate_kernel<T, full>
-          <<<grid_for(n / full), kThreads, 0, st>>>(wt, styles, d, static_cast<T*>(y), m, grouped);
+    const unsigned samples = unsigned(std::min<int64_t>(m.samples, 65535));
+    if (m.out % full == 0 && aligned16(w) && aligned16(y) && aligned16(d)) {
+      modulate_kernel<T, full><<<dim3(grid_for(n / full), samples), kThreads, 0, st>>>(
+          wt, styles, d, static_cast<T*>(y), m, grouped);
     } else {
-      modulate_kernel<T, 1><<<grid_for(n), kThreads, 0, st>>>(wt, styles, d, static_cast<T*>(y), m, grouped);
+      modulate_kernel<T, 1><<<dim3(grid_for(n), samples), kThreads, 0, st>>>(
+          wt, styles, d, static_cast<T*>(y), m, grouped);
     }
   });
 }
@@ -197,6 +206,6 @@ int ops_cuda_modulate_grad(int dtype, const void* dy, const void* w, const void*
     if (m.samples * m.in > 0) {
       ds_kernel<<<unsigned(m.samples * m.in), 128, 0, st>>>(workspace, d, static_cast<T*>(ds), m);
     }
-    if (dd && m.samples * m.out > 0) dd_kernel<<<output_grid(m), dim3(32, 8), 0, st>>>(workspace, styles, dd, m);
+    if (dd && m.samples * m.out > 0) dd_kernel<<<output_grid(m), dim3(32, kSlices), 0, st>>>(workspace, styles, dd, m);
   });
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #if defined(__CUDACC__)
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #elif defined(__F16C__)
 #include <immintrin.h>
@@ -76,11 +77,15 @@ OPS_HD float narrow<float, double>(double v) { return static_cast<float>(v); }
 
 template <>
 OPS_HD BFloat16 narrow<BFloat16, float>(float v) {
+#if defined(__CUDA_ARCH__)
+  return static_cast<BFloat16>(__bfloat16_as_ushort(__float2bfloat16_rn(v)));
+#else
   const uint32_t u = float_bits(v);
   // Round to nearest even; a NaN keeps its sign and stays one.
   const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const uint32_t nan = (u >> 16) | 0x0040u;
   return static_cast<BFloat16>((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+#endif
 }
 
 template <>

@@ -1,6 +1,7 @@
-// upfirdn on GPUs. The filters of the networks (separable, 4 taps, one factor of 2 or none) have a kernel of their own:
-// a thread walks down a strip of outputs and keeps the rows it has filtered along x in registers, so that every input
-// is read from memory once. All other filters take a direct sum.
+// upfirdn on GPUs. The filters of the networks and of the augmentations (separable, 4 or 12 taps, one factor of 2 or
+// none) go by tiles: a block brings a tile of the input to shared memory in vectors of 16 bytes, all loads under way
+// together; then every thread walks down a column and keeps the rows it has filtered along x in registers. All other
+// filters take a direct sum.
 #include "cuda_common.cuh"
 #include "resampling.h"
 
@@ -54,117 +55,186 @@ __global__ void __launch_bounds__(kThreads) direct_kernel(const T* in, T* out, S
   }
 }
 
-constexpr int kTaps = 4;
-constexpr int kStrip = 32;  // output rows of one thread
+// The tile of a block. U, D: factors, one of them 1. Last: channels last, a tile holds kChunk channels of its pixels.
+template <typename T, int Taps, int U, int D, bool Last>
+struct Tile {
+  static constexpr int kVector = 16 / sizeof(T);              // numbers of one load
+  static constexpr int kEach = 4 / sizeof(T);                 // outputs of one thread in one row
+  static constexpr int kChunk = Last ? 64 / sizeof(T) : 1;
+  static constexpr int kWidth = kThreads * kEach / kChunk;    // output pixels; even, as phases of U == 2 need
+  static constexpr int kHeight = U == 2 ? 32 : (D == 1 ? 16 : (Taps > 4 ? 4 : 8));
+  static constexpr int kMeet = Taps / U;                      // input rows (and columns) that meet one output
+  static constexpr int kColumns = U == 2 ? kWidth / 2 + kMeet : (kWidth - 1) * D + kMeet;
+  static constexpr int kRows = U == 2 ? kHeight / 2 + kMeet : (kHeight - 1) * D + kMeet;
+  static constexpr int kVectors = (kColumns * kChunk + (Last ? 0 : kVector - 1) + kVector - 1) / kVector;  // of a row
+  static constexpr int kPitch = kVectors * kVector;
+};
 
-// A thread makes P pixels of V channels in kStrip rows. U, D: factors, one of them 1. NHWC: P = 1; NCHW: V = 1.
-template <typename T, int U, int D, int P, int V>
-__global__ void __launch_bounds__(kThreads) strip_kernel(const T* in, T* out, Shape s, Axes filter, int64_t columns) {
-  constexpr int kRows = kTaps / U;                             // input rows (and columns) that meet one output
-  constexpr int kSpan = U == 1 ? (P - 1) * D + kTaps : P / 2 + kRows;  // input columns of P outputs
-  const int64_t column = blockIdx.x * int64_t(kThreads) + threadIdx.x;
-  if (column >= columns) return;
-  const int64_t vectors = s.inner / V, c = column % vectors * V;
-  const int ox = int(column / vectors) * P;
-  const int o_begin = blockIdx.y * kStrip, o_end = o_begin + kStrip < s.y.out ? o_begin + kStrip : s.y.out;
-  int tap_x, first_x, tap_y, next;
-  first_tap(s.x, ox, &tap_x, &first_x);
-  first_tap(s.y, o_begin, &tap_y, &next);
+// Where the samples of output `o` of a tile begin; the tile begins at an even output whose first tap is `tap`.
+template <int U, int D>
+__device__ __forceinline__ int sample_of(int o, int tap) {
+  return U == 1 ? o * D : (o + (tap == 0)) / 2;
+}
 
-  for (int64_t n = blockIdx.z; n < s.outer; n += gridDim.z) {
-    const T* image = in + n * s.y.in * s.x.in * s.inner + c;
-    T* target = out + (n * s.y.out * s.x.out + ox) * s.inner + c;
-    float rows[kRows][P][V];
-    int sample = next;  // the next input row to be filtered
-    const auto push = [&] {
+// Rows of planes need not begin at a multiple of 16 bytes: a row of the tile begins at the multiple before its first
+// sample, and this says how many numbers before.
+template <int V>
+__device__ __forceinline__ int row_shift(int64_t first) {
+  return static_cast<int>(first & (V - 1));
+}
+
+// Brings rows [y0, y0 + kRows) from column x0 on (channels from c0 on) to `tile`, zeros outside of the image.
+template <typename Shape_, typename T, typename Box, bool Last>
+__device__ __forceinline__ void load_tile(const T* in, T* tile, const Shape_& s, int64_t n, int y0, int x0, int64_t c0) {
+  constexpr int V = Box::kVector;
+#pragma unroll 4
+  for (int i = threadIdx.x; i < Box::kRows * Box::kVectors; i += kThreads) {
+    const int r = i / Box::kVectors, q = i % Box::kVectors, y = y0 + r;
+    Vec<T, V> value;
 #pragma unroll
-      for (int r = 0; r + 1 < kRows; ++r) {
-#pragma unroll
-        for (int p = 0; p < P; ++p) {
-#pragma unroll
-          for (int v = 0; v < V; ++v) rows[r][p][v] = rows[r + 1][p][v];
+    for (int j = 0; j < V; ++j) value.v[j] = T(0);
+    if (y >= 0 && y < s.y.in) {
+      const int64_t row = (n * s.y.in + y) * s.x.in;
+      if (Last) {
+        constexpr int kPerPixel = Box::kChunk / V > 0 ? Box::kChunk / V : 1;
+        const int x = x0 + q / kPerPixel;
+        if (x >= 0 && x < s.x.in) {
+          value = *reinterpret_cast<const Vec<T, V>*>(in + (row + x) * s.inner + c0 + q % kPerPixel * V);
         }
-      }
-      float line[kSpan][V];
-      const T* source = image + int64_t(sample) * s.x.in * s.inner;
-      const bool inside = sample >= 0 && sample < s.y.in;
-#pragma unroll
-      for (int k = 0; k < kSpan; ++k) {
-        const int ix = first_x + k;
-        if (inside && ix >= 0 && ix < s.x.in) {
-          load<T, V>(source + int64_t(ix) * s.inner, line[k]);
+      } else {
+        const int x = x0 - row_shift<V>(row + x0) + q * V;
+        if (x >= 0 && x + V <= s.x.in) {
+          value = *reinterpret_cast<const Vec<T, V>*>(in + row + x);
         } else {
 #pragma unroll
-          for (int v = 0; v < V; ++v) line[k][v] = 0;
-        }
-      }
-#pragma unroll
-      for (int p = 0; p < P; ++p) {
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          float sum = 0;
-#pragma unroll
-          for (int k = 0; k < kRows; ++k) {
-            if constexpr (U == 1) {
-              sum += filter.x[k] * line[p * D + k][v];
-            } else {
-              // Outputs alternate between the two phases; the first one's decides when the sample advances.
-              const float value = tap_x == 0 ? line[(p + 1) / 2 + k][v] : line[p / 2 + k][v];
-              sum += filter.x[((tap_x + p) & 1) + 2 * k] * value;
-            }
+          for (int j = 0; j < V; ++j) {
+            if (x + j >= 0 && x + j < s.x.in) value.v[j] = in[row + x + j];
           }
-          rows[kRows - 1][p][v] = sum;
         }
-      }
-      ++sample;
-    };
-    // Fill the window but for its last row, which the first output pushes.
-    for (int r = 0; r + 1 < kRows; ++r) push();
-    int have = next;  // input row of rows[0] once the window is full
-    bool full = false;
-    for (int oy = o_begin; oy < o_end; ++oy) {
-      int tap, want;
-      first_tap(s.y, oy, &tap, &want);
-      if (!full) {
-        push();
-        full = true;
-      }
-      for (; have < want; ++have) push();
-      float result[P][V];
-#pragma unroll
-      for (int p = 0; p < P; ++p) {
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-          float sum = 0;
-#pragma unroll
-          for (int k = 0; k < kRows; ++k) sum += filter.y[tap + U * k] * rows[k][p][v];
-          result[p][v] = sum;
-        }
-      }
-      T* pixel = target + int64_t(oy) * s.x.out * s.inner;
-#pragma unroll
-      for (int p = 0; p < P; ++p) {
-        if (P == 1 || ox + p < s.x.out) store<T, V>(pixel + p * s.inner, result[p]);
       }
     }
+    *reinterpret_cast<Vec<T, V>*>(tile + r * Box::kPitch + q * V) = value;
   }
 }
 
-template <typename T, int U, int D>
-bool launch_strip(const T* x, T* y, const Shape& s, const Axes& filter, cudaStream_t stream) {
-  constexpr int full = 16 / sizeof(T);
-  const bool vectors = s.inner > 1 && s.inner % full == 0 && aligned16(x) && aligned16(y);
-  if (s.inner > 1 && !vectors) return false;
-  constexpr int kPixels = 4;
-  const int64_t columns = vectors ? s.inner / full * s.x.out : ceil_div(s.x.out, kPixels);
-  const dim3 grid(unsigned(ceil_div(columns, kThreads)), unsigned(ceil_div(s.y.out, kStrip)),
+template <typename T, int Taps, int U, int D, bool Last>
+__global__ void __launch_bounds__(kThreads) tile_kernel(const T* in, T* out, Shape s, Axes filter, int chunks) {
+  using Box = Tile<T, Taps, U, D, Last>;
+  constexpr int V = Box::kEach, kMeet = Box::kMeet;
+  __shared__ Vec<T, Box::kVector> storage[Box::kRows * Box::kVectors];
+  T* const tile = reinterpret_cast<T*>(storage);
+  const int64_t c0 = int64_t(blockIdx.x % chunks) * Box::kChunk;
+  const int first_o = blockIdx.x / chunks * Box::kWidth, first_row = blockIdx.y * Box::kHeight;
+  int tap_x, x0, tap_y, y0;
+  first_tap(s.x, first_o, &tap_x, &x0);
+  first_tap(s.y, first_row, &tap_y, &y0);
+
+  const int c = Last ? threadIdx.x * V % Box::kChunk : 0;
+  const int ox = Last ? threadIdx.x * V / Box::kChunk : threadIdx.x * V;  // within the tile
+  int at[V];
+  float gx[V][kMeet];
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    const int o = Last ? ox : ox + v;
+    at[v] = Last ? sample_of<U, D>(o, tap_x) * Box::kChunk + c + v : sample_of<U, D>(o, tap_x);
+#pragma unroll
+    for (int k = 0; k < kMeet; ++k) {
+      gx[v][k] = U == 1 ? filter.x[k] : ((tap_x + o) & 1 ? filter.x[2 * k + (U - 1)] : filter.x[2 * k]);
+    }
+  }
+
+  for (int64_t n = blockIdx.z; n < s.outer; n += gridDim.z) {
+    load_tile<Shape, T, Box, Last>(in, tile, s, n, y0, x0, c0);
+    __syncthreads();
+    float rows[kMeet][V];
+    int have = 0;  // rows of the tile that were filtered along x
+    const auto push = [&] {
+#pragma unroll
+      for (int r = 0; r + 1 < kMeet; ++r) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) rows[r][v] = rows[r + 1][v];
+      }
+      const int shift = Last ? 0 : row_shift<Box::kVector>((n * s.y.in + y0 + have) * s.x.in + x0);
+      const T* row = tile + have * Box::kPitch + shift;
+#pragma unroll
+      for (int v = 0; v < V; ++v) rows[kMeet - 1][v] = 0;
+#pragma unroll
+      for (int k = 0; k < kMeet; ++k) {
+        float line[V];
+        if (Last) {
+          load<T, V>(row + at[0] + k * Box::kChunk, line);
+        } else {
+#pragma unroll
+          for (int v = 0; v < V; ++v) line[v] = widen(row[at[v] + k]);
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) rows[kMeet - 1][v] += gx[v][k] * line[v];
+      }
+      ++have;
+    };
+    const int x = first_o + ox;
+    T* target = out + ((n * s.y.out + first_row) * s.x.out + x) * s.inner + c0 + c;
+    const int64_t step = int64_t(s.x.out) * s.inner;
+    const int height = first_row + Box::kHeight < s.y.out ? Box::kHeight : s.y.out - first_row;
+    if (x < s.x.out) {
+      const bool pair = V == 2 && (Last || x + 1 < s.x.out);
+#pragma unroll
+      for (int r = 0; r < kMeet - 1; ++r) push();
+#pragma unroll 4
+      for (int o = 0; o < height; ++o) {
+        while (have < sample_of<U, D>(o, tap_y) + kMeet) push();
+        const int phase = U == 1 ? 0 : (tap_y + o) & 1;
+        float result[V];
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          result[v] = 0;
+#pragma unroll
+          for (int k = 0; k < kMeet; ++k) result[v] += filter.y[U * k + phase] * rows[k][v];
+        }
+        // Pairs of half types lie at a multiple of 4 bytes in every second row where rows are odd.
+        if (pair && (reinterpret_cast<uintptr_t>(target) & 3) == 0) {
+          store<T, V>(target, result);
+        } else {
+          target[0] = narrow<T, float>(result[0]);
+          if (pair) target[1] = narrow<T, float>(result[V - 1]);
+        }
+        target += step;
+      }
+    }
+    __syncthreads();
+  }
+}
+
+template <typename T, int Taps, int U, int D, bool Last>
+void launch_tiles(const T* x, T* y, const Shape& s, const Axes& filter, cudaStream_t stream) {
+  using Box = Tile<T, Taps, U, D, Last>;
+  const int64_t chunks = Last ? s.inner / Box::kChunk : 1;
+  const dim3 grid(unsigned(ceil_div(s.x.out, Box::kWidth) * chunks), unsigned(ceil_div(s.y.out, Box::kHeight)),
                   unsigned(std::min<int64_t>(s.outer, 65535)));
-  if (vectors) {
-    strip_kernel<T, U, D, 1, full><<<grid, kThreads, 0, stream>>>(x, y, s, filter, columns);
+  tile_kernel<T, Taps, U, D, Last><<<grid, kThreads, 0, stream>>>(x, y, s, filter, int(chunks));
+}
+
+template <typename T, int Taps, int U, int D>
+bool launch_layout(const T* x, T* y, const Shape& s, const Axes& filter, cudaStream_t stream) {
+  if (!aligned16(x) || !aligned16(y) || ceil_div(s.y.out, 4) > 65535) return false;
+  if (s.inner == 1) {
+    launch_tiles<T, Taps, U, D, false>(x, y, s, filter, stream);
+  } else if (s.inner % Tile<T, Taps, U, D, true>::kChunk == 0) {
+    launch_tiles<T, Taps, U, D, true>(x, y, s, filter, stream);
   } else {
-    strip_kernel<T, U, D, kPixels, 1><<<grid, kThreads, 0, stream>>>(x, y, s, filter, columns);
+    return false;
   }
   return true;
+}
+
+// False where no kernel is made for this filter.
+template <typename T, int Taps>
+bool launch_taps(const T* x, T* y, const Shape& s, const Axes& filter, cudaStream_t stream) {
+  if (s.y.up != s.x.up || s.y.down != s.x.down || s.y.taps != Taps || s.x.taps != Taps) return false;
+  if (s.x.up == 1 && s.x.down == 1) return launch_layout<T, Taps, 1, 1>(x, y, s, filter, stream);
+  if (s.x.up == 2 && s.x.down == 1) return launch_layout<T, Taps, 2, 1>(x, y, s, filter, stream);
+  if (s.x.up == 1 && s.x.down == 2) return launch_layout<T, Taps, 1, 2>(x, y, s, filter, stream);
+  return false;
 }
 
 }  // namespace
@@ -199,11 +269,7 @@ int ops_cuda_upfirdn(int dtype, const void* x, void* y, const int64_t* sizes, co
     Axes filter;
     std::copy(gy, gy + s.y.taps, filter.y);
     std::copy(gx, gx + s.x.taps, filter.x);
-    const bool square = s.y.up == s.x.up && s.y.down == s.x.down && s.y.taps == kTaps && s.x.taps == kTaps;
-    bool done = false;
-    if (square && s.x.up == 1 && s.x.down == 1) done = launch_strip<T, 1, 1>(in, out, s, filter, st);
-    if (square && s.x.up == 2 && s.x.down == 1) done = launch_strip<T, 2, 1>(in, out, s, filter, st);
-    if (square && s.x.up == 1 && s.x.down == 2) done = launch_strip<T, 1, 2>(in, out, s, filter, st);
+    const bool done = launch_taps<T, 4>(in, out, s, filter, st) || launch_taps<T, 12>(in, out, s, filter, st);
     if (!done) direct_kernel<T, Axes, true><<<grid_for(total), kThreads, 0, st>>>(in, out, s, filter, total);
   });
 }

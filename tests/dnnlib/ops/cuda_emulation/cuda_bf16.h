@@ -1,0 +1,2 @@
+// Empty: emulated kernels convert bfloat16 in software.
+#pragma once
