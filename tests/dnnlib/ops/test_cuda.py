@@ -64,7 +64,7 @@ def aligned(array: np.ndarray) -> np.ndarray:
 
 # Sizes with and without vectors, with blocks that are not full, and with more than one piece per plane.
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(19, 6, 12), (16, 16, 16), (130, 3, 5)], ids=str)
+@pytest.mark.parametrize("shape", [(19, 6, 12), (16, 16, 16), (130, 3, 5), (20, 32, 8)], ids=str)
 def test_kernels_against_float64(emulated, dtype, shape):
     kind = tf.as_dtype(dtype).as_numpy_dtype
     names, wrong = [], []

@@ -11,8 +11,9 @@ struct Sizes {
 // Vectors of V numbers lie within one channel (inner % V == 0) or span V channels (inner == 1, channels % V == 0).
 template <int Code, typename T, int V, typename Index>
 __global__ void __launch_bounds__(kThreads)
-    bias_act_kernel(const T* x, const T* b, T* y, Sizes s, int64_t vectors, CudaAct a) {
+    bias_act_kernel(const T* __restrict__ x, const T* __restrict__ b, T* __restrict__ y, Sizes s, int64_t vectors, CudaAct a) {
   const Index inner = Index(s.inner), channels = Index(s.channels);
+#pragma unroll 2
   for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < vectors; i += gridDim.x * int64_t(kThreads)) {
     float v[V], bias[V];
     load<T, V>(x + i * V, v);
@@ -36,7 +37,8 @@ __global__ void __launch_bounds__(kThreads)
 // inner == 1: a thread keeps V channels and walks down rows; blockDim = (channel vectors, rows).
 template <int Code, typename T, int V>
 __global__ void __launch_bounds__(kThreads)
-    grad_rows_kernel(const T* dy, const T* dyb, const T* ref, const T* b, T* dx, float* partial, Sizes s, CudaAct a) {
+    grad_rows_kernel(const T* __restrict__ dy, const T* dyb, const T* __restrict__ ref, const T* b,
+                     T* __restrict__ dx, float* partial, Sizes s, CudaAct a) {
   __shared__ float sums[kThreads * V];
   const int64_t c = (blockIdx.y * int64_t(blockDim.x) + threadIdx.x) * V;
   float extra[V], bias[V], sum[V];
@@ -45,6 +47,7 @@ __global__ void __launch_bounds__(kThreads)
   if (c < s.channels) {
     if (dyb != nullptr) load<T, V>(dyb + c, extra);
     if (b != nullptr && a.from_input) load<T, V>(b + c, bias);
+#pragma unroll 2
     for (int64_t row = blockIdx.x * int64_t(blockDim.y) + threadIdx.y; row < s.outer;
          row += gridDim.x * int64_t(blockDim.y)) {
       float g[V], r[V];
@@ -59,28 +62,24 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   if (partial == nullptr) return;
-#pragma unroll
-  for (int j = 0; j < V; ++j) sums[(threadIdx.y * blockDim.x + threadIdx.x) * V + j] = sum[j];
-  __syncthreads();
+  sum_block_rows<V>(sum, sums);
   if (threadIdx.y != 0 || c >= s.channels) return;
 #pragma unroll
-  for (int j = 0; j < V; ++j) {
-    float total = 0;
-    for (int row = 0; row < blockDim.y; ++row) total += sums[(row * blockDim.x + threadIdx.x) * V + j];
-    partial[blockIdx.x * s.channels + c + j] = total;
-  }
+  for (int j = 0; j < V; ++j) partial[blockIdx.x * s.channels + c + j] = sum[j];
 }
 
 // inner > 1: a block takes one piece of one plane.
 template <int Code, typename T, int V>
 __global__ void __launch_bounds__(kThreads)
-    grad_planes_kernel(const T* dy, const T* dyb, const T* ref, const T* b, T* dx, float* partial, Sizes s,
+    grad_planes_kernel(const T* __restrict__ dy, const T* dyb, const T* __restrict__ ref, const T* b,
+                     T* __restrict__ dx, float* partial, Sizes s,
                        int64_t piece, CudaAct a) {
   for (int64_t plane = blockIdx.y; plane < s.outer * s.channels; plane += gridDim.y) {
     const int64_t c = plane % s.channels, begin = blockIdx.x * piece;
     const int64_t end = begin + piece < s.inner ? begin + piece : s.inner;
     const float extra = dyb ? widen(dyb[c]) : 0.0f, bias = b && a.from_input ? widen(b[c]) : 0.0f;
     float sum = 0;
+#pragma unroll 2
     for (int64_t i = begin + threadIdx.x * V; i < end; i += kThreads * V) {
       float g[V], r[V];
       load<T, V>(dy + plane * s.inner + i, g);

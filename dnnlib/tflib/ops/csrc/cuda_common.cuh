@@ -91,7 +91,13 @@ template <int Code>
 __device__ __forceinline__ float cuda_factor(float ref, const CudaAct& a) {
   const int act = Code ? Code : a.act;
   const float u = a.from_input ? ref : ref * a.inverse_gain;
-  const float f = act_slope<float>(act, a.order, u, a.alpha, a) * a.power;
+  float f;
+  if (Code == kSwish && a.order == 0) {  // what training asks for, without polynomials
+    const float s = sigmoid_of(u);
+    f = (s + u * s * (1.0f - s)) * a.power;
+  } else {
+    f = act_slope<float>(act, a.order, u, a.alpha, a) * a.power;
+  }
   if (a.limit != a.limit) return f;  // no clamp: the value need not be known
   const float y = a.from_input ? act_value<float>(act, u, a.alpha) * a.gain : ref;
   return abs_of(y) >= a.limit ? 0.0f : f;
@@ -120,6 +126,30 @@ inline int block_width(int64_t vectors) {
   int width = 1;
   while (width < vectors && width < kThreads) width *= 2;
   return width;
+}
+
+// Sums over the rows of a block of kThreads = (block_width, rows) threads, V to a thread, valid where threadIdx.y is 0;
+// `shared` holds kThreads * V floats. Every thread must call it.
+template <int V>
+__device__ __forceinline__ void sum_block_rows(float* sum, float* shared) {
+  const int width = blockDim.x, thread = threadIdx.y * width + threadIdx.x, lane = thread & 31;
+  for (int offset = 16; offset >= width; offset >>= 1) {  // rows of the same warp
+#pragma unroll
+    for (int j = 0; j < V; ++j) sum[j] += __shfl_down_sync(0xffffffffu, sum[j], offset);
+  }
+  const int rows = width < 32 ? kThreads / 32 : blockDim.y, row = width < 32 ? thread >> 5 : threadIdx.y;
+  __syncthreads();
+  if (width >= 32 || lane < width) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) shared[(row * width + (width < 32 ? lane : threadIdx.x)) * V + j] = sum[j];
+  }
+  __syncthreads();
+  if (threadIdx.y != 0) return;
+#pragma unroll
+  for (int j = 0; j < V; ++j) {
+    sum[j] = 0;
+    for (int r = 0; r < rows; ++r) sum[j] += shared[(r * width + threadIdx.x) * V + j];
+  }
 }
 
 // Sum over the threads of a block, valid in thread 0. Every thread must call it.

@@ -14,10 +14,12 @@ constexpr int64_t kPiece = 32768;  // pixels of one block, planes; a multiple of
 // channels_last: V channels of one pixel; else V pixels of one channel.
 template <int Code, typename T, int V, bool Last, typename Index>
 __global__ void __launch_bounds__(kThreads)
-    epilogue_kernel(const T* x, const float* scale, const T* noise, const float* strength, const float* b, T* y,
+    epilogue_kernel(const T* __restrict__ x, const float* __restrict__ scale, const T* __restrict__ noise,
+                    const float* __restrict__ strength, const float* __restrict__ b, T* __restrict__ y,
                     Sizes e, int64_t vectors, CudaAct a) {
   const float factor = noise ? *strength : 0.0f;
   const Index channels = Index(e.channels), pixels = Index(e.pixels);
+#pragma unroll 2
   for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < vectors; i += gridDim.x * int64_t(kThreads)) {
     const Index index = Index(i * V);
     float v[V];
@@ -51,7 +53,8 @@ __global__ void __launch_bounds__(kThreads)
 // channels last: a thread keeps V channels and walks down the pixels of one sample; grid (pieces, channel tiles, N).
 template <int Code, typename T, int V>
 __global__ void __launch_bounds__(kThreads)
-    grad_pixels_kernel(const T* dy, const T* y, const T* x, const float* scale, const T* noise, T* dx, float* partial,
+    grad_pixels_kernel(const T* __restrict__ dy, const T* __restrict__ y, const T* __restrict__ x,
+                       const float* __restrict__ scale, const T* __restrict__ noise, T* __restrict__ dx, float* partial,
                        Sizes e, CudaAct a) {
   __shared__ float shared[kThreads * V];
   const int64_t c = (blockIdx.y * int64_t(blockDim.x) + threadIdx.x) * V, n = blockIdx.z;
@@ -62,6 +65,7 @@ __global__ void __launch_bounds__(kThreads)
     sums[0][j] = sums[1][j] = sums[2][j] = 0;
     s[j] = scale && active ? scale[n * e.channels + c + j] : 1.0f;
   }
+#pragma unroll 2
   for (int64_t q = blockIdx.x * int64_t(blockDim.y) + threadIdx.y; active && q < e.pixels;
        q += gridDim.x * int64_t(blockDim.y)) {
     const int64_t i = (n * e.pixels + q) * e.channels + c;
@@ -80,31 +84,27 @@ __global__ void __launch_bounds__(kThreads)
     }
     store<T, V>(dx + i, g);
   }
-  for (int k = 0; k < kSums; ++k) {
-    __syncthreads();
 #pragma unroll
-    for (int j = 0; j < V; ++j) shared[(threadIdx.y * blockDim.x + threadIdx.x) * V + j] = sums[k][j];
-    __syncthreads();
+  for (int k = 0; k < kSums; ++k) {
+    sum_block_rows<V>(sums[k], shared);
     if (threadIdx.y != 0 || !active) continue;
 #pragma unroll
-    for (int j = 0; j < V; ++j) {
-      float total = 0;
-      for (int row = 0; row < blockDim.y; ++row) total += shared[(row * blockDim.x + threadIdx.x) * V + j];
-      partial[((n * gridDim.x + blockIdx.x) * kSums + k) * e.channels + c + j] = total;
-    }
+    for (int j = 0; j < V; ++j) partial[((n * gridDim.x + blockIdx.x) * kSums + k) * e.channels + c + j] = sums[k][j];
   }
 }
 
 // Planes: a block takes one piece of one plane.
 template <int Code, typename T, int V>
 __global__ void __launch_bounds__(kThreads)
-    grad_planes_kernel(const T* dy, const T* y, const T* x, const float* scale, const T* noise, T* dx, float* partial,
+    grad_planes_kernel(const T* __restrict__ dy, const T* __restrict__ y, const T* __restrict__ x,
+                       const float* __restrict__ scale, const T* __restrict__ noise, T* __restrict__ dx, float* partial,
                        Sizes e, CudaAct a) {
   for (int64_t plane = blockIdx.y; plane < e.samples * e.channels; plane += gridDim.y) {
     const int64_t n = plane / e.channels, begin = blockIdx.x * kPiece;
     const int64_t end = begin + kPiece < e.pixels ? begin + kPiece : e.pixels;
     const float s = scale ? scale[plane] : 1.0f;
     float sums[kSums] = {0, 0, 0};
+#pragma unroll 2
     for (int64_t q = begin + threadIdx.x * V; q < end; q += kThreads * V) {
       float g[V], r[V], v[V], extra[V];
 #pragma unroll

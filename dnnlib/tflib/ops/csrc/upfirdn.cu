@@ -1,5 +1,4 @@
-// upfirdn on GPUs. The filters of the networks and of the augmentations (separable, 4 or 12 taps, one factor of 2 or
-// none) go by tiles: a block brings a tile of the input to shared memory in vectors of 16 bytes, all loads under way
+// upfirdn on GPUs. The filters of the networks (separable, 4 taps, one factor of 2 or none) go by tiles: a block brings a tile of the input to shared memory in vectors of 16 bytes, all loads under way
 // together; then every thread walks down a column and keeps the rows it has filtered along x in registers. All other
 // filters take a direct sum.
 #include "cuda_common.cuh"
@@ -55,14 +54,16 @@ __global__ void __launch_bounds__(kThreads) direct_kernel(const T* in, T* out, S
   }
 }
 
+constexpr int kTileThreads = 128;
+
 // The tile of a block. U, D: factors, one of them 1. Last: channels last, a tile holds kChunk channels of its pixels.
 template <typename T, int Taps, int U, int D, bool Last>
 struct Tile {
   static constexpr int kVector = 16 / sizeof(T);              // numbers of one load
-  static constexpr int kEach = 4 / sizeof(T);                 // outputs of one thread in one row
+  static constexpr int kEach = 8 / sizeof(T);                 // outputs of one thread in one row
   static constexpr int kChunk = Last ? 64 / sizeof(T) : 1;
-  static constexpr int kWidth = kThreads * kEach / kChunk;    // output pixels; even, as phases of U == 2 need
-  static constexpr int kHeight = U == 2 ? 32 : (D == 1 ? 16 : (Taps > 4 ? 4 : 8));
+  static constexpr int kWidth = kTileThreads * kEach / kChunk;  // output pixels; even, as phases of U == 2 need
+  static constexpr int kHeight = U == 2 ? 32 : (D == 1 ? 16 : 8);
   static constexpr int kMeet = Taps / U;                      // input rows (and columns) that meet one output
   static constexpr int kColumns = U == 2 ? kWidth / 2 + kMeet : (kWidth - 1) * D + kMeet;
   static constexpr int kRows = U == 2 ? kHeight / 2 + kMeet : (kHeight - 1) * D + kMeet;
@@ -72,7 +73,7 @@ struct Tile {
 
 // Where the samples of output `o` of a tile begin; the tile begins at an even output whose first tap is `tap`.
 template <int U, int D>
-__device__ __forceinline__ int sample_of(int o, int tap) {
+OPS_HD constexpr int sample_of(int o, int tap) {
   return U == 1 ? o * D : (o + (tap == 0)) / 2;
 }
 
@@ -83,44 +84,49 @@ __device__ __forceinline__ int row_shift(int64_t first) {
   return static_cast<int>(first & (V - 1));
 }
 
-// Brings rows [y0, y0 + kRows) from column x0 on (channels from c0 on) to `tile`, zeros outside of the image.
-template <typename Shape_, typename T, typename Box, bool Last>
-__device__ __forceinline__ void load_tile(const T* in, T* tile, const Shape_& s, int64_t n, int y0, int x0, int64_t c0) {
-  constexpr int V = Box::kVector;
-#pragma unroll 4
-  for (int i = threadIdx.x; i < Box::kRows * Box::kVectors; i += kThreads) {
-    const int r = i / Box::kVectors, q = i % Box::kVectors, y = y0 + r;
-    Vec<T, V> value;
+// Brings rows [y0, y0 + kRows) from column x0 on (channels from c0 on) to `tile`, zeros outside of the image. Loads
+// come in batches, so that many are under way before the first is waited for.
+template <typename T, typename Box, bool Last>
+__device__ __forceinline__ void load_tile(const T* in, T* tile, const Shape& s, int64_t n, int y0, int x0, int64_t c0) {
+  constexpr int V = Box::kVector, kTotal = Box::kRows * Box::kVectors, kBatch = 4;
+  constexpr int kPerPixel = Last ? Box::kChunk / V : 1;
+  for (int begin = threadIdx.x; begin < kTotal; begin += kBatch * kTileThreads) {
+    Vec<T, V> value[kBatch];
+    int left[kBatch];  // column of the first number, where the vector lies partly inside
 #pragma unroll
-    for (int j = 0; j < V; ++j) value.v[j] = T(0);
-    if (y >= 0 && y < s.y.in) {
+    for (int b = 0; b < kBatch; ++b) {
+      const int i = begin + b * kTileThreads, r = i / Box::kVectors, q = i - r * Box::kVectors, y = y0 + r;
       const int64_t row = (n * s.y.in + y) * s.x.in;
-      if (Last) {
-        constexpr int kPerPixel = Box::kChunk / V > 0 ? Box::kChunk / V : 1;
-        const int x = x0 + q / kPerPixel;
-        if (x >= 0 && x < s.x.in) {
-          value = *reinterpret_cast<const Vec<T, V>*>(in + (row + x) * s.inner + c0 + q % kPerPixel * V);
-        }
-      } else {
-        const int x = x0 - row_shift<V>(row + x0) + q * V;
-        if (x >= 0 && x + V <= s.x.in) {
-          value = *reinterpret_cast<const Vec<T, V>*>(in + row + x);
-        } else {
+      const int x = Last ? x0 + q / kPerPixel : x0 - row_shift<V>(row + x0) + q * V;
+      const bool row_inside = i < kTotal && y >= 0 && y < s.y.in;
+      const bool inside = row_inside && x >= 0 && x + (Last ? 1 : V) <= s.x.in;
 #pragma unroll
-          for (int j = 0; j < V; ++j) {
-            if (x + j >= 0 && x + j < s.x.in) value.v[j] = in[row + x + j];
-          }
+      for (int j = 0; j < V; ++j) value[b].v[j] = T(0);
+      const T* source = Last ? in + (row + x) * s.inner + c0 + q % kPerPixel * V : in + row + x;
+      if (inside) value[b] = *reinterpret_cast<const Vec<T, V>*>(source);
+      left[b] = !Last && row_inside && !inside && x > -V && x < s.x.in ? x : -V;
+    }
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      const int i = begin + b * kTileThreads, r = i / Box::kVectors;
+      if (i >= kTotal) break;
+      if (!Last && left[b] > -V) {
+        const T* row = in + (n * s.y.in + y0 + r) * s.x.in;
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+          if (left[b] + j >= 0 && left[b] + j < s.x.in) value[b].v[j] = row[left[b] + j];
         }
       }
+      *reinterpret_cast<Vec<T, V>*>(tile + i * V) = value[b];
     }
-    *reinterpret_cast<Vec<T, V>*>(tile + r * Box::kPitch + q * V) = value;
   }
 }
 
 template <typename T, int Taps, int U, int D, bool Last>
-__global__ void __launch_bounds__(kThreads) tile_kernel(const T* in, T* out, Shape s, Axes filter, int chunks) {
+__global__ void __launch_bounds__(kTileThreads) tile_kernel(const T* __restrict__ in, T* __restrict__ out, Shape s, Axes filter, int chunks) {
   using Box = Tile<T, Taps, U, D, Last>;
   constexpr int V = Box::kEach, kMeet = Box::kMeet;
+  constexpr int kSpan = U == 1 ? (V - 1) * D + kMeet : V / 2 + kMeet;  // input columns of V outputs
   __shared__ Vec<T, Box::kVector> storage[Box::kRows * Box::kVectors];
   T* const tile = reinterpret_cast<T*>(storage);
   const int64_t c0 = int64_t(blockIdx.x % chunks) * Box::kChunk;
@@ -131,74 +137,92 @@ __global__ void __launch_bounds__(kThreads) tile_kernel(const T* in, T* out, Sha
 
   const int c = Last ? threadIdx.x * V % Box::kChunk : 0;
   const int ox = Last ? threadIdx.x * V / Box::kChunk : threadIdx.x * V;  // within the tile
-  int at[V];
-  float gx[V][kMeet];
+  // Planes: columns of an even output on; channels last: those of the pixel.
+  const int at = Last ? sample_of<U, D>(ox, tap_x) * Box::kChunk + c : (U == 2 ? ox / 2 : ox * D);
+  float gx[U][kMeet];  // of even and odd outputs of the thread
 #pragma unroll
-  for (int v = 0; v < V; ++v) {
-    const int o = Last ? ox : ox + v;
-    at[v] = Last ? sample_of<U, D>(o, tap_x) * Box::kChunk + c + v : sample_of<U, D>(o, tap_x);
+  for (int u = 0; u < U; ++u) {
 #pragma unroll
     for (int k = 0; k < kMeet; ++k) {
-      gx[v][k] = U == 1 ? filter.x[k] : ((tap_x + o) & 1 ? filter.x[2 * k + (U - 1)] : filter.x[2 * k]);
+      gx[u][k] = U == 1 ? filter.x[k] : ((tap_x + ox + u) & 1 ? filter.x[2 * k + U - 1] : filter.x[2 * k]);
     }
   }
+  const int x = first_o + ox, height = s.y.out - first_row;
+  const int64_t step = int64_t(s.x.out) * s.inner;
+  const bool whole = Last || (s.x.out % V == 0);  // all outputs of a thread lie in the image, and at a multiple of V
 
   for (int64_t n = blockIdx.z; n < s.outer; n += gridDim.z) {
-    load_tile<Shape, T, Box, Last>(in, tile, s, n, y0, x0, c0);
+    load_tile<T, Box, Last>(in, tile, s, n, y0, x0, c0);
     __syncthreads();
-    float rows[kMeet][V];
-    int have = 0;  // rows of the tile that were filtered along x
-    const auto push = [&] {
+    const int64_t first_number = (n * s.y.in + y0) * s.x.in + x0;
+    const auto filter_row = [&](int r, float* sum) {
+      const T* row = tile + r * Box::kPitch + at;
+      if (!Last) row += row_shift<Box::kVector>(first_number + int64_t(r) * s.x.in);
 #pragma unroll
-      for (int r = 0; r + 1 < kMeet; ++r) {
+      for (int v = 0; v < V; ++v) sum[v] = 0;
+      if constexpr (Last) {
 #pragma unroll
-        for (int v = 0; v < V; ++v) rows[r][v] = rows[r + 1][v];
-      }
-      const int shift = Last ? 0 : row_shift<Box::kVector>((n * s.y.in + y0 + have) * s.x.in + x0);
-      const T* row = tile + have * Box::kPitch + shift;
+        for (int k = 0; k < kMeet; ++k) {
+          float line[V];
+          load<T, V>(row + k * Box::kChunk, line);
 #pragma unroll
-      for (int v = 0; v < V; ++v) rows[kMeet - 1][v] = 0;
-#pragma unroll
-      for (int k = 0; k < kMeet; ++k) {
-        float line[V];
-        if (Last) {
-          load<T, V>(row + at[0] + k * Box::kChunk, line);
-        } else {
-#pragma unroll
-          for (int v = 0; v < V; ++v) line[v] = widen(row[at[v] + k]);
+          for (int v = 0; v < V; ++v) sum[v] += gx[0][k] * line[v];
         }
+      } else {
+        float line[kSpan];
 #pragma unroll
-        for (int v = 0; v < V; ++v) rows[kMeet - 1][v] += gx[v][k] * line[v];
+        for (int k = 0; k < kSpan; ++k) line[k] = widen(row[k]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+#pragma unroll
+          for (int k = 0; k < kMeet; ++k) {
+            if constexpr (U == 1) {
+              sum[v] += gx[0][k] * line[v * D + k];
+            } else {
+              sum[v] += gx[v % U][k] * (tap_x == 0 ? line[(v + 1) / 2 + k] : line[v / 2 + k]);
+            }
+          }
+        }
       }
-      ++have;
     };
-    const int x = first_o + ox;
+    // All indices are known to the compiler: the window of filtered rows stays in registers and nothing moves.
     T* target = out + ((n * s.y.out + first_row) * s.x.out + x) * s.inner + c0 + c;
-    const int64_t step = int64_t(s.x.out) * s.inner;
-    const int height = first_row + Box::kHeight < s.y.out ? Box::kHeight : s.y.out - first_row;
-    if (x < s.x.out) {
-      const bool pair = V == 2 && (Last || x + 1 < s.x.out);
+    const auto walk = [&](auto tap) {
+      constexpr int kTap = decltype(tap)::value;
+      float window[kMeet][V];
 #pragma unroll
-      for (int r = 0; r < kMeet - 1; ++r) push();
-#pragma unroll 4
-      for (int o = 0; o < height; ++o) {
-        while (have < sample_of<U, D>(o, tap_y) + kMeet) push();
-        const int phase = U == 1 ? 0 : (tap_y + o) & 1;
+      for (int r = 0; r + 1 < kMeet; ++r) filter_row(r, window[r]);
+#pragma unroll
+      for (int o = 0; o < Box::kHeight; ++o) {
+        const int first = sample_of<U, D>(o, kTap), phase = U == 1 ? 0 : (kTap + o) & 1;
+        const int known = o == 0 ? kMeet - 1 : sample_of<U, D>(o - 1, kTap) + kMeet;
+#pragma unroll
+        for (int r = known; r < first + kMeet; ++r) filter_row(r, window[r % kMeet]);
         float result[V];
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           result[v] = 0;
 #pragma unroll
-          for (int k = 0; k < kMeet; ++k) result[v] += filter.y[U * k + phase] * rows[k][v];
+          for (int k = 0; k < kMeet; ++k) result[v] += filter.y[U * k + phase] * window[(first + k) % kMeet][v];
         }
-        // Pairs of half types lie at a multiple of 4 bytes in every second row where rows are odd.
-        if (pair && (reinterpret_cast<uintptr_t>(target) & 3) == 0) {
-          store<T, V>(target, result);
-        } else {
-          target[0] = narrow<T, float>(result[0]);
-          if (pair) target[1] = narrow<T, float>(result[V - 1]);
+        if (o < height) {
+          if (whole) {
+            store<T, V>(target, result);
+          } else {
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+              if (x + v < s.x.out) target[v] = narrow<T, float>(result[v]);
+            }
+          }
         }
         target += step;
+      }
+    };
+    if (x < s.x.out) {
+      if (U == 1 || tap_y == 0) {
+        walk(std::integral_constant<int, 0>());
+      } else {
+        walk(std::integral_constant<int, U - 1>());
       }
     }
     __syncthreads();
@@ -211,7 +235,7 @@ void launch_tiles(const T* x, T* y, const Shape& s, const Axes& filter, cudaStre
   const int64_t chunks = Last ? s.inner / Box::kChunk : 1;
   const dim3 grid(unsigned(ceil_div(s.x.out, Box::kWidth) * chunks), unsigned(ceil_div(s.y.out, Box::kHeight)),
                   unsigned(std::min<int64_t>(s.outer, 65535)));
-  tile_kernel<T, Taps, U, D, Last><<<grid, kThreads, 0, stream>>>(x, y, s, filter, int(chunks));
+  tile_kernel<T, Taps, U, D, Last><<<grid, kTileThreads, 0, stream>>>(x, y, s, filter, int(chunks));
 }
 
 template <typename T, int Taps, int U, int D>
@@ -269,7 +293,7 @@ int ops_cuda_upfirdn(int dtype, const void* x, void* y, const int64_t* sizes, co
     Axes filter;
     std::copy(gy, gy + s.y.taps, filter.y);
     std::copy(gx, gx + s.x.taps, filter.x);
-    const bool done = launch_taps<T, 4>(in, out, s, filter, st) || launch_taps<T, 12>(in, out, s, filter, st);
+    const bool done = launch_taps<T, 4>(in, out, s, filter, st);
     if (!done) direct_kernel<T, Axes, true><<<grid_for(total), kThreads, 0, st>>>(in, out, s, filter, total);
   });
 }
