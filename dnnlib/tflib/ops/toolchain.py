@@ -75,6 +75,10 @@ def find_cxx() -> Compiler:
         flags.append("-std=c++17")
     if platform.machine() in ("x86_64", "AMD64", "aarch64", "arm64"):
         flags.append("-march=native")
+    # TensorFlow's copy of Eigen does not compile for processors with AVX512-FP16 (Sapphire Rapids and later); compilers
+    # that do not know the instructions do not know the flag.
+    if run_command([path, "-mno-avx512fp16", "-E", "-x", "c++", os.devnull], 60).returncode == 0:
+        flags.append("-mno-avx512fp16")
     return Compiler(path, version, tuple(flags))
 
 

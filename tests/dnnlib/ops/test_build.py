@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -157,3 +158,16 @@ def test_architectures(monkeypatch):
         "-gencode=arch=compute_90,code=sm_90",
         "-gencode=arch=compute_90,code=compute_90",
     ]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of x86-64")
+def test_instructions_that_eigen_cannot_compile_are_left_out():
+    cxx = toolchain.find_cxx()
+    # A processor that has them: where the compiler knows it, the flags must take AVX512-FP16 away from it again.
+    flags = [flag for flag in cxx.flags if flag != "-march=native"]
+    command = [cxx.path, "-march=sapphirerapids", *flags, "-dM", "-E", "-x", "c++", os.devnull]
+    result = toolchain.run_command(command, 60)
+    if result.returncode:
+        pytest.skip("the compiler does not know Sapphire Rapids")
+    assert "__AVX512BW__" in result.stdout
+    assert "__AVX512FP16__" not in result.stdout
