@@ -114,6 +114,26 @@ def test_self_test_passes_here(real):
     assert self_test.test_devices()["CPU:0"] == ""
 
 
+def test_self_test_asks_for_full_float32_and_puts_the_setting_back(monkeypatch):
+    seen = []
+
+    def test_device(device, dtypes):
+        seen.append(tf.config.experimental.tensor_float_32_execution_enabled())
+        return ""
+
+    monkeypatch.setattr(self_test, "_test_device", test_device)
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    try:
+        for setting in (True, False):
+            tf.config.experimental.enable_tensor_float_32_execution(setting)
+            self_test.test_devices()
+            assert tf.config.experimental.tensor_float_32_execution_enabled() == setting
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+    assert len(seen) >= 2
+    assert not any(seen)
+
+
 def test_a_file_that_is_no_library(tmp_path):
     path = tmp_path / "ops-bad.so"
     path.write_bytes(b"not a library")

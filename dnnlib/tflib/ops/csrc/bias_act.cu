@@ -71,15 +71,13 @@ __global__ void __launch_bounds__(kThreads)
 // inner > 1: a block takes one piece of one plane.
 template <int Code, typename T, int V>
 __global__ void __launch_bounds__(kThreads)
-    grad_planes_kernel(const T* __restrict__ dy, const T* dyb, const T* __restrict__ ref, const T* b,
-                     T* __restrict__ dx, float* partial, Sizes s,
+    grad_planes_kernel(const T* dy, const T* dyb, const T* ref, const T* b, T* dx, float* partial, Sizes s,
                        int64_t piece, CudaAct a) {
   for (int64_t plane = blockIdx.y; plane < s.outer * s.channels; plane += gridDim.y) {
     const int64_t c = plane % s.channels, begin = blockIdx.x * piece;
     const int64_t end = begin + piece < s.inner ? begin + piece : s.inner;
     const float extra = dyb ? widen(dyb[c]) : 0.0f, bias = b && a.from_input ? widen(b[c]) : 0.0f;
     float sum = 0;
-#pragma unroll 2
     for (int64_t i = begin + threadIdx.x * V; i < end; i += kThreads * V) {
       float g[V], r[V];
       load<T, V>(dy + plane * s.inner + i, g);

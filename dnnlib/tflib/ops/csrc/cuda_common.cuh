@@ -16,6 +16,8 @@ namespace ops {
 constexpr int kThreads = 256;
 constexpr int64_t kMaxGrid = 132 * 32;  // blocks that keep any card busy; kernels loop beyond
 
+// Kernels whose pointers are __restrict__ may still work in place, as TensorFlow asks for where an input is no longer
+// needed: every number is read and written by one thread, in this order.
 template <typename T, int V>
 struct alignas(sizeof(T) * V) Vec {
   T v[V];

@@ -96,15 +96,13 @@ __global__ void __launch_bounds__(kThreads)
 // Planes: a block takes one piece of one plane.
 template <int Code, typename T, int V>
 __global__ void __launch_bounds__(kThreads)
-    grad_planes_kernel(const T* __restrict__ dy, const T* __restrict__ y, const T* __restrict__ x,
-                       const float* __restrict__ scale, const T* __restrict__ noise, T* __restrict__ dx, float* partial,
+    grad_planes_kernel(const T* dy, const T* y, const T* x, const float* scale, const T* noise, T* dx, float* partial,
                        Sizes e, CudaAct a) {
   for (int64_t plane = blockIdx.y; plane < e.samples * e.channels; plane += gridDim.y) {
     const int64_t n = plane / e.channels, begin = blockIdx.x * kPiece;
     const int64_t end = begin + kPiece < e.pixels ? begin + kPiece : e.pixels;
     const float s = scale ? scale[plane] : 1.0f;
     float sums[kSums] = {0, 0, 0};
-#pragma unroll 2
     for (int64_t q = begin + threadIdx.x * V; q < end; q += kThreads * V) {
       float g[V], r[V], v[V], extra[V];
 #pragma unroll
