@@ -76,3 +76,14 @@ def session() -> Iterator[Any]:
 
     with tf.Graph().as_default(), tfutil.create_session() as sess:
         yield sess
+
+
+@pytest.fixture
+def as_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs run as they are built: of a few steps of a new one, most of the time is TensorFlow optimising it.
+
+    For tests of what a run writes and reads; numbers are tested with what trains for real.
+    """
+    from dnnlib.tflib import tfutil
+
+    monkeypatch.setitem(tfutil._DEFAULTS, "graph_options.rewrite_options.disable_meta_optimizer", True)
