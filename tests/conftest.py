@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,34 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+# Files that take longest, longest first. Several processes share the files among them, each file as a whole: one of
+# these started last would keep one process busy while the others have nothing to do.
+LONG_FILES = (
+    "training/test_training_loop.py",
+    "dnnlib/ops/test_cuda.py",
+    "training/test_training_control.py",
+    "training/augment/test_training.py",
+    "dnnlib/ops/test_threads.py",
+    "test_old_scripts.py",
+    "test_run_metrics.py",
+    "training/test_pickle_round_trips.py",
+    "training/test_memory_estimate.py",
+    "training/test_growing.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest-xdist keeps our order; its own, by the number of tests, has few but long tests last."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, then those of many tests."""
+    root = Path(__file__).parent
+    first = {root / name: rank for rank, name in enumerate(LONG_FILES)}
+    counts = Counter(item.path for item in items)
+    items.sort(key=lambda item: (first.get(item.path, len(first)), -counts[item.path]))
 
 
 class Golden:
@@ -47,3 +76,14 @@ def session() -> Iterator[Any]:
 
     with tf.Graph().as_default(), tfutil.create_session() as sess:
         yield sess
+
+
+@pytest.fixture
+def as_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs run as they are built: of a few steps of a new one, most of the time is TensorFlow optimising it.
+
+    For tests of what a run writes and reads; numbers are tested with what trains for real.
+    """
+    from dnnlib.tflib import tfutil
+
+    monkeypatch.setitem(tfutil._DEFAULTS, "graph_options.rewrite_options.disable_meta_optimizer", True)

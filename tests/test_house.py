@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG_FILES
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("dnnlib", "training", "metrics")
 _SKIPPED = {"build", "dist", "data", "datasets", "results", "__pycache__"}
@@ -300,6 +302,11 @@ def test_no_paths_of_one_machine() -> None:
 
 def _setup_text() -> str:
     return (ROOT / "setup.py").read_text(encoding="utf-8")
+
+
+def test_files_that_are_tested_first_exist() -> None:
+    missing = [name for name in LONG_FILES if not (ROOT / "tests" / name).is_file()]
+    fail_on(missing, "no longer there: take it off the list of tests/conftest.py")
 
 
 def test_every_import_is_declared() -> None:

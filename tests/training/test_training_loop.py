@@ -23,14 +23,14 @@ from training.steps import TrainingGraph
 from training.training_loop import train
 
 
-@pytest.fixture
-def config(tmp_path):
-    """A run of 64 images at 8x8: 4 minibatches of 16."""
-    tiny_dataset(tmp_path / "data" / "tiny", num_images=40, resolution=8, label_size=3)
-    base = tiny_config()
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A run of 64 images at 8x8: 4 minibatches of 16. The data is that of all tests: see `with_own_data`."""
+    place = tmp_path_factory.mktemp("data")
+    tiny_dataset(place / "tiny", num_images=40, resolution=8, label_size=3)
     return apply_set(
-        base,
-        f"data.data_dir={tmp_path / 'data'}",
+        tiny_config(),
+        f"data.data_dir={place}",
         "data.dataset=tiny",
         "data.mirror_augment=true",
         "schedule.total_kimg=0.064",
@@ -40,6 +40,37 @@ def config(tmp_path):
         "loss.G_reg_interval=2",
         "loss.D_reg_interval=3",
     )
+
+
+def without_regularisation(config, *changes):
+    """Where files matter and not numbers: half the graph, half the time."""
+    return apply_set(config, "loss.pl_weight=0", "loss.r1_gamma=0", *changes)
+
+
+def with_own_data(config, tmp_path):
+    """The configuration with a copy of its data, to be changed."""
+    shutil.copytree(config.data.data_dir, tmp_path / "data")
+    return apply_set(config, f"data.data_dir={tmp_path / 'data'}")
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    """A run of `config` to its end, to be read; see `copy_of`."""
+    return train(config, tmp_path_factory.mktemp("finished"), "first")
+
+
+@pytest.fixture(scope="module")
+def of_four_ticks(config, tmp_path_factory):
+    """(configuration, a run of it): a tick and a state after every minibatch."""
+    config = without_regularisation(config, "schedule.kimg_per_tick=0.016", "snapshots.keep_states=3")
+    return config, train(config, tmp_path_factory.mktemp("ticks"))
+
+
+def copy_of(result, result_dir):
+    """The same run in another directory of results, to go on with or to damage."""
+    run_dir = result_dir / result.run_dir.name
+    shutil.copytree(result.run_dir, run_dir)
+    return dataclasses.replace(result, run_dir=run_dir, state=run_dir / result.state.name)
 
 
 def variables_of(result):
@@ -53,8 +84,8 @@ def assert_equal_states(a, b):
     assert not different
 
 
-def test_files_of_a_run(config, tmp_path):
-    result = train(config, tmp_path / "results", "first")
+def test_files_of_a_run(finished):
+    result = finished
     names = {p.name for p in result.run_dir.iterdir()}
     assert result.run_dir.name == "00000-first"
     expected = {"training_options.json", "log.txt", "reals.png", "fakes_init.png", "fakes000000.png", "stats.jsonl"}
@@ -68,18 +99,17 @@ def test_files_of_a_run(config, tmp_path):
     assert result.finished and result.nimg == 64
 
 
-def test_snapshot_opens_and_draws(config, tmp_path):
-    result = train(config, tmp_path / "results")
+def test_snapshot_opens_and_draws(finished):
     with tf.Graph().as_default(), tfutil.create_session():
-        _, _, Gs = pickles.load(result.run_dir / "network-snapshot-000000.pkl")
+        _, _, Gs = pickles.load(finished.run_dir / "network-snapshot-000000.pkl")
         images = Gs.run(np.zeros([2, Gs.input_shape[1]]), None, randomize_noise=False)
-        stored = variables_of(result)
+        stored = variables_of(finished)
         assert np.array_equal(Gs.get_var("dlatent_avg"), stored["Gs/dlatent_avg"])
     assert images.shape == (2, 3, 8, 8) and np.isfinite(images).all()
 
 
-def test_interrupted_run_equals_uninterrupted_one(config, tmp_path):
-    whole = train(config, tmp_path / "whole")
+def test_interrupted_run_equals_uninterrupted_one(config, finished, tmp_path):
+    whole = finished
     half = train(apply_set(config, "schedule.total_kimg=0.032"), tmp_path / "half")
     assert half.nimg == 32
     rest = train(config, tmp_path / "half", resume="latest")
@@ -129,7 +159,7 @@ def wait_for(path, process):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_ends_in_order(config, tmp_path, number):
-    config = apply_set(config, "schedule.total_kimg=1000", "schedule.kimg_per_tick=0.016")
+    config = without_regularisation(config, "schedule.total_kimg=1000", "schedule.kimg_per_tick=0.016")
     process = launch(config, tmp_path / "results")
     directory = tmp_path / "results" / "00000-stylegan2-tiny-1gpu-custom"
     wait_for(directory / "training-state-000000032.npz", process)
@@ -159,9 +189,10 @@ def test_a_killed_run_goes_on_from_its_last_state(config, tmp_path):
     assert_equal_states(variables_of(whole), variables_of(rest))
 
 
-def test_going_back_to_an_older_state_sets_newer_files_aside(config, tmp_path):
-    config = apply_set(config, "schedule.kimg_per_tick=0.016", "snapshots.keep_states=3")
-    whole = train(config, tmp_path / "results")
+@pytest.mark.usefixtures("as_built")
+def test_going_back_to_an_older_state_sets_newer_files_aside(of_four_ticks, tmp_path):
+    config, whole = of_four_ticks
+    whole = copy_of(whole, tmp_path / "results")
     older = whole.run_dir / "training-state-000000032.npz"
     unfinished = whole.run_dir / ".training-state-000000080.npz.1-ab.tmp"
     unfinished.touch()
@@ -172,9 +203,9 @@ def test_going_back_to_an_older_state_sets_newer_files_aside(config, tmp_path):
     assert (whole.run_dir / "abandoned-training-state-000000064.npz").exists()
 
 
-def test_other_data_is_noticed_on_resuming(config, tmp_path):
-    result = train(config, tmp_path / "results")
-    shutil.rmtree(tmp_path / "data" / "tiny")
+def test_other_data_is_noticed_on_resuming(config, finished, tmp_path):
+    result = copy_of(finished, tmp_path / "results")
+    config = apply_set(config, f"data.data_dir={tmp_path / 'data'}")
     tiny_dataset(tmp_path / "data" / "tiny", num_images=41, resolution=8, label_size=3)
     with pytest.raises(UserError, match="was trained on other data than"):
         train(config, tmp_path / "results", resume=result.run_dir)
@@ -187,7 +218,9 @@ def test_what_is_refused_leaves_nothing(config, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.usefixtures("as_built")
 def test_a_record_damaged_during_training_is_one_line(config, tmp_path):
+    config = without_regularisation(with_own_data(config, tmp_path))
     records = next((tmp_path / "data" / "tiny").glob("*r03.tfrecords"))
     content = bytearray(records.read_bytes())
     content[len(content) // 2] ^= 255
@@ -196,9 +229,10 @@ def test_a_record_damaged_during_training_is_one_line(config, tmp_path):
         train(config, tmp_path / "results")
 
 
-def test_damaged_newest_state_falls_back(config, tmp_path, capsys):
-    config = apply_set(config, "schedule.kimg_per_tick=0.016")
-    whole = train(config, tmp_path / "results")
+@pytest.mark.usefixtures("as_built")
+def test_damaged_newest_state_falls_back(of_four_ticks, tmp_path, capsys):
+    config, whole = of_four_ticks
+    whole = copy_of(whole, tmp_path / "results")
     newest = states.list_states(whole.run_dir)[-1]
     content = newest.read_bytes()
     newest.write_bytes(content[: len(content) // 2])
@@ -209,8 +243,8 @@ def test_damaged_newest_state_falls_back(config, tmp_path, capsys):
     assert again.nimg == 64
 
 
-def test_bit_flip_in_a_state_is_noticed(config, tmp_path):
-    result = train(config, tmp_path / "results")
+def test_bit_flip_in_a_state_is_noticed(finished, tmp_path):
+    result = copy_of(finished, tmp_path / "results")
     content = bytearray(result.state.read_bytes())
     content[len(content) // 2] ^= 1
     result.state.write_bytes(content)
@@ -259,23 +293,22 @@ def test_own_learning_rates(config, tmp_path):
             assert np.array_equal(moved[name], slow_d[name])
 
 
-def test_transfer_learning(config, tmp_path, capsys):
-    result = train(config, tmp_path / "source")
-    pkl = str(result.run_dir / "network-snapshot-000000.pkl")
+@pytest.mark.usefixtures("as_built")
+def test_transfer_learning(config, finished, tmp_path, capsys):
+    pkl = str(finished.run_dir / "network-snapshot-000000.pkl")
     other = apply_set(config, "G.fmap_max=64", "G.fmap_base=4096", "schedule.total_kimg=0")
     again = train(other, tmp_path / "transfer", init_from_pkl=pkl)
     out = capsys.readouterr().out
     assert "G.fmap_max: 64 -> " in out and "(from the pickle)" in out
-    source, copied = variables_of(result), variables_of(again)
+    source, copied = variables_of(finished), variables_of(again)
     assert all(np.array_equal(source[n], copied[n]) for n in source if n.startswith(("G/", "D/", "Gs/")))
     assert copied["TrainG/steps"] == 0 and copied["pl_mean"] == 0
 
 
-def test_transfer_to_other_data_lists_every_remedy(config, tmp_path):
-    result = train(config, tmp_path / "source")
-    pkl = str(result.run_dir / "network-snapshot-000000.pkl")
+def test_transfer_to_other_data_lists_every_remedy(config, finished, tmp_path):
+    pkl = str(finished.run_dir / "network-snapshot-000000.pkl")
     tiny_dataset(tmp_path / "data" / "other", num_images=8, resolution=16, label_size=0)
-    other = apply_set(config, "data.dataset=other")
+    other = apply_set(config, f"data.data_dir={tmp_path / 'data'}", "data.dataset=other")
     with pytest.raises(UserError) as error:
         train(other, tmp_path / "transfer", init_from_pkl=pkl)
     text = str(error.value)
@@ -283,13 +316,15 @@ def test_transfer_to_other_data_lists_every_remedy(config, tmp_path):
     assert not (tmp_path / "transfer").exists()
 
 
-def test_resume_with_another_architecture_names_the_variable(config, tmp_path):
-    result = train(config, tmp_path / "results")
+@pytest.mark.usefixtures("as_built")
+def test_resume_with_another_architecture_names_the_variable(config, finished, tmp_path):
+    result = copy_of(finished, tmp_path / "results")
     other = dataclasses.replace(config, D=dataclasses.replace(config.D, architecture="skip"))
     with pytest.raises(UserError, match="does not fit this configuration: missing"):
         train(other, tmp_path / "results", resume=result.state)
 
 
+@pytest.mark.usefixtures("as_built")
 def test_old_states_and_snapshots_are_pruned(config, tmp_path):
     config = apply_set(
         config,
@@ -313,6 +348,7 @@ def test_old_states_and_snapshots_are_pruned(config, tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("as_built")
 def test_best_snapshot_is_named_and_kept(config, tmp_path, capsys):
     config = apply_set(
         config,
@@ -339,9 +375,10 @@ def test_best_snapshot_is_named_and_kept(config, tmp_path, capsys):
     assert "Best naive: 3.0000 (network-snapshot-000001.pkl)" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("as_built")
 def test_the_best_of_a_file_that_was_written_again_is_that_of_the_file(config, tmp_path):
     """Ticks of less than a kimg: all snapshots have one name."""
-    config = apply_set(config, "metrics.names=naive", "metrics.ticks=1", "snapshots.network_ticks=1")
+    config = without_regularisation(config, "metrics.names=naive", "metrics.ticks=1", "snapshots.network_ticks=1")
     config = apply_set(config, "snapshots.first_tick=false", "schedule.kimg_per_tick=0.016", "total_kimg=0.048")
     result = train(config, tmp_path / "results", make_evaluator=lambda *_: NaiveEvaluator())
     assert result.best == {"naive": [5.0, "network-snapshot-000000.pkl"]}
@@ -353,6 +390,7 @@ def of_thousands(config, total_kimg):
     return apply_set(config, *ticks, "D.mbstd_group_size=0", "loss.pl_weight=0", "loss.r1_gamma=0")
 
 
+@pytest.mark.usefixtures("as_built")
 def test_a_run_killed_after_pruning_knows_the_best_snapshot(config, tmp_path, monkeypatch):
     """Killed when the old best is deleted: the newest state names the new best, which is kept when the run goes on."""
     config = apply_set(config, "metrics.names=naive", "metrics.ticks=1", "network_ticks=1", "keep_snapshots=1")
@@ -375,6 +413,7 @@ def test_a_run_killed_after_pruning_knows_the_best_snapshot(config, tmp_path, mo
     assert kept == ["network-snapshot-000002.pkl", "network-snapshot-000003.pkl"]
 
 
+@pytest.mark.usefixtures("as_built")
 def test_a_best_snapshot_that_somebody_deleted_is_forgotten(config, tmp_path):
     config = apply_set(config, "metrics.names=naive", "metrics.ticks=1", "snapshots.network_ticks=1")
     config = of_thousands(config, total_kimg=1)
@@ -387,8 +426,9 @@ def test_a_best_snapshot_that_somebody_deleted_is_forgotten(config, tmp_path):
     assert result.best == {}
 
 
+@pytest.mark.usefixtures("as_built")
 def test_a_run_without_anything_that_measures(config, tmp_path):
-    config = apply_set(config, "metrics.names=naive", "metrics.ticks=1", "total_kimg=0.016")
+    config = without_regularisation(config, "metrics.names=naive", "metrics.ticks=1", "total_kimg=0.016")
     result = train(config, tmp_path / "results", make_evaluator=lambda *_: None)
     assert result.best == {}
     assert list(result.run_dir.glob("network-snapshot-*.pkl"))

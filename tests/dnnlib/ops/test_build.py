@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,12 +17,23 @@ from click.testing import CliRunner
 from dnnlib.tflib.ops import build, toolchain
 from dnnlib.tflib.ops.toolchain import BuildError
 
-ROOT = Path(__file__).resolve().parents[3]
-PROGRAM = """
-from pathlib import Path
-from dnnlib.tflib.ops import build
-print(build.build(build.cpu_plan(source_dir=Path({source!r}))))
-"""
+# Forks of a process that has imported TensorFlow already: each of them is a process of its own all the same.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([build.__name__])
+
+
+def _build(workshop: Path, seconds: str) -> None:
+    """In a process that leads a group of its own; output goes to workshop/PID.out, messages to workshop/PID.err."""
+    os.setsid()
+    os.environ |= {
+        "CXX": str(workshop / "fake-cxx"),
+        "DNNLIB_CACHE_DIR": str(workshop / "cache"),
+        "FAKE_SECONDS": seconds,
+    }
+    for stream, suffix in ((sys.stdout, "out"), (sys.stderr, "err")):
+        with open(workshop / f"{os.getpid()}.{suffix}", "w") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    print(build.build(build.cpu_plan(source_dir=workshop / "src")), flush=True)
 
 
 @pytest.fixture
@@ -45,22 +56,18 @@ while [ $# -gt 0 ]; do [ "$1" = -o ] && : > "$2"; shift; done
     return tmp_path
 
 
-def start(workshop: Path, **env: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(source=str(workshop / "src"))],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def start(workshop: Path, seconds: str = "0.3") -> multiprocessing.process.BaseProcess:
+    process = PROCESSES.Process(target=_build, args=(workshop, seconds))
+    process.start()
+    return process
 
 
 def test_eight_processes_build_once(workshop):
     processes = [start(workshop) for _ in range(8)]
-    outputs = [p.communicate(timeout=240) for p in processes]
-    assert [p.returncode for p in processes] == [0] * 8, outputs
+    for process in processes:
+        process.join(timeout=240)
+    outputs = [[(workshop / f"{p.pid}.{suffix}").read_text() for suffix in ("out", "err")] for p in processes]
+    assert [p.exitcode for p in processes] == [0] * 8, outputs
     paths = {out.strip() for out, _ in outputs}
     assert len(paths) == 1 and Path(paths.pop()).exists()
     assert (workshop / "log").read_text().split() == ["run"] * 2  # one file compiled, one library linked
@@ -68,13 +75,13 @@ def test_eight_processes_build_once(workshop):
 
 
 def test_a_killed_build_blocks_nobody(workshop):
-    victim = start(workshop, FAKE_SECONDS="600")
+    victim = start(workshop, "600")
     deadline = time.monotonic() + 120
     while not (workshop / "log").exists():
-        assert time.monotonic() < deadline and victim.poll() is None
+        assert time.monotonic() < deadline and victim.is_alive()
         time.sleep(0.05)
     os.killpg(victim.pid, signal.SIGKILL)
-    victim.communicate()
+    victim.join()
     output = build.build(build.cpu_plan(source_dir=workshop / "src"))
     assert output.exists()
     # Nothing half-made is taken for a library.

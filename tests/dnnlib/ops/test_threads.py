@@ -12,7 +12,7 @@ import pytest
 from dnnlib.tflib.ops import library
 
 ROOT = Path(__file__).resolve().parents[3]
-THREADS = (1, 2, 3)
+THREADS = (1, 3)
 
 
 @pytest.fixture(scope="module")
