@@ -57,7 +57,7 @@ class _Commands(OneLineGroup):
 @click.option("--num-gpus", type=click.IntRange(1), default=1, show_default=True, help="Devices that share the work.")
 @click.option("--minibatch-gpu", type=click.IntRange(1), help="Images per device at once; fewer need less memory.")
 @click.option("--weights", metavar="NAME=FILE", multiple=True, help="Weights of a feature network; may be repeated.")
-@click.option("--inception", metavar="PATH", help="Path or URL of the Inception graph, for fid metrics.")
+@click.option("--inception", metavar="PATH[#sha256=HEX]", help="Path or URL of the Inception graph, for fid metrics.")
 @click.option("--inception-sha256", metavar="HEX", help="Refuse an Inception file with another checksum.")
 @click.option("--attributes", metavar="PATH", help="For ls: folder of classifiers *.pkl, or a table .csv.")
 @click.option(
@@ -95,7 +95,9 @@ def main(
     the directory of its run needs no --dataset: it is compared with what it was trained on. A run directory is gone
     through snapshot by snapshot; what was measured before is not measured again.
 
-    `run_metrics.py fetch` gets the weights of feature networks; `samples` writes the fakes that ls looks at.
+    `run_metrics.py fetch` gets the weights of feature networks. A variable of the environment such as
+    SG2_WEIGHTS_INCEPTION=FILE names a file for all commands, as --weights does for one (also SG2_WEIGHTS_VGG16,
+    ..._LPIPS, ..._LPIPS_LINEAR, ..._EFFNET). `samples` writes the fakes that ls looks at.
     """
     if ctx.invoked_subcommand is not None:
         return

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnnlib.tflib.tfutil import tf
+from metrics.images import all_finite
 from metrics.inputs import Generator
 from metrics.noise import latents_of
 
@@ -38,4 +39,4 @@ def fake_inputs(Gs: Generator) -> FakeInputs:  # noqa: N803
 def with_shape(images: tf.Tensor, Gs: Generator) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: N803
     """(images [N, C, H, W] with the static shape that the generator says, bool scalar: all values are finite)."""
     images.set_shape([None, *Gs.output_shape[1:]])
-    return images, tf.reduce_all(tf.math.is_finite(images))
+    return images, all_finite(images)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from dnnlib.tflib.tfutil import tf
-from dnnlib.util import UserError, list_nearest
+from dnnlib.util import UserError, list_nearest, open_url
 from metrics.effnet import EffnetLite0
 from metrics.feature_names import EFFNET, INCEPTION, NAMES, VGG16, VGG16_LPIPS
 from metrics.fetch import default_source, fetch
 from metrics.inception import Inception
 from metrics.vgg import Vgg16, Vgg16Lpips
-from metrics.weights import LPIPS_LINEAR, WeightSource
+from metrics.weights import LPIPS_LINEAR, WeightSource, environment_weights, parse_place, variable_of
 
 __all__ = ["NAMES", "FeatureNetwork", "WeightsUnavailable", "load_feature_network"]
 
@@ -53,19 +53,19 @@ def load_feature_network(
 ) -> FeatureNetwork:
     """The network of that name with its weights.
 
-    weights: files by slot, as `metrics.weights.parse_weights` gives them; for what is not there, files fetched before,
-    then the place of publication. inception: short for a file of the slot of that network; inception_sha256: refuse
-    another checksum.
+    weights: files by slot, as `metrics.weights.parse_weights` gives them; for what is not there, those that the
+    environment names, then files fetched before, then the place of publication. inception: short for a file of the slot
+    of that network, which may end in `#sha256=` and the checksum it must have; inception_sha256: the same alone.
     Raises `UserError` if the name is unknown or a file is not what it should be, `WeightsUnavailable` if no file is
     named and none can be fetched.
     """
     if name not in NAMES:
         raise UserError(f"unknown feature network {name!r}: {list_nearest(name, NAMES)}")
-    given = dict(weights or {})
+    given = environment_weights() | dict(weights or {})
     if inception is not None:
-        given[INCEPTION] = WeightSource(inception, inception_sha256)
+        given[INCEPTION] = parse_place(inception, f"--inception {inception}")
     if name == EFFNET:
-        return EffnetLite0(given[EFFNET].place if EFFNET in given else None)
+        return _load_effnet(given.get(EFFNET))
     if name == INCEPTION:
         source = _find(INCEPTION, given, "give it with --inception, or use fd50k_effnet, which needs no download")
         return Inception(source.place, inception_sha256 or source.sha256)
@@ -76,6 +76,13 @@ def load_feature_network(
     return Vgg16Lpips(source, given.get(LPIPS_LINEAR) or default_source(LPIPS_LINEAR))
 
 
+def _load_effnet(source: WeightSource | None) -> EffnetLite0:
+    if source is None:
+        return EffnetLite0()
+    with open_url(source.place, sha256=source.sha256) as file:
+        return EffnetLite0(file.name)
+
+
 def _find(slot: str, given: Mapping[str, WeightSource], otherwise: str) -> WeightSource:
     source = given.get(slot) or default_source(slot)
     if source is not None:
@@ -83,5 +90,7 @@ def _find(slot: str, given: Mapping[str, WeightSource], otherwise: str) -> Weigh
     try:
         fetch([slot])
     except UserError as err:
-        raise WeightsUnavailable(f"{slot} needs weights: {err}, or {otherwise}") from err
+        raise WeightsUnavailable(
+            f"{slot} needs weights: {err}, or set {variable_of(slot)}=FILE, or {otherwise}"
+        ) from err
     return default_source(slot)

@@ -16,7 +16,16 @@ def to_bytes_and_finite(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     images: float [N, C, H, W] in [-1, 1]. Returns (uint8 [N, C, H, W], bool scalar: all values were finite). The
     second one matters because NaN has no defined conversion to an integer and would pass for a colour.
     """
-    return convert_images_to_uint8(images), tf.reduce_all(tf.math.is_finite(tf.cast(images, tf.float32)))
+    return convert_images_to_uint8(images), all_finite(images)
+
+
+def all_finite(images: tf.Tensor) -> tf.Tensor:
+    """Whether float images have finite values alone: bool scalar.
+
+    By a comparison, because TensorFlow moves `is_finite` to the other side of a transposition. That of booleans has no
+    fast implementation on most processors, and TensorFlow says so as if it were an error.
+    """
+    return tf.reduce_all(tf.abs(tf.cast(images, tf.float32)) <= tf.float32.max)
 
 
 def to_rgb(images: tf.Tensor) -> tf.Tensor:

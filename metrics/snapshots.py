@@ -20,12 +20,18 @@ def snapshot_kimg(name: str) -> float | None:
 
 
 def find_snapshots(place: str) -> list[str]:
-    """The pickle itself, or the snapshots of a run directory, oldest first. Raises `UserError` if there are none."""
+    """The pickle itself, or the snapshots of a run directory, oldest first.
+
+    Raises `UserError` if there are none, or the directory cannot be read.
+    """
     if is_url(place) or Path(place).is_file():
         return [place]
     if not Path(place).is_dir():
         raise UserError(f"{place}: no such file or directory")
-    found = [(kimg, str(p)) for p in Path(place).iterdir() if (kimg := snapshot_kimg(p.name)) is not None]
+    try:
+        found = [(kimg, str(p)) for p in Path(place).iterdir() if (kimg := snapshot_kimg(p.name)) is not None]
+    except OSError as err:
+        raise UserError(f"cannot read the directory {place}: {err.strerror or err}") from err
     if not found:
         raise UserError(f"{place}: no network-snapshot-*.pkl in this directory")
     return [path for _, path in sorted(found)]

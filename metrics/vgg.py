@@ -19,7 +19,7 @@ from metrics.layers import Constants
 from metrics.perceptual import perceptual_embedding
 from metrics.vgg_network import STAGES, load_layers, normalize, stages
 from metrics.weight_files import WeightFile, pick, read_weight_file
-from metrics.weights import WeightSource
+from metrics.weights import LPIPS_LINEAR, WeightSource, variable_of
 
 INPUT_SIZE = 224
 NUM_FEATURES = 4096
@@ -95,7 +95,7 @@ class Vgg16Lpips:
         elif linear is None:
             raise UserError(
                 f"{file.place}: VGG16 without the linear weights of LPIPS: give them too, with "
-                "--weights lpips_linear=FILE, or pip install --no-deps lpips"
+                f"--weights lpips_linear=FILE or {variable_of(LPIPS_LINEAR)}=FILE, or pip install --no-deps lpips"
             )
         else:
             other = read_weight_file(linear)

@@ -1,21 +1,37 @@
 """Files with the weights of feature networks: the published ones, and those that a person names. Needs no TensorFlow.
 
 Every network takes its weights from one slot, named like the network; `vgg16_lpips` may take the linear weights of
-LPIPS from a slot of their own.
+LPIPS from a slot of their own. A person names a file in an option, or for all commands in a variable of the
+environment: `SG2_WEIGHTS_INCEPTION=FILE` does what `--weights inception=FILE` does, and the option wins.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dnnlib.util import UserError, is_url, list_nearest
-from metrics.feature_names import ALIASES, INCEPTION, NAMES, VGG16, VGG16_LPIPS
+from metrics.feature_names import ALIASES, EFFNET, INCEPTION, NAMES, VGG16, VGG16_LPIPS
 
 LPIPS_LINEAR = "lpips_linear"
 SLOTS = (*NAMES, LPIPS_LINEAR)
+
+#: Variables of the environment begin so; what follows is the end of one of `VARIABLES`.
+VARIABLE_PREFIX = "SG2_WEIGHTS_"
+
+#: Which slot a variable of the environment fills.
+VARIABLES = {
+    f"{VARIABLE_PREFIX}{name}": slot
+    for name, slot in (
+        ("INCEPTION", INCEPTION),
+        ("EFFNET", EFFNET),
+        ("VGG16", VGG16),
+        ("LPIPS", VGG16_LPIPS),
+        ("LPIPS_LINEAR", LPIPS_LINEAR),
+    )
+}
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -126,11 +142,39 @@ def parse_weights(values: Iterable[str]) -> dict[str, WeightSource]:
             raise UserError(f"--weights {value}: unknown network {name!r}: {list_nearest(name, SLOTS)}")
         if slot in result:
             raise UserError(f"--weights {value}: {slot} is given more than once, before as {result[slot].place}")
-        place, hash_mark, digits = place.partition("#sha256=")
-        if hash_mark and not _SHA256.fullmatch(digits):
-            raise UserError(f"--weights {value}: after #sha256= expected 64 hexadecimal digits, found {digits!r}")
-        if not is_url(place) and not os.path.isfile(place):
-            what = "a directory, expected a file" if os.path.isdir(place) else "no such file"
-            raise UserError(f"--weights {value}: {place}: {what}")
-        result[slot] = WeightSource(place, digits.lower() or None)
+        result[slot] = parse_place(place, f"--weights {value}")
     return result
+
+
+def parse_place(place: str, origin: str) -> WeightSource:
+    """A path or URL that may end in `#sha256=` and 64 digits. origin: where a person wrote it, for errors.
+
+    Raises `UserError`: no checksum behind the mark, no such file.
+    """
+    place, hash_mark, digits = place.partition("#sha256=")
+    if hash_mark and not _SHA256.fullmatch(digits):
+        raise UserError(f"{origin}: after #sha256= expected 64 hexadecimal digits, found {digits!r}")
+    if not is_url(place) and not os.path.isfile(place):
+        what = "a directory, expected a file" if os.path.isdir(place) else "no such file"
+        raise UserError(f"{origin}: {place}: {what}")
+    return WeightSource(place, digits.lower() or None)
+
+
+def environment_weights(environ: Mapping[str, str] = os.environ) -> dict[str, WeightSource]:
+    """Files that variables of the environment name, by slot, in the form of `--weights`; empty ones name nothing.
+
+    Raises `UserError`: a variable of no slot (a misspelling that would silently change numbers), no such file.
+    """
+    result: dict[str, WeightSource] = {}
+    for variable, place in environ.items():
+        if not variable.startswith(VARIABLE_PREFIX) or not place:
+            continue
+        if variable not in VARIABLES:
+            raise UserError(f"environment variable {variable}: {list_nearest(variable, VARIABLES)}")
+        result[VARIABLES[variable]] = parse_place(place, f"environment variable {variable}")
+    return result
+
+
+def variable_of(slot: str) -> str:
+    """The variable of the environment that fills a slot."""
+    return next(variable for variable, filled in VARIABLES.items() if filled == slot)

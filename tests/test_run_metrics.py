@@ -23,13 +23,15 @@ from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from metrics import html_report, registry
-from metrics.noise import IndexedRandom, latents_of
+from metrics.noise import IndexedRandom, labels_of, latents_of
 from metrics.report import MetricResult
 from metrics.run_files import read_run
 from run_metrics import main
+from tests.dataset_tools import tool
 from tests.metrics.fakes import PIXELS, PixelFeatures, pixel_metric
 from tests.tiny import tiny_config, tiny_dataset
 from training.config_io import save_config, with_fields
+from training.dataset import TFRecordDataset
 from training.dataset_writer import DatasetWriter
 
 NETWORK = dict(
@@ -339,21 +341,44 @@ def test_weights_reach_the_evaluator(made, monkeypatch):
     assert "nonsense" in refused(*args, "--weights", "nonsense")
 
 
-def test_samples_are_the_fakes_of_separability(made, tmp_path):
-    """Pictures against the network run on the latents of the metric."""
+@pytest.mark.parametrize("variant", ["sg2", "corrected"])
+def test_samples_are_the_fakes_of_separability(made, tmp_path, variant):
+    """Pictures against the network run on the latents and labels of the metric, and as a data set with labels."""
     network, out = made / "00000-run" / "classes.pkl", tmp_path / "pictures"
     args = ("samples", "--network", network, "--count", 7, "--out", out, "--seed", 2, "--minibatch", 3)
+    args += ("--variant", variant, "--data-dir", made / "data", "--dataset", "classes")
     result = call(*args)
     assert result.exit_code == 0, (result.output, result.exception)
-    assert sorted(path.name for path in out.iterdir()) == [f"{i:06d}.png" for i in range(7)]
+    assert sorted(path.name for path in out.iterdir()) == [*(f"{i:06d}.png" for i in range(7)), "dataset.json"]
+    assert ("--variant corrected draws labels" in result.stderr) == (variant == "sg2")
     assert "there are pictures already" in refused(*args)
+    labels = np.zeros((7, 3), np.float32)
+    if variant == "corrected":
+        labels = labels_of(2, np.arange(7), TFRecordDataset(made / "data" / "classes").labels)
+        assert len(np.unique(labels, axis=0)) > 1
+    convert = ["create_from_images", tmp_path / "set", out, "--labels-from", "json", "--shuffle", 0, "--workers", 1]
+    tool(*convert)
+    made_set = TFRecordDataset(tmp_path / "set", shuffle=False)
+    np.testing.assert_array_equal(made_set.labels, labels)
+    pictures = [np.asarray(Image.open(out / f"{i:06d}.png")).transpose(2, 0, 1) for i in range(7)]
+    np.testing.assert_array_equal(made_set.read(np.arange(7)), pictures)
     with tf.Graph().as_default(), tfutil.create_session() as session:
         _, _, Gs = pickles.load(network)
         options = dict(is_validation=True, randomize_noise=True, rng=IndexedRandom(2, tf.constant(0, tf.int64)))
-        images = Gs.get_output_for(latents_of(2, np.arange(7), 8), np.zeros((7, 3), np.float32), **options)
+        images = Gs.get_output_for(latents_of(2, np.arange(7), 8), labels, **options)
         expected = session.run(tfutil.convert_images_to_uint8(images, nchw_to_nhwc=True))
     found = np.stack([np.asarray(Image.open(out / f"{i:06d}.png")) for i in range(7)])
     assert np.abs(found.astype(int) - expected).max() <= 1 and found.std() > 1
+
+
+def test_samples_of_a_network_without_labels_have_none(made, tmp_path):
+    args = ("samples", "--network", made / "alone" / "net.pkl", "--count", 2, "--out", tmp_path / "a")
+    result = call(*args, "--variant", "corrected")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["000000.png", "000001.png"]
+    labelled = ("samples", "--network", made / "00000-run" / "classes.pkl", "--count", 2, "--variant", "corrected")
+    assert "have 0 numbers" in refused(*labelled, "--out", tmp_path / "b")  # the run was on data without labels
+    assert not list((tmp_path / "b").iterdir())
 
 
 def test_unknown_variant(made):

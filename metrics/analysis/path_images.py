@@ -20,7 +20,7 @@ from dnnlib.util import UserError
 from metrics.analysis.pictures import show_grid
 from metrics.analysis.samples import Generator, Samples, default_batch
 from metrics.features import FeatureNetwork
-from metrics.images import box_average, to_rgb
+from metrics.images import all_finite, box_average, to_rgb
 from metrics.path_length import EPSILON, path_length
 from metrics.report_plots import COLORS, format_number, new_figure, style, to_png
 from metrics.towers import Stream, on_devices
@@ -123,7 +123,7 @@ def _build_tower(
     a, b = (embed(_prepare(images)) for images in pair)
     scores = tf.reduce_sum(tf.square(a - b), axis=1) / epsilon**2
     # Looked for in the images themselves: the activations of a network may hide it.
-    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(images)) for images in pair])
+    finite = tf.reduce_all([all_finite(images) for images in pair])
     return _Tower(first, second, tfutil.convert_images_to_uint8(pair[0]), scores, finite)
 
 

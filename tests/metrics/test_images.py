@@ -8,7 +8,7 @@ from PIL import Image
 
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
-from metrics.images import resize_triangle, to_bytes_and_finite, to_rgb, triangle_matrix
+from metrics.images import all_finite, resize_triangle, to_bytes_and_finite, to_rgb, triangle_matrix
 
 SIZES = [(32, 128), (64, 128), (100, 128), (128, 128), (256, 224), (300, 224), (1024, 224), (1, 5), (5, 1), (7, 3)]
 
@@ -28,6 +28,24 @@ def test_values_that_are_not_finite_are_seen(session, bad):
     images = np.zeros((2, 3, 4, 4), np.float32)
     images[1, 2, 3, 3] = bad
     assert not session.run(to_bytes_and_finite(tf.constant(images))[1])
+
+
+def test_the_largest_numbers_are_finite(session):
+    largest = np.finfo(np.float32).max
+    images = np.array([largest, -largest, 0, 1e-45], np.float32).reshape(1, 1, 2, 2)
+    assert session.run(all_finite(tf.constant(images)))
+
+
+def test_no_transposition_of_other_numbers_than_images(session):
+    """Of images as generators make them on CPUs; that of booleans makes TensorFlow print an error that is none."""
+    pixels = tf.placeholder(tf.float32, [None, 8, 8, 3])
+    fetches = to_bytes_and_finite(tf.transpose(tf.tanh(pixels), [0, 3, 1, 2]))
+    graphs = tf.RunMetadata()
+    options = tf.RunOptions(output_partition_graphs=True)
+    feed = {pixels: np.zeros((2, 8, 8, 3), np.float32)}
+    session.run(fetches, feed, options=options, run_metadata=graphs)
+    moved = [tf.as_dtype(n.attr["T"].type) for g in graphs.partition_graphs for n in g.node if "Transpose" in n.op]
+    assert moved and set(moved) == {tf.float32}
 
 
 def test_gray_is_repeated_and_rgb_kept(session):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,15 @@ def test_a_pickle_is_itself(tmp_path):
     path.write_bytes(b"")
     assert find_snapshots(str(path)) == [str(path)]
     assert find_snapshots("https://x/y.pkl") == ["https://x/y.pkl"]
+
+
+def test_a_directory_that_cannot_be_read(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(UserError, match=f"cannot read the directory {tmp_path}: Permission denied"):
+        find_snapshots(str(tmp_path))
 
 
 def test_nothing_there(tmp_path):
