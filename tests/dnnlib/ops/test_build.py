@@ -45,6 +45,7 @@ def workshop(tmp_path, monkeypatch):
     compiler.write_text(
         f"""#!/bin/sh
 [ "$1" = --version ] && echo "fake 1.0" && exit
+[ "$1" = -mno-avx512fp16 ] && exit 1
 echo run >> {tmp_path}/log
 sleep "${{FAKE_SECONDS:-0.3}}"
 while [ $# -gt 0 ]; do [ "$1" = -o ] && : > "$2"; shift; done
