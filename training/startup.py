@@ -55,7 +55,7 @@ def open_session(config: TrainConfig) -> tf.Session:
     device_count = {} if tfutil.num_gpus() else {"device_count.CPU": config.num_gpus}
     if tfutil.num_gpus() and config.num_gpus > tfutil.num_gpus():
         raise UserError(f"--num-gpus {config.num_gpus}: this machine has {tfutil.num_gpus()}")
-    tf.config.experimental.enable_tensor_float_32_execution(config.tf32)  # TensorFlow's own default is on
+    tf.config.experimental.enable_tensor_float_32_execution(config.tf32)  # tfutil turned it off
     tf.set_random_seed(config.seed)
     return tfutil.create_session(device_count)
 

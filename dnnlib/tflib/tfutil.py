@@ -22,6 +22,9 @@ with hide_native_info():
 tf.logging.set_verbosity(tf.logging.ERROR)
 tf.disable_v2_behavior()
 tf.enable_resource_variables()
+# GPUs from Ampere on would else compute float32 with 10 bits of mantissa, and images, scores and metrics would differ
+# between cards; training turns it on where its configuration says tf32.
+tf.config.experimental.enable_tensor_float_32_execution(False)
 
 __all__ = [
     "absolute_name_scope",
