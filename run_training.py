@@ -113,7 +113,11 @@ FIELD_OF_OPTION = {
 @click.option("--target", type=float, help="What ada (r_t, default 0.6) or adarv (r_v, 0.5) aims at.")
 @click.option("--augpipe", metavar="NAME", help="blit, geom, color, ..., bg, bgc, bgcf, bgcfn, bgcfnc.  [default: bgc]")
 @click.option("--metrics", metavar="LIST", help="Comma list of metrics for snapshots, or none.")
-@click.option("--inception", metavar="PATH", help="Path or URL of the Inception graph, for fid metrics.")
+@click.option(
+    "--inception",
+    metavar="PATH",
+    help="Path or URL of the Inception graph, for fid metrics; PATH#sha256=HEX checks it.",
+)
 @click.option("--precision", metavar="NAME", help=f"Mixed precision: {', '.join(PRECISIONS)}.")
 @click.option("--freeze-d", type=int, metavar="N", help="Freeze the first N layers of D (for --init-from).")
 @click.option("--keep-snapshots", metavar="N", type=int, help="Keep the newest N and the best.  [default: all]")
