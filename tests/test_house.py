@@ -81,7 +81,7 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
 }
 # Only tried, and passed over where absent.
-OPTIONAL_IMPORTS = {"torch"}
+OPTIONAL_IMPORTS = {"cupy", "torch"}
 
 
 @cache

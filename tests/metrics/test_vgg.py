@@ -196,7 +196,7 @@ def refused(call, text):
 
 def test_refusals(small, tmp_path, state, linear):
     vgg = source(write_torch(tmp_path / "a", state))
-    refused(lambda: Vgg16Lpips(vgg), "without the linear weights of LPIPS: .*lpips_linear=FILE, or pip install")
+    refused(lambda: Vgg16Lpips(vgg), "without the linear weights of LPIPS: .*lpips_linear=FILE .*, or pip install")
     negative = linear | {"lin3.model.1.weight": -linear["lin3.model.1.weight"]}
     bad = source(write_torch(tmp_path / "b", negative))
     refused(lambda: Vgg16Lpips(vgg, bad), "linear weights 3 of LPIPS are not all >= 0")
