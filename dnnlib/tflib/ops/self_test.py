@@ -115,8 +115,8 @@ def _test_device(device: str, dtypes: list[tf.DType]) -> str:
 
 @contextlib.contextmanager
 def _full_float32() -> Iterator[None]:
-    """Matrix products of full precision: in TensorFloat-32, which TensorFlow starts with, they are off by more than
-    the tolerance on GPUs from Ampere on."""
+    """Matrix products of full precision: in TensorFloat-32, which a configuration may have turned on, they are off by
+    more than the tolerance on GPUs from Ampere on."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
