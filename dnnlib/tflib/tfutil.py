@@ -14,9 +14,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 import numpy as np  # noqa: E402
 
+from dnnlib.tflib.lazy_keras import keras_later  # noqa: E402
 from dnnlib.util import UserError, hide_native_info, list_nearest  # noqa: E402
 
-with hide_native_info():
+with hide_native_info(), keras_later():
     import tensorflow.compat.v1 as tf
 
 tf.logging.set_verbosity(tf.logging.ERROR)
