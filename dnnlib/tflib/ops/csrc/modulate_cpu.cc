@@ -37,10 +37,9 @@ void modulate_cpu(const ModulateShape& m, const T* w, const T* s, const wide_t<T
 
 namespace {
 
-// Sums over samples and over taps for one input map, of Samples samples and Group registers of neighbouring outputs
-// (`count` numbers of the only one where not Whole): dw = sum over n of dy * factor, product[n] = sum over taps of
-// dy * w. Sums over samples go on from block to block of these in `sums`, [taps, Group] registers. Samples of dy lie
-// `sample` apart, taps `tap`; what stands `ahead` will be needed soon.
+// Sums over samples and over taps for one input map: dw[t, o] = sum over n of dy * factor, product[n, o] = sum over taps
+// of dy * w. Rows are read from end to end, as prefetching likes it, some taps at a time; all but dy and w stays in the
+// first-level cache. Samples of dy lie `sample` apart, taps `tap`.
 template <typename T>
 struct GradRows {
   using A = wide_t<T>;
@@ -49,51 +48,57 @@ struct GradRows {
   const A* factor;
   A* product;
   T* dw;
-  A* sums;
-  int64_t sample, tap, ahead, row, out, taps;  // `row`: from tap to tap of w and dw
+  A* sums;  // [kTaps, out]: of the samples so far
+  int64_t sample, tap, row, out, taps;  // `row`: from tap to tap of w and dw
+  static constexpr int kTaps = 3;       // at a time: a third of 3x3, which saves most loads of products and factors
 
-  template <int Samples, int Group, bool Whole>
-  OPS_HD void block(int64_t n0, int64_t o, bool first, bool last, int count) const {
+  template <int Taps, int Samples, bool Stream>
+  OPS_HD void block(int64_t t, int64_t n0, bool last) const {
     using V = lanes_t<A>;
-    constexpr int kLanes = Lanes<A>::kSize;
-    V factors[Samples][Group], products[Samples][Group] = {};
-    for (int n = 0; n < Samples; ++n) {
-      for (int j = 0; j < Group; ++j) factors[n][j] = load_some<Whole>(factor + (n0 + n) * out + o + j * kLanes, count);
-    }
-    const T *from = dy + n0 * sample + o, *weights = w + o;
-    T* to = dw + o;
-    for (int64_t t = 0; t < taps; ++t, from += tap, weights += row, to += row) {
-      for (int j = 0; j < Group; ++j) {
-        const V weight = load_some<Whole>(weights + j * kLanes, count);
-        A* carried = sums + (t * Group + j) * kLanes;
-        V sum = first ? V{} : load_lanes(carried);
-        for (int n = 0; n < Samples; ++n) {
-          const T* at = from + n * sample + j * kLanes;
-          __builtin_prefetch(at + ahead, 0, 2);
-          const V g = load_some<Whole>(at, count);
-          sum += g * factors[n][j];
-          products[n][j] += g * weight;
+    const T *from = dy + t * tap + n0 * sample, *weights = w + t * row;
+    T* to = dw + t * row;
+    for_groups<1, A>(out, [&](auto, auto whole, int64_t o, int count) __attribute__((always_inline)) {
+      constexpr bool kWhole = whole.value;
+      V weight[Taps], sum[Taps];
+      for (int k = 0; k < Taps; ++k) {
+        weight[k] = load_some<kWhole>(weights + k * row + o, count);
+        sum[k] = n0 == 0 ? V{} : load_some<kWhole>(sums + k * out + o, count);
+      }
+      for (int n = 0; n < Samples; ++n) {
+        A* product_at = product + (n0 + n) * out + o;
+        const V by = load_some<kWhole>(factor + (n0 + n) * out + o, count);
+        V products = t == 0 ? V{} : load_some<kWhole>(product_at, count);
+        for (int k = 0; k < Taps; ++k) {
+          const V g = load_some<kWhole>(from + k * tap + n * sample + o, count);
+          sum[k] += g * by;
+          products += g * weight[k];
         }
-        if (last) {
-          store_some<Whole, T, A>(to + j * kLanes, sum, count);
+        store_some<kWhole, A, A>(product_at, products, count);
+      }
+      for (int k = 0; k < Taps; ++k) {
+        if (!last) {
+          store_some<kWhole, A, A>(sums + k * out + o, sum[k], count);
+        } else if (kWhole) {
+          put_lanes<Stream>(to + k * row + o, sum[k]);
         } else {
-          store_lanes(carried, sum);
+          store_some<kWhole, T, A>(to + k * row + o, sum[k], count);
         }
       }
-    }
-    for (int n = 0; n < Samples; ++n) {
-      for (int j = 0; j < Group; ++j) {
-        store_some<Whole, A, A>(product + (n0 + n) * out + o + j * kLanes, products[n][j], count);
-      }
-    }
+    });
   }
 
+  template <int Taps, bool Stream>
+  OPS_HD void of_taps(int64_t t, int64_t samples) const {
+    int64_t n = 0;
+    for (; n + 4 <= samples; n += 4) block<Taps, 4, Stream>(t, n, n + 4 == samples);
+    for (; n < samples; ++n) block<Taps, 1, Stream>(t, n, n + 1 == samples);
+  }
+
+  template <bool Stream>
   void run(int64_t samples) const {
-    for_groups<2, A>(out, [&](auto group, auto whole, int64_t o, int count) __attribute__((always_inline)) {
-      int64_t n = 0;
-      for (; n + 4 <= samples; n += 4) block<4, group.value, whole.value>(n, o, n == 0, n + 4 == samples, count);
-      for (; n < samples; ++n) block<1, group.value, whole.value>(n, o, n == 0, n + 1 == samples, count);
-    });
+    int64_t t = 0;
+    for (; t + kTaps <= taps; t += kTaps) of_taps<kTaps, Stream>(t, samples);
+    for (; t < taps; ++t) of_taps<1, Stream>(t, samples);
   }
 };
 
@@ -105,10 +110,11 @@ void modulate_grad_cpu(const ModulateShape& m, const T* dy, const T* w, const T*
   using A = wide_t<T>;
   const int64_t piece = maps_of_piece(m), pieces = (m.in + piece - 1) / piece, size = m.samples * m.out;
   if (m.samples == 0) std::fill(dw, dw + m.taps * m.in * m.out, T(0));
+  const bool stream = streams_lanes(dw, m.taps * m.in * m.out * (m.samples + 2), m.out);
   Scratch<A> partial(dd ? pieces * size : 0);
   const std::vector<A> ones(d ? 0 : m.out, A(1));
   parallel(pieces, piece * m.taps * size / 4 + 1, [&](int64_t begin, int64_t end) {
-    Scratch<A> products(size), factors(size), sums(m.taps * 2 * Lanes<A>::kSize);
+    Scratch<A> products(size), factors(size), sums(GradRows<T>::kTaps * m.out);
     for (int64_t i = begin * piece; i < std::min(end * piece, m.in); ++i) {
       for (int64_t n = 0; n < m.samples; ++n) {
         const A style = widen(s[n * m.in + i]);
@@ -121,11 +127,10 @@ void modulate_grad_cpu(const ModulateShape& m, const T* dy, const T* w, const T*
                           sums.data()};
       rows.sample = m.offset(1, 0) - m.offset(0, 0);
       rows.tap = m.offset(0, m.in) - m.offset(0, 0);
-      rows.ahead = i + 1 < m.in ? m.offset(0, 1) - m.offset(0, 0) : 0;
       rows.row = m.in * m.out;
       rows.out = m.out;
       rows.taps = m.taps;
-      rows.run(m.samples);
+      stream ? rows.template run<true>(m.samples) : rows.template run<false>(m.samples);
       for (int64_t n = 0; n < m.samples; ++n) {
         const A* sum = products.data() + n * m.out;
         ds[n * m.in + i] = narrow<T, A>(dot(sum, d ? d + n * m.out : ones.data(), m.out));
@@ -136,6 +141,7 @@ void modulate_grad_cpu(const ModulateShape& m, const T* dy, const T* w, const T*
         for (int64_t o = 0; o < m.out; ++o) out[o] += style * sum[o];
       }
     }
+    if (stream) stream_end();
   });
   if (dd) add_pieces(partial.data(), pieces, size, A(0), dd);
 }
