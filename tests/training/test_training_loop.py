@@ -121,9 +121,10 @@ def test_interrupted_run_equals_uninterrupted_one(config, finished, tmp_path):
     assert progress[0] == progress[1]
 
 
+@pytest.mark.usefixtures("as_built")
 def test_stopping_in_the_middle_of_a_tick(config, tmp_path, monkeypatch):
     """A file abort.txt stops after the current minibatch; what follows equals the run that was left alone."""
-    config = apply_set(config, "schedule.kimg_per_tick=1", "snapshots.first_tick=false")
+    config = without_regularisation(config, "schedule.kimg_per_tick=1", "snapshots.first_tick=false")
     whole = train(config, tmp_path / "whole")
     real = TrainingGraph.run_minibatch
 
@@ -173,7 +174,7 @@ def test_a_signal_saves_and_ends_in_order(config, tmp_path, number):
 
 def test_a_killed_run_goes_on_from_its_last_state(config, tmp_path):
     """SIGKILL between states; the same command with --resume latest; equal to a run that nothing happened to."""
-    config = apply_set(config, "schedule.kimg_per_tick=0.016", "schedule.total_kimg=0.096")
+    config = without_regularisation(config, "schedule.kimg_per_tick=0.016", "schedule.total_kimg=0.096")
     whole = train(config, tmp_path / "whole")
     process = launch(apply_set(config, "schedule.total_kimg=1000"), tmp_path / "results")
     directory = tmp_path / "results" / "00000-stylegan2-tiny-1gpu-custom"

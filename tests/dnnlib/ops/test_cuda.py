@@ -107,7 +107,11 @@ def compiled(plan: build.Plan) -> None:
     assert load_library(build.build(plan)).ops_cuda_error(1).decode()
 
 
+in_ci = bool(os.environ.get("CI"))
+
+
 @needs_nvcc
+@pytest.mark.skipif(in_ci, reason="all architectures are compiled instead")
 def test_compiles_with_nvcc():
     """As for a machine with one kind of GPU, with all optimisations."""
     known = toolchain.supported_archs(toolchain.find_nvcc())
@@ -124,7 +128,7 @@ def in_a_hurry(plan: build.Plan) -> build.Plan:
 
 
 @needs_nvcc
-@pytest.mark.skipif(not os.environ.get("CI"), reason="takes long; for continuous integration")
+@pytest.mark.skipif(not in_ci, reason="takes long; for continuous integration")
 def test_compiles_for_all_architectures():
     """Those that we make code for, as far as the toolkit knows them."""
     known = toolchain.supported_archs(toolchain.find_nvcc())
