@@ -68,13 +68,14 @@ def test_is_the_definition(dtype):
     assert 0.1 < expected[0] < 1 and 0.1 < expected[1] < 1
 
 
-@pytest.mark.parametrize("block", [1, 7, 64, 1000])
-def test_blocks_make_no_difference(monkeypatch, block):
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (21, 7), (64, 32), (40, 8), (1000, 1000)])
+def test_blocks_make_no_difference(monkeypatch, rows, columns):
     rng = np.random.default_rng(4)
     # Values on a grid make every distance exact, and ties frequent.
     reals, fakes = rng.integers(0, 4, (2, 90, 3)).astype(np.float32)
     whole = precision_recall(reals, fakes), radii(reals)
-    monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(module, "_ROWS", rows)
+    monkeypatch.setattr(module, "_COLUMNS", columns)
     assert precision_recall(reals, fakes) == whole[0]
     np.testing.assert_array_equal(radii(reals), whole[1])
 
