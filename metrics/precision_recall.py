@@ -6,13 +6,15 @@ the set. Precision: share of fakes in the manifold of the reals; recall: the oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from dnnlib.util import UserError
 from metrics.inputs import MetricInputs
+from metrics.progress import progress_bar
 
 K = 3
 _COLUMNS = 2048  # of distances at a time; changes nothing but memory and speed
@@ -37,10 +39,13 @@ def _part(features: np.ndarray, rows: slice) -> _Part:
 
 
 class _Distances:
-    """|a_i - b_j|^2 of rows, float32 [n, m]; each call writes over the result of the one before."""
+    """|a_i - b_j|^2 of rows, float32 [n, m]; each call writes over the result of the one before.
 
-    def __init__(self) -> None:
-        self._memory = np.empty(0, np.float32)
+    step: called each time.
+    """
+
+    def __init__(self, step: Callable[[], object] = lambda: None) -> None:
+        self._memory, self._step = np.empty(0, np.float32), step
 
     def __call__(self, a: _Part, b: _Part) -> np.ndarray:
         shape = (len(a.lengths), len(b.lengths))
@@ -51,7 +56,9 @@ class _Distances:
         result *= -2
         result += a.lengths[:, None]
         result += b.lengths
-        return np.maximum(result, 0, out=result)
+        np.maximum(result, 0, out=result)
+        self._step()
+        return result
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:
@@ -66,15 +73,21 @@ def _keep_smallest(smallest: np.ndarray, found: np.ndarray) -> None:
     smallest[rows] = np.partition(both, k - 1, axis=1)[:, :k]
 
 
-def radii(features: np.ndarray, k: int = K) -> np.ndarray:
+def _num_blocks(num_reals: int, num_fakes: int) -> int:
+    """How often `precision_recall` asks for distances."""
+    columns_of = (math.ceil(s.stop / _COLUMNS) for n in (num_reals, num_fakes) for s in _slices(n, _ROWS))
+    return sum(columns_of) + math.ceil(num_fakes / _ROWS) * math.ceil(num_reals / _COLUMNS)
+
+
+def radii(features: np.ndarray, k: int = K, distances: _Distances | None = None) -> np.ndarray:
     """Squared distance of every row of features, float16 or float32 [n, d], to its k-th nearest other row: float32 [n].
 
-    Raises `UserError` for fewer than k + 1 rows.
+    distances: whose memory to use; None: its own. Raises `UserError` for fewer than k + 1 rows.
     """
     n = len(features)
     if n <= k:
         raise UserError(f"precision and recall need more than {k} images, found {n}")
-    nearest, distances = np.full((n, k), np.inf, np.float32), _Distances()
+    nearest, distances = np.full((n, k), np.inf, np.float32), distances or _Distances()
     for strip in _slices(n, _ROWS):
         part = _part(features, strip)
         for columns in _slices(strip.stop, _COLUMNS):  # distances are symmetric: half of them tell all
@@ -91,16 +104,21 @@ def radii(features: np.ndarray, k: int = K) -> np.ndarray:
     return nearest[:, k - 1]
 
 
-def precision_recall(reals: np.ndarray, fakes: np.ndarray, k: int = K) -> tuple[float, float]:
-    """(precision, recall) of features float16 or float32 [n, d] and [m, d]."""
-    real_radii, fake_radii = radii(reals, k), radii(fakes, k)
-    precise, recalled, distances = np.zeros(len(fakes), bool), np.zeros(len(reals), bool), _Distances()
-    for rows in _slices(len(fakes), _ROWS):
-        part = _part(fakes, rows)
-        for columns in _slices(len(reals), _COLUMNS):
-            d = distances(part, _part(reals, columns))
-            precise[rows] |= (d <= real_radii[columns]).any(axis=1)
-            recalled[columns] |= (d <= fake_radii[rows, None]).any(axis=0)
+def precision_recall(
+    reals: np.ndarray, fakes: np.ndarray, k: int = K, progress: bool = False
+) -> tuple[float, float]:
+    """(precision, recall) of features float16 or float32 [n, d] and [m, d]; progress: show a bar on stderr."""
+    precise, recalled = np.zeros(len(fakes), bool), np.zeros(len(reals), bool)
+    total = _num_blocks(len(reals), len(fakes))
+    with progress_bar(total, "distances", "block", shown=progress, leave=False) as bar:
+        distances = _Distances(bar.update)
+        real_radii, fake_radii = radii(reals, k, distances), radii(fakes, k, distances)
+        for rows in _slices(len(fakes), _ROWS):
+            part = _part(fakes, rows)
+            for columns in _slices(len(reals), _COLUMNS):
+                d = distances(part, _part(reals, columns))
+                precise[rows] |= (d <= real_radii[columns]).any(axis=1)
+                recalled[columns] |= (d <= fake_radii[rows, None]).any(axis=0)
     return float(precise.mean()), float(recalled.mean())
 
 
@@ -123,5 +141,5 @@ def compute_precision_recall(inputs: MetricInputs) -> dict[str, float]:
     """The metrics `pr<N>k3`, `pr<N>k3_full` and `pr<N>k3_effnet`."""
     reals = _gather(inputs.real_features(), inputs.num_real, inputs.num_features)
     fakes = _gather(inputs.fake_features(), inputs.num_fake, inputs.num_features)
-    precision, recall = precision_recall(reals, fakes)
+    precision, recall = precision_recall(reals, fakes, progress=inputs.progress)
     return {"_precision": precision, "_recall": recall}

@@ -98,12 +98,12 @@ def test_one_answer_alone():
     assert separability(latents, np.ones((10, 2))) == 1
 
 
-def test_metric_of_its_inputs():
+def test_metric_of_its_inputs(capsys):
     latents, scores = half_spaces(np.random.default_rng(6))
     noise = np.random.default_rng(7).standard_normal(latents.shape).astype(np.float32)
 
     class Inputs:
-        scores = None
+        scores, progress = None, True
 
         def attribute_samples(self):
             for part in np.array_split(np.arange(len(latents)), 4):
@@ -114,6 +114,8 @@ def test_metric_of_its_inputs():
     values = compute_separability(inputs)
     assert values["_w"] == separability(latents, scores) and values["_w"] < 1.1
     assert values["_z"] == separability(noise, scores) and values["_z"] > 6
+    bars = capsys.readouterr().err  # 40 attributes take minutes
+    assert "planes in z" in bars and "planes in w" in bars
     inputs.scores = np.where(np.arange(len(scores))[:, None] == 7, np.nan, scores)
     with pytest.raises(UserError, match="classifier 0 gives a score for fake 7 that is not finite"):
         compute_separability(inputs)
