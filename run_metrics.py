@@ -20,7 +20,7 @@ from metrics.report import MetricResult, format_value, read_results, write_resul
 from metrics.run_data import RealSet, find_reals, run_of
 from metrics.snapshots import find_snapshots, open_generator
 from metrics.variants import DEFAULT_VARIANT, VARIANTS, find_variant
-from training.cli import OneLineGroup, quiet_tensorflow
+from training.cli import OneLineGroup, quiet_tensorflow, run_stoppable
 
 _PIPE_COLUMNS = 200
 _SUB_COMMANDS = {
@@ -275,4 +275,4 @@ def _make_dir(path: Path | str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stoppable(main)

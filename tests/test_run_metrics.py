@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import runpy
 import shutil
+import signal
 import sys
 import types
 from pathlib import Path
@@ -433,6 +435,18 @@ def test_published_network_on_published_data(golden):
     assert result.exit_code == 0, (result.output, result.exception)
     record = json.loads(Path("out/metric-fd_pixels.jsonl").read_text())
     assert record["num_real"] == 20 and record["image_shape"] == [3, 32, 32]
+
+
+@pytest.mark.parametrize("script", ["run_metrics.py", "run_analysis.py"])
+def test_sigterm_ends_in_an_exception(monkeypatch, script):
+    """So that half a file in the cache is removed, as after Ctrl-C."""
+    handlers = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(sys, "argv", [script, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(Path(run_metrics.__file__).with_name(script)), run_name="__main__")
+    with pytest.raises(SystemExit, match="143"):
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
 
 
 def test_list_of_metrics():

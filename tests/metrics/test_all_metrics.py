@@ -222,7 +222,8 @@ def test_features_that_are_not_finite_are_not_kept(measure, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interruption_says_so_and_leaves_nothing(session, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_says_so_and_leaves_nothing(session, tmp_path, monkeypatch, capsys, interruption):
     dataset = random_dataset()
     evaluator = Evaluator([KID], LinearGenerator(), dataset, cache_dir=tmp_path, minibatch_gpu=10, progress=False)
     calls, run = [], tfutil.run
@@ -230,11 +231,11 @@ def test_an_interruption_says_so_and_leaves_nothing(session, tmp_path, monkeypat
     def interrupted(*args):
         calls.append(1)
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            raise interruption
         return run(*args)
 
     monkeypatch.setattr(tfutil, "run", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(interruption):
         evaluator.run("kid_pixels")
     assert capsys.readouterr().err == "interrupted at 20 of 50 reals (pixels): no result\n"
     assert list(tmp_path.iterdir()) == []
