@@ -104,9 +104,7 @@ def radii(features: np.ndarray, k: int = K, distances: _Distances | None = None)
     return nearest[:, k - 1]
 
 
-def precision_recall(
-    reals: np.ndarray, fakes: np.ndarray, k: int = K, progress: bool = False
-) -> tuple[float, float]:
+def precision_recall(reals: np.ndarray, fakes: np.ndarray, k: int = K, progress: bool = False) -> tuple[float, float]:
     """(precision, recall) of features float16 or float32 [n, d] and [m, d]; progress: show a bar on stderr."""
     precise, recalled = np.zeros(len(fakes), bool), np.zeros(len(reals), bool)
     total = _num_blocks(len(reals), len(fakes))

@@ -175,7 +175,8 @@ def plot_spectrum(spectrum: Spectrum, title: str) -> bytes:
         set_log_scale(axes)
         axes.set_xlabel("singular value of the Jacobian of w -> image, sorted")
         axes.set_ylabel("relative to the largest")
-        note = f"mean and standard deviation of logarithms at {len(spectrum.values)} points w"
+        count = len(spectrum.values)
+        note = f"mean and standard deviation of logarithms at {count} point{'s' * (count > 1)} w"
         if spectrum.rows_kept < spectrum.rows:
             error = np.sqrt(len(mean) / spectrum.rows_kept)
             note += f"\nJacobian sketched to {spectrum.rows_kept} rows: values to about {100 * error:.0f}%"

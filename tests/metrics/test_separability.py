@@ -142,6 +142,7 @@ def test_table(tmp_path):
         ("a,b\n1,2\n", "expected the column sample and one per attribute"),
         ("sample\n1\n", "expected the column sample and one per attribute"),
         ("", "expected the column sample"),
+        ("sample,a,a\n0,1,1\n", "the column sample and one per attribute, found"),
         ("sample,a\n0,x\n", "line 2: expected 2 numbers, found"),
         ("sample,a\n0\n", "line 2: expected 2 numbers, found"),
         ("sample,a\n0,1.5\n", "line 2: expected probabilities from 0 to 1"),
@@ -162,6 +163,10 @@ def test_places_that_are_no_attributes(tmp_path):
         load_attributes(None)
     with pytest.raises(UserError, match=r"no \*.pkl in this folder"):
         load_attributes(tmp_path)
+    for content in ("sample,a\n0,1\n".encode("utf-16"), "sample,ä\n0,1\n".encode("latin-1")):
+        (tmp_path / "b.csv").write_bytes(content)
+        with pytest.raises(UserError, match=r"b\.csv: cannot be read as a table of UTF-8 text"):
+            load_attributes(tmp_path / "b.csv")
     with pytest.raises(UserError, match="expected a folder of classifiers or a file .csv"):
         load_attributes(tmp_path / "gone.csv")
 
