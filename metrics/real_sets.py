@@ -6,8 +6,7 @@ from pathlib import Path
 
 from metrics.inputs import Dataset
 from metrics.registry import MetricSpec
-from training.dataset import TFRecordDataset
-from training.dataset_files import read_info
+from training.dataset import TFRecordDataset, read_info
 
 
 class RealSets:
