@@ -270,7 +270,8 @@ def test_twenty_evaluations_do_not_grow(session, tmp_path):
     Gs = Network("Gs", func_name="G_main", mapping_layers=2, mapping_fmaps=16, **sizes)
     shape = (3, 16, 16)
     specs = [dataclasses.replace(spec, num_fake=200, num_real=spec.num_real and 200) for spec in ALL_SPECS]
-    evaluator = Evaluator(specs, Gs, random_dataset(200, shape), cache_dir=tmp_path, progress=False)
+    options = dict(cache_dir=tmp_path, progress=False, minibatch_gpu=100)  # few steps cost less than many
+    evaluator = Evaluator(specs, Gs, random_dataset(200, shape), **options)
     session.graph.finalize()
     process = psutil.Process()
 
