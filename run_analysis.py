@@ -22,7 +22,7 @@ from metrics.analysis.options import (
 )
 from metrics.run_data import find_reals
 from metrics.snapshots import find_snapshots, open_generator, snapshot_kimg
-from training.cli import OneLineGroup, quiet_tensorflow
+from training.cli import OneLineGroup, quiet_tensorflow, run_stoppable
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -234,4 +234,4 @@ def _output(out: str | None, command: str, network: str | None, run: str | None 
 
 
 if __name__ == "__main__":
-    main()
+    run_stoppable(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from metrics.report import MetricResult, format_value, read_results, write_resul
 from metrics.run_data import RealSet, find_reals, run_of
 from metrics.snapshots import find_snapshots, open_generator
 from metrics.variants import DEFAULT_VARIANT, VARIANTS, find_variant
-from training.cli import OneLineGroup, quiet_tensorflow
+from training.cli import OneLineGroup, quiet_tensorflow, run_stoppable
 
 _PIPE_COLUMNS = 200
 _SUB_COMMANDS = {
@@ -129,13 +130,16 @@ def main(
         return
     place = result_dir or run_of(network)
     if place is not None:
-        _make_dir(place)
+        check_writable(place)
     results = []
-    for result in measure(network, names, reals, options):
-        results.append((network, result))
-        if place is not None:
-            write_result(place, network, result)
-    print_table(results)
+    try:
+        for result in measure(network, names, reals, options):
+            results.append((network, result))
+            if place is not None:
+                write_result(place, network, result)
+    finally:  # what was measured is shown even if it cannot be written, or the next one not be measured
+        if results:
+            print_table(results)
     if place is not None:
         click.echo(f"added to {', '.join(f'metric-{name}.txt' for name in names)} and .jsonl in {place}", err=True)
 
@@ -156,7 +160,7 @@ def measure_run(
     A snapshot that cannot be measured (its images are not finite, say) does not keep the others from it. Raises
     `UserError` in the end if there was one; at once if it is the first that is tried.
     """
-    _make_dir(result_dir)
+    check_writable(result_dir)
     known = _known_results(result_dir, snapshots[0], names, reals, options)
     failed: list[str] = []
     for index, snapshot in enumerate(snapshots):
@@ -164,9 +168,9 @@ def measure_run(
         missing = [name for name in names if file not in known[name]]
         try:
             for result in measure(snapshot, missing, reals, options) if missing else ():
+                click.echo(f"{file}  {result}", err=True)
                 write_result(result_dir, snapshot, result)
                 known[result.name][file] = result
-                click.echo(f"{file}  {result}", err=True)
         except UserError as err:
             if index == 0:
                 raise
@@ -267,12 +271,20 @@ def print_table(results: list[tuple[str, MetricResult]]) -> None:
         console.print(f"note: {note}")
 
 
-def _make_dir(path: Path | str) -> None:
+def check_writable(folder: Path | str) -> None:
+    """Makes a folder for results, and a file in it that is gone at once: better now than when all is measured.
+
+    Raises `UserError` if either cannot be.
+    """
     try:
-        Path(path).mkdir(parents=True, exist_ok=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as err:
-        raise UserError(f"--result-dir {path}: {err.strerror or err}") from err
+        raise UserError(
+            f"cannot write results into {folder}: {err.strerror or err}; give another directory with --result-dir"
+        ) from err
 
 
 if __name__ == "__main__":
-    main()
+    run_stoppable(main)

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,28 +73,36 @@ def _load_classifiers(folder: Path) -> Attributes:
 
 
 def _read_table(path: Path) -> Attributes:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.reader(file)
-        header = next(rows, [])
-        if "sample" not in header or len(header) < 2:
-            raise UserError(f"{path}: expected the column sample and one per attribute, found {header}")
-        found = {}
-        for number, row in enumerate(rows, 2):
-            try:
-                values = dict(zip(header, map(float, row), strict=True))
-            except ValueError:
-                raise UserError(f"{path}, line {number}: expected {len(header)} numbers, found {row}") from None
-            sample = values.pop("sample")
-            if not all(0 <= p <= 1 for p in values.values()):
-                raise UserError(f"{path}, line {number}: expected probabilities from 0 to 1, found {row}")
-            if sample < 0 or sample != math.floor(sample) or sample in found:
-                raise UserError(f"{path}, line {number}: expected the index of another sample, found {sample:g}")
-            found[sample] = list(values.values())
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            names, scores = _parse_table(path, csv.reader(file))
+    except (UnicodeDecodeError, csv.Error, OSError) as err:
+        raise UserError(f"{path}: cannot be read as a table of UTF-8 text with commas: {err}") from err
+    return Attributes(names, file_sha256(path), [], scores)
+
+
+def _parse_table(path: Path, rows: Iterator[list[str]]) -> tuple[list[str], np.ndarray]:
+    """(names of the attributes, scores float32 [samples, attributes])."""
+    header = next(rows, [])
+    if "sample" not in header or len(header) < 2 or len(set(header)) < len(header):
+        raise UserError(f"{path}: expected the column sample and one per attribute, found {header}")
+    found = {}
+    for number, row in enumerate(rows, 2):
+        try:
+            values = dict(zip(header, map(float, row), strict=True))
+        except ValueError:
+            raise UserError(f"{path}, line {number}: expected {len(header)} numbers, found {row}") from None
+        sample = values.pop("sample")
+        if not all(0 <= p <= 1 for p in values.values()):
+            raise UserError(f"{path}, line {number}: expected probabilities from 0 to 1, found {row}")
+        if sample < 0 or sample != math.floor(sample) or sample in found:
+            raise UserError(f"{path}, line {number}: expected the index of another sample, found {sample:g}")
+        found[sample] = list(values.values())
     missing = next((i for i in range(len(found)) if i not in found), None)
     if missing is not None or not found:
         raise UserError(f"{path}: {len(found)} samples, but none with the index {missing or 0}")
     scores = np.array([found[i] for i in range(len(found))], np.float32) - 0.5
-    return Attributes([name for name in header if name != "sample"], file_sha256(path), [], scores)
+    return [name for name in header if name != "sample"], scores
 
 
 class AttributeTower(NamedTuple):

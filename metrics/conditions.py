@@ -13,12 +13,13 @@ from dnnlib.util import UserError
 from metrics.attributes import Attributes, load_attributes
 from metrics.features import FeatureNetwork, load_feature_network
 from metrics.path_graph import describe_preprocessing
-from metrics.real_sets import RealSets
+from metrics.real_sets import RealSets, filter_of
 from metrics.registry import ATTRIBUTES, PERCEPTUAL, MetricSpec
 from metrics.variants import Variant, find_variant
 
-#: Fields that are worth a note to people and say nothing about the images: data under another name are the same data.
-_NAMES = ("dataset",)
+#: Fields for people that values do not depend on, since the hash of the data says more: data under another name are the
+#: same data.
+_NAMES = ("dataset", "dataset_filter")
 
 
 def conditions_of(
@@ -47,6 +48,7 @@ def _of_images(spec: MetricSpec, sets: RealSets, variant: Variant, seed: int, mi
         "mirror": num_real > 0 and mirror and not spec.full,
         "dataset": dataset.name,
         "dataset_hash": dataset.content_hash,
+        "dataset_filter": filter_of(dataset),
         "validation": bool(getattr(dataset, "validation", False)),
         "seed": seed,
         "variant": variant.name,

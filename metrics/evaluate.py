@@ -254,6 +254,7 @@ class _Inputs:
 
     def __init__(self, evaluator: Evaluator, spec: MetricSpec) -> None:
         self._evaluator, self._spec = evaluator, spec
+        self.progress = evaluator._progress
         self.num_real, self.num_fake = evaluator._reals.count(spec), spec.num_fake
         self.variant = evaluator.variant.for_full() if spec.full else evaluator.variant
         network = evaluator.networks.get(spec.feature_network)

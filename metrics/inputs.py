@@ -59,13 +59,15 @@ class MetricInputs(Protocol):
     """What a metric computes from, as many images as its specification says.
 
     num_real, num_fake: how many there are (the data set may be smaller than the metric's name); num_features: columns
-    of features or classes of probabilities; variant: conventions to follow.
+    of features or classes of probabilities; variant: conventions to follow; progress: show bars on
+    stderr for what takes minutes.
     """
 
     num_real: int
     num_fake: int
     num_features: int
     variant: Variant
+    progress: bool
 
     def real_statistics(self) -> FeatureStatistics:
         """Mean and covariance of the reals' features; computed once per data set, then kept on disk."""

@@ -6,62 +6,117 @@ the set. Precision: share of fakes in the manifold of the reals; recall: the oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from dnnlib.util import UserError
 from metrics.inputs import MetricInputs
+from metrics.progress import progress_bar
 
 K = 3
-_BLOCK = 2048  # rows and columns of distances at a time; changes nothing but memory and speed
+_COLUMNS = 2048  # of distances at a time; changes nothing but memory and speed
+_ROWS = 4 * _COLUMNS  # at a time; a multiple of the columns
 
 
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """|a_i - b_j|^2 of rows, float32 [n, m] of float16 or float32 [n, d] and [m, d], from one product in float32."""
-    a, b = a.astype(np.float32, copy=False), b.astype(np.float32, copy=False)
-    norms = np.sum(np.square(a), axis=1, dtype=np.float64)[:, None] + np.sum(np.square(b), axis=1, dtype=np.float64)
-    return np.maximum(norms - 2 * (a @ b.T), 0).astype(np.float32)
+@dataclass(frozen=True)
+class _Part:
+    """Rows of features, float32 [n, d], with their squared lengths, float32 [n]."""
+
+    features: np.ndarray
+    lengths: np.ndarray
+
+    def __getitem__(self, rows: slice) -> _Part:
+        return _Part(self.features[rows], self.lengths[rows])
 
 
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(i, min(i + _BLOCK, n)) for i in range(0, n, _BLOCK))
+def _part(features: np.ndarray, rows: slice) -> _Part:
+    """These rows of features float16 or float32 [n, d]."""
+    part = features[rows].astype(np.float32, copy=False)
+    return _Part(part, np.square(part).sum(axis=1, dtype=np.float64).astype(np.float32))
 
 
-def radii(features: np.ndarray, k: int = K) -> np.ndarray:
-    """Squared distance of every row to its k-th nearest other row: float32 [n].
+class _Distances:
+    """|a_i - b_j|^2 of rows, float32 [n, m]; each call writes over the result of the one before.
 
-    Raises `UserError` for fewer than k + 1 rows.
+    step: called each time.
+    """
+
+    def __init__(self, step: Callable[[], object] = lambda: None) -> None:
+        self._memory, self._step = np.empty(0, np.float32), step
+
+    def __call__(self, a: _Part, b: _Part) -> np.ndarray:
+        shape = (len(a.lengths), len(b.lengths))
+        if self._memory.size < shape[0] * shape[1]:
+            self._memory = np.empty(shape[0] * shape[1], np.float32)
+        result = self._memory[: shape[0] * shape[1]].reshape(shape)
+        np.matmul(a.features, b.features.T, out=result)
+        result *= -2
+        result += a.lengths[:, None]
+        result += b.lengths
+        np.maximum(result, 0, out=result)
+        self._step()
+        return result
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    return (slice(i, min(i + size, n)) for i in range(0, n, size))
+
+
+def _keep_smallest(smallest: np.ndarray, found: np.ndarray) -> None:
+    """Puts numbers of found [n, m] that are smaller into smallest [n, k], whose last column holds the largest."""
+    rows = np.flatnonzero(found.min(axis=1, initial=np.inf) < smallest[:, -1])  # soon few: the rest is not sorted
+    both = np.concatenate([smallest[rows], found[rows]], axis=1)
+    k = smallest.shape[1]
+    smallest[rows] = np.partition(both, k - 1, axis=1)[:, :k]
+
+
+def _num_blocks(num_reals: int, num_fakes: int) -> int:
+    """How often `precision_recall` asks for distances."""
+    columns_of = (math.ceil(s.stop / _COLUMNS) for n in (num_reals, num_fakes) for s in _slices(n, _ROWS))
+    return sum(columns_of) + math.ceil(num_fakes / _ROWS) * math.ceil(num_reals / _COLUMNS)
+
+
+def radii(features: np.ndarray, k: int = K, distances: _Distances | None = None) -> np.ndarray:
+    """Squared distance of every row of features, float16 or float32 [n, d], to its k-th nearest other row: float32 [n].
+
+    distances: whose memory to use; None: its own. Raises `UserError` for fewer than k + 1 rows.
     """
     n = len(features)
     if n <= k:
         raise UserError(f"precision and recall need more than {k} images, found {n}")
-    nearest = np.full((n, k), np.inf, np.float32)
-
-    def merge(rows: slice, distances: np.ndarray) -> None:
-        both = np.concatenate([nearest[rows], distances], axis=1)
-        nearest[rows] = np.partition(both, k - 1, axis=1)[:, :k]
-
-    for rows in _blocks(n):
-        for columns in _blocks(rows.stop):  # distances are symmetric: half of the blocks tell all
-            d = squared_distances(features[rows], features[columns])
-            if columns == rows:  # not itself; equal rows elsewhere do count
-                np.fill_diagonal(d, np.inf)
+    nearest, distances = np.full((n, k), np.inf, np.float32), distances or _Distances()
+    for strip in _slices(n, _ROWS):
+        part = _part(features, strip)
+        for columns in _slices(strip.stop, _COLUMNS):  # distances are symmetric: half of them tell all
+            above = max(columns.start, strip.start)
+            d = distances(part[above - strip.start :], _part(features, columns))
+            if columns.start >= strip.start:
+                own = d[: columns.stop - columns.start]
+                np.fill_diagonal(own, np.inf)  # not itself; equal rows elsewhere do count
+                below = d[len(own) :]
             else:
-                merge(columns, d.T)
-            merge(rows, d)
+                below = d
+            _keep_smallest(nearest[above : strip.stop], d)
+            _keep_smallest(nearest[columns], below.T)
     return nearest[:, k - 1]
 
 
-def precision_recall(reals: np.ndarray, fakes: np.ndarray, k: int = K) -> tuple[float, float]:
-    """(precision, recall) of features float16 or float32 [n, d] and [m, d]."""
-    real_radii, fake_radii = radii(reals, k), radii(fakes, k)
+def precision_recall(reals: np.ndarray, fakes: np.ndarray, k: int = K, progress: bool = False) -> tuple[float, float]:
+    """(precision, recall) of features float16 or float32 [n, d] and [m, d]; progress: show a bar on stderr."""
     precise, recalled = np.zeros(len(fakes), bool), np.zeros(len(reals), bool)
-    for rows in _blocks(len(fakes)):
-        for columns in _blocks(len(reals)):
-            d = squared_distances(fakes[rows], reals[columns])
-            precise[rows] |= (d <= real_radii[columns]).any(axis=1)
-            recalled[columns] |= (d <= fake_radii[rows, None]).any(axis=0)
+    total = _num_blocks(len(reals), len(fakes))
+    with progress_bar(total, "distances", "block", shown=progress, leave=False) as bar:
+        distances = _Distances(bar.update)
+        real_radii, fake_radii = radii(reals, k, distances), radii(fakes, k, distances)
+        for rows in _slices(len(fakes), _ROWS):
+            part = _part(fakes, rows)
+            for columns in _slices(len(reals), _COLUMNS):
+                d = distances(part, _part(reals, columns))
+                precise[rows] |= (d <= real_radii[columns]).any(axis=1)
+                recalled[columns] |= (d <= fake_radii[rows, None]).any(axis=0)
     return float(precise.mean()), float(recalled.mean())
 
 
@@ -84,5 +139,5 @@ def compute_precision_recall(inputs: MetricInputs) -> dict[str, float]:
     """The metrics `pr<N>k3`, `pr<N>k3_full` and `pr<N>k3_effnet`."""
     reals = _gather(inputs.real_features(), inputs.num_real, inputs.num_features)
     fakes = _gather(inputs.fake_features(), inputs.num_fake, inputs.num_features)
-    precision, recall = precision_recall(reals, fakes)
+    precision, recall = precision_recall(reals, fakes, progress=inputs.progress)
     return {"_precision": precision, "_recall": recall}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from metrics.inputs import Dataset
 from metrics.registry import MetricSpec
-from training.dataset import TFRecordDataset
+from training.dataset import TFRecordDataset, read_info
 
 
 class RealSets:
@@ -30,6 +32,16 @@ class RealSets:
         """How many of them the metric looks at."""
         available = self.of(spec).num_images
         return available if spec.num_real is None else min(spec.num_real, available)
+
+
+def filter_of(dataset: Dataset) -> str | None:
+    """By which filter the images were resized when the data set was made, such as "lanczos", for records: it changes
+    distances more than many models differ. None if they were not, or nobody knows."""
+    info = read_info(Path(dataset.path)) if isinstance(dataset, TFRecordDataset) else None
+    if info is None or info.source.get("fit", "") is None:  # kept at their size
+        return None
+    name = info.source.get("filter")
+    return name if isinstance(name, str) else None
 
 
 def _without_limit(dataset: Dataset) -> Dataset:

@@ -23,8 +23,9 @@ class MetricResult:
     name: of the metric; values: name of each result -> value; num_real, num_fake: images looked at; feature_network,
     weights_sha256: what looked at them; resize: how they were brought to its size; image_shape: [C, H, W] before that;
     mirror: reals were mirrored at random; validation: they are the held-out images of the data set; truncation_psi:
-    None for none; dataset, dataset_hash: the reals;
-    seed: of the fakes; seconds: that it took; variant: whose conventions were followed (`metrics.variants`);
+    None for none; dataset, dataset_hash: the reals; dataset_filter: how they were resized when the data set was made,
+    None if they were not, or nobody knows; seed: of the fakes; seconds: that it took; variant: whose conventions were
+    followed (`metrics.variants`);
     higher_is_better: of the first value. num_real is 0 for metrics that look at fakes alone.
     """
 
@@ -45,6 +46,7 @@ class MetricResult:
     variant: str = DEFAULT_VARIANT
     higher_is_better: bool = False
     validation: bool = False
+    dataset_filter: str | None = None
 
     @property
     def value(self) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from dnnlib.util import UserError
 from metrics.inputs import AttributeSamples, MetricInputs
+from metrics.progress import progress_bar
 
 
 def conditional_entropy(answers: np.ndarray, predictions: np.ndarray) -> float:
@@ -40,13 +41,18 @@ def predict_linearly(latents: np.ndarray, answers: np.ndarray) -> np.ndarray:
     return machine.fit(latents, answers).predict(latents)
 
 
-def separability(latents: np.ndarray, scores: np.ndarray) -> float:
-    """2^sum H(Y|X) over attributes; latents float [N, D], scores float [N, attributes] as in `AttributeSamples`."""
+def separability(latents: np.ndarray, scores: np.ndarray, title: str = "", progress: bool = False) -> float:
+    """2^sum H(Y|X) over attributes; latents float [N, D], scores float [N, attributes] as in `AttributeSamples`.
+
+    progress: show a bar of that title on stderr.
+    """
     entropies = []
-    for column in scores.T:
-        rows = surest_half(column)
-        answers = column[rows] > 0
-        entropies.append(conditional_entropy(answers, predict_linearly(latents[rows], answers)))
+    with progress_bar(scores.shape[1], title, "attribute", shown=progress, leave=False) as bar:
+        for column in scores.T:
+            rows = surest_half(column)
+            answers = column[rows] > 0
+            entropies.append(conditional_entropy(answers, predict_linearly(latents[rows], answers)))
+            bar.update()
     return float(2 ** np.sum(entropies))
 
 
@@ -58,6 +64,6 @@ def compute_separability(inputs: MetricInputs) -> dict[str, float]:
         sample, attribute = np.argwhere(~np.isfinite(samples.scores))[0]
         raise UserError(f"classifier {attribute} gives a score for fake {sample} that is not finite")
     return {
-        "_z": separability(samples.latents, samples.scores),
-        "_w": separability(samples.dlatents, samples.scores),
+        "_z": separability(samples.latents, samples.scores, "planes in z", inputs.progress),
+        "_w": separability(samples.dlatents, samples.scores, "planes in w", inputs.progress),
     }

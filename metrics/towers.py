@@ -97,7 +97,7 @@ class Stream:
                         begin += len(indices)
                 try:
                     results = tfutil.run(fetches, feeds)
-                except KeyboardInterrupt:
+                except (KeyboardInterrupt, SystemExit):  # the second one of SIGTERM
                     bar.close()
                     print(f"interrupted at {start} of {count} {title}: no result", file=sys.stderr)
                     raise

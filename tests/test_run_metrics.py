@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
+import re
+import runpy
 import shutil
+import signal
 import sys
 import types
 from pathlib import Path
@@ -108,6 +113,29 @@ def test_a_network_against_a_data_set(made):
     again = json.loads(Path("b/metric-fd_pixels.jsonl").read_text())
     assert again["values"]["fd_pixels"] == pytest.approx(record["values"]["fd_pixels"], rel=1e-3)
     assert f"{record['values']['fd_pixels']:.4f}" not in call(*args, "--seed", 1).stdout
+
+
+def test_a_value_is_shown_even_if_it_cannot_be_written(made, tmp_path, reports):
+    """A measurement may have taken hours."""
+    (tmp_path / "out" / "metric-fd_pixels.txt").mkdir(parents=True)
+    args = ("--network", made / "alone" / "net.pkl", "--metrics", "fd_pixels", "--result-dir", "out")
+    result = call(*args, "--data-dir", made / "data", "--dataset", "plain")
+    assert result.exit_code == 2 and "cannot write out/metric-fd_pixels.txt: Is a directory" in result.stderr
+    assert re.search(r"│ net +│ fd_pixels │ \d+\.\d{4} │", result.stdout)
+    result = call("--network", made / "00000-run", *args[2:])
+    assert result.exit_code == 2 and re.search(r"000000\.pkl  fd_pixels \d+\.\d{4} \(40 fakes", result.stderr)
+
+
+def test_a_place_for_results_that_takes_none_is_refused_before_measuring(made, monkeypatch):
+    def read_only(dir):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(run_metrics.tempfile, "TemporaryFile", read_only)
+    monkeypatch.setattr(run_metrics, "measure", lambda *_: pytest.fail("measured what cannot be written"))
+    run = made / "00000-run"
+    for network in (run, run / "network-snapshot-000010.pkl"):
+        text = refused("--network", network, "--metrics", "fd_pixels")
+        assert f"into {run}: Read-only file system; give another directory with --result-dir" in text
 
 
 def test_a_run_against_what_it_was_trained_on(made):
@@ -415,7 +443,7 @@ def test_mistakes_are_one_line(made, tmp_path):
     assert "--seed" in refused("--network", network, "--seed", "-1", *data)
     assert "gone" in refused("--network", network, "--metrics", "fd_pixels", "--dataset", "gone")
     (tmp_path / "file").write_text("")
-    assert "--result-dir file/x" in refused("--network", network, "--result-dir", "file/x", *data)
+    assert "cannot write results into file/x" in refused("--network", network, "--result-dir", "file/x", *data)
     assert "file" in refused("--network", tmp_path / "file", "--metrics", "fd_pixels", *data)
 
 
@@ -433,6 +461,18 @@ def test_published_network_on_published_data(golden):
     assert result.exit_code == 0, (result.output, result.exception)
     record = json.loads(Path("out/metric-fd_pixels.jsonl").read_text())
     assert record["num_real"] == 20 and record["image_shape"] == [3, 32, 32]
+
+
+@pytest.mark.parametrize("script", ["run_metrics.py", "run_analysis.py"])
+def test_sigterm_ends_in_an_exception(monkeypatch, script):
+    """So that half a file in the cache is removed, as after Ctrl-C."""
+    handlers = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(sys, "argv", [script, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(Path(run_metrics.__file__).with_name(script)), run_name="__main__")
+    with pytest.raises(SystemExit, match="143"):
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
 
 
 def test_list_of_metrics():

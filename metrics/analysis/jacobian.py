@@ -16,6 +16,7 @@ import numpy as np
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from metrics.analysis.samples import Generator, default_batch, draw_dlatents
+from metrics.images import all_finite
 from metrics.report_plots import COLORS, new_figure, set_log_scale, style, to_png
 from metrics.towers import Stream, on_devices
 
@@ -47,7 +48,7 @@ class JacobianGraph:
         (forward,) = tf.gradients(backward, dummy, grad_ys=directions)
         if forward is None:
             raise UserError("the image does not depend on w")
-        return directions, forward, tf.reduce_all(tf.math.is_finite(flat))
+        return directions, forward, all_finite(flat)
 
     def columns(self, w: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """Derivatives at w [D] along directions [n, D]: float32 [n, rows]."""
@@ -150,7 +151,8 @@ def measure_jacobian(
     options = {"num_fp16_res": 0} if synthesis.static_kwargs.get("num_fp16_res") else {}
 
     def images(w: tf.Tensor) -> tf.Tensor:
-        dlatents = tf.tile(w[:, None], [1, num_layers, 1])
+        # Not a tile: its gradient transposes integers, and TensorFlow prints an error about oneDNN that is none.
+        dlatents = tf.stack([w] * num_layers, axis=1)
         return synthesis.get_output_for(dlatents, randomize_noise=False, **options)
 
     graph = JacobianGraph(images, size, num_gpus)
@@ -173,7 +175,8 @@ def plot_spectrum(spectrum: Spectrum, title: str) -> bytes:
         set_log_scale(axes)
         axes.set_xlabel("singular value of the Jacobian of w -> image, sorted")
         axes.set_ylabel("relative to the largest")
-        note = f"mean and standard deviation of logarithms at {len(spectrum.values)} points w"
+        count = len(spectrum.values)
+        note = f"mean and standard deviation of logarithms at {count} point{'s' * (count > 1)} w"
         if spectrum.rows_kept < spectrum.rows:
             error = np.sqrt(len(mean) / spectrum.rows_kept)
             note += f"\nJacobian sketched to {spectrum.rows_kept} rows: values to about {100 * error:.0f}%"

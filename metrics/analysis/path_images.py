@@ -160,7 +160,8 @@ def plot_paths(scores: PathScores, low_images: np.ndarray, high_images: np.ndarr
         axes.text(values.mean(), axes.get_ylim()[1], f" mean {format_number(float(values.mean()))}", va="top")
         axes.set(xlim=(0, edges[-1]), ylabel=f"of {len(values)} images", title=title)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        rest = f"; {beyond} images lie beyond the right edge" if beyond else ""
+        lie = "images lie" if beyond > 1 else "image lies"
+        rest = f"; {beyond} {lie} beyond the right edge" if beyond else ""
         axes.set_xlabel(f"score of an image: {scores.distance} / epsilon^2{rest}\n"
                         f"orange: up to the {LOW}th and from the {HIGH}th percentile")  # fmt: skip
         show_grid(figure.add_subplot(layout[1, 0]), low_images, f"low: at most {format_number(float(low))}")

@@ -222,7 +222,8 @@ def test_features_that_are_not_finite_are_not_kept(measure, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interruption_says_so_and_leaves_nothing(session, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_says_so_and_leaves_nothing(session, tmp_path, monkeypatch, capsys, interruption):
     dataset = random_dataset()
     evaluator = Evaluator([KID], LinearGenerator(), dataset, cache_dir=tmp_path, minibatch_gpu=10, progress=False)
     calls, run = [], tfutil.run
@@ -230,11 +231,11 @@ def test_an_interruption_says_so_and_leaves_nothing(session, tmp_path, monkeypat
     def interrupted(*args):
         calls.append(1)
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            raise interruption
         return run(*args)
 
     monkeypatch.setattr(tfutil, "run", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(interruption):
         evaluator.run("kid_pixels")
     assert capsys.readouterr().err == "interrupted at 20 of 50 reals (pixels): no result\n"
     assert list(tmp_path.iterdir()) == []
@@ -269,7 +270,8 @@ def test_twenty_evaluations_do_not_grow(session, tmp_path):
     Gs = Network("Gs", func_name="G_main", mapping_layers=2, mapping_fmaps=16, **sizes)
     shape = (3, 16, 16)
     specs = [dataclasses.replace(spec, num_fake=200, num_real=spec.num_real and 200) for spec in ALL_SPECS]
-    evaluator = Evaluator(specs, Gs, random_dataset(200, shape), cache_dir=tmp_path, progress=False)
+    options = dict(cache_dir=tmp_path, progress=False, minibatch_gpu=100)  # few steps cost less than many
+    evaluator = Evaluator(specs, Gs, random_dataset(200, shape), **options)
     session.graph.finalize()
     process = psutil.Process()
 

@@ -32,6 +32,14 @@ def test_linear_generator_has_the_singular_values_of_its_matrix(session, batch):
     np.testing.assert_allclose(spectrum.std_log10, 0, atol=1e-3)
 
 
+def test_only_numbers_of_images_are_transposed(session):
+    """Transposed integers, as in the gradient of a tile, make TensorFlow print an error that is none."""
+    synthesis = LinearSynthesis(matrix_with(np.ones(4), 192), SHAPE)
+    measure_jacobian(generator(synthesis, SHAPE), count=1)
+    moved = [op for op in session.graph.get_operations() if op.type == "Transpose"]
+    assert [op.name for op in moved if not op.inputs[0].dtype.is_floating] == []
+
+
 def test_a_nonlinear_function_at_each_point(session):
     rng = np.random.RandomState(0)
     a = rng.randn(5, 40)

@@ -8,6 +8,7 @@ from scipy.spatial.distance import cdist
 
 import metrics.precision_recall as module
 from dnnlib.util import UserError
+from metrics import progress
 from metrics.precision_recall import compute_precision_recall, precision_recall, radii
 
 
@@ -68,13 +69,14 @@ def test_is_the_definition(dtype):
     assert 0.1 < expected[0] < 1 and 0.1 < expected[1] < 1
 
 
-@pytest.mark.parametrize("block", [1, 7, 64, 1000])
-def test_blocks_make_no_difference(monkeypatch, block):
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (21, 7), (32, 16), (40, 8), (1000, 1000)])
+def test_blocks_make_no_difference(monkeypatch, rows, columns):
     rng = np.random.default_rng(4)
     # Values on a grid make every distance exact, and ties frequent.
-    reals, fakes = rng.integers(0, 4, (2, 90, 3)).astype(np.float32)
+    reals, fakes = rng.integers(0, 4, (2, 45, 3)).astype(np.float32)
     whole = precision_recall(reals, fakes), radii(reals)
-    monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(module, "_ROWS", rows)
+    monkeypatch.setattr(module, "_COLUMNS", columns)
     assert precision_recall(reals, fakes) == whole[0]
     np.testing.assert_array_equal(radii(reals), whole[1])
 
@@ -84,8 +86,29 @@ def test_too_few():
         radii(np.zeros((3, 2), np.float32))
 
 
+def test_a_bar_tells_how_far_it_is(monkeypatch, capsys):
+    """Of large sets the distances take minutes."""
+    monkeypatch.setattr(module, "_ROWS", 20)
+    monkeypatch.setattr(module, "_COLUMNS", 10)
+    bars = []
+
+    def progress_bar(*args, **options):
+        bars.append((options["shown"], progress.progress_bar(*args, **options)))
+        return bars[-1][1]
+
+    monkeypatch.setattr(module, "progress_bar", progress_bar)
+    reals, fakes = (np.random.default_rng(n).standard_normal((n, 3)).astype(np.float32) for n in (55, 30))
+    precision_recall(reals, fakes, progress=True)
+    precision_recall(reals, fakes)
+    assert "distances" in capsys.readouterr().err
+    # 55 reals: strips of 20, 20, 15 rows against 2, 4, 6 blocks of columns; 30 fakes: 2 and 3; between them 2 x 6.
+    assert [(shown, bar.total) for shown, bar in bars] == [(True, 29), (False, 29)] and bars[0][1].n == 29
+
+
 class Inputs:
     """Arrays cut into batches."""
+
+    progress = False
 
     def __init__(self, reals, fakes):
         self.reals, self.fakes = reals, fakes

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 import metrics.evaluate
 from metrics.evaluate import Evaluator
-from metrics.real_sets import RealSets
+from metrics.real_sets import RealSets, filter_of
 from tests.metrics.fakes import LinearGenerator, PixelFeatures, pixel_metric, random_dataset
 from tests.record_sets import write_set
 from tests.tiny import tiny_dataset
@@ -56,3 +57,25 @@ def test_held_out_images_stay_apart(tmp_path):
     write_set(tmp_path / "split", images[:6], held_out=images[6:])
     sets = RealSets(TFRecordDataset(tmp_path / "split", validation=True, max_images=2))
     assert (sets.count(PART), sets.count(FULL)) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ({"kind": "lsun", "filter": "box"}, "box"),
+        ({"kind": "images", "fit": "crop", "filter": "lanczos"}, "lanczos"),
+        ({"kind": "images", "fit": None, "filter": "lanczos"}, None),
+        ({"kind": "mnist"}, None),
+        ({"filter": ["box"]}, None),
+    ],
+)
+def test_how_the_images_were_resized_is_recorded(session, tmp_path, source, expected):
+    tiny_dataset(tmp_path / "data", 30, 8)
+    path = tmp_path / "data" / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"source": source}))
+    dataset = TFRecordDataset(tmp_path / "data")
+    assert filter_of(dataset) == expected
+    evaluator = Evaluator([PART], LinearGenerator(SHAPE), dataset, cache_dir=tmp_path, progress=False)
+    assert evaluator.conditions("fd_part")["dataset_filter"] == expected
+    path.unlink()
+    assert filter_of(dataset) is None and filter_of(random_dataset()) is None

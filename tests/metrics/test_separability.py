@@ -98,12 +98,12 @@ def test_one_answer_alone():
     assert separability(latents, np.ones((10, 2))) == 1
 
 
-def test_metric_of_its_inputs():
+def test_metric_of_its_inputs(capsys):
     latents, scores = half_spaces(np.random.default_rng(6))
     noise = np.random.default_rng(7).standard_normal(latents.shape).astype(np.float32)
 
     class Inputs:
-        scores = None
+        scores, progress = None, True
 
         def attribute_samples(self):
             for part in np.array_split(np.arange(len(latents)), 4):
@@ -114,6 +114,8 @@ def test_metric_of_its_inputs():
     values = compute_separability(inputs)
     assert values["_w"] == separability(latents, scores) and values["_w"] < 1.1
     assert values["_z"] == separability(noise, scores) and values["_z"] > 6
+    bars = capsys.readouterr().err  # 40 attributes take minutes
+    assert "planes in z" in bars and "planes in w" in bars
     inputs.scores = np.where(np.arange(len(scores))[:, None] == 7, np.nan, scores)
     with pytest.raises(UserError, match="classifier 0 gives a score for fake 7 that is not finite"):
         compute_separability(inputs)
@@ -140,6 +142,7 @@ def test_table(tmp_path):
         ("a,b\n1,2\n", "expected the column sample and one per attribute"),
         ("sample\n1\n", "expected the column sample and one per attribute"),
         ("", "expected the column sample"),
+        ("sample,a,a\n0,1,1\n", "the column sample and one per attribute, found"),
         ("sample,a\n0,x\n", "line 2: expected 2 numbers, found"),
         ("sample,a\n0\n", "line 2: expected 2 numbers, found"),
         ("sample,a\n0,1.5\n", "line 2: expected probabilities from 0 to 1"),
@@ -160,6 +163,10 @@ def test_places_that_are_no_attributes(tmp_path):
         load_attributes(None)
     with pytest.raises(UserError, match=r"no \*.pkl in this folder"):
         load_attributes(tmp_path)
+    for content in ("sample,a\n0,1\n".encode("utf-16"), "sample,ä\n0,1\n".encode("latin-1")):
+        (tmp_path / "b.csv").write_bytes(content)
+        with pytest.raises(UserError, match=r"b\.csv: cannot be read as a table of UTF-8 text"):
+            load_attributes(tmp_path / "b.csv")
     with pytest.raises(UserError, match="expected a folder of classifiers or a file .csv"):
         load_attributes(tmp_path / "gone.csv")
 
