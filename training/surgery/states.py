@@ -89,6 +89,11 @@ def builder_of(state: NetworkState) -> str:
     return part["build_func_name"].rsplit(".", 1)[-1]
 
 
+def is_first_stylegan(state: NetworkState) -> bool:
+    """Whether a state is that of a network of the first StyleGAN, or of one with such a synthesis network."""
+    return bool({state["build_func_name"].rsplit(".", 1)[-1], builder_of(state)} & set(FIRST_STYLEGAN))
+
+
 def is_growing(state: NetworkState) -> bool:
     """Whether a state is that of a network of progressive growing."""
     return builder_of(state) in GROWING
