@@ -294,8 +294,10 @@ class Network(KeptAsData):
         values = {n: np.asarray(v) for n, v in variables}
         missing = [n for n in self.own_vars if n not in values]
         foreign = [n for n in values if n not in self.own_vars]
+        if missing:
+            raise UserError(
+                f"network {name!r}: the file lacks variables {missing[:4]} and has unknown variables {foreign[:4]}"
+            )
         if foreign:
             raise NotBuiltHere(f"network {name!r} ({builder.name}) has unknown variables {', '.join(foreign[:4])}")
-        if missing:
-            raise UserError(f"network {name!r}: the file lacks variables {', '.join(missing[:4])}")
         tfutil.set_vars({self.own_vars[n]: value for n, value in values.items()})

@@ -206,7 +206,7 @@ def test_older_versions_may_lack_components() -> None:
 
 
 def test_paths_that_are_no_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a directory, expected a network file \(\*\.pkl\)"):
+    with pytest.raises(UserError, match=r"a directory without network-snapshot-\*\.pkl, expected a network"):
         load_state(tmp_path)
     with pytest.raises(UserError, match=r"cannot open .*none\.pkl: No such file"):
         load_state(tmp_path / "none.pkl")

@@ -63,7 +63,7 @@ def strip_command(source: str, target: str, keep: str, verbose: bool, force: boo
 def convert_command(
     source: str, target: str, kind: str, takes: str, psi: float | None, network: str, fp16: bool, force: bool
 ) -> None:  # fmt: skip
-    """Write networks in another format.
+    """Write networks in another format. SRC may be a run directory: its newest snapshot is meant.
 
     tf, ada-tf: pickles of StyleGAN2 and StyleGAN2-ADA; npz, safetensors: arrays with a description, which all commands
     read again; savedmodel, onnx: one generator for TensorFlow and for ONNX runtimes, checked after writing.

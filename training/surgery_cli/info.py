@@ -33,7 +33,8 @@ _FORMATS = {2: "StyleGAN2", 3: "StyleGAN2", 4: "StyleGAN2", 5: "StyleGAN2-ADA"}
 def info_command(file: str, variables: bool) -> None:
     """Says what is in a network file: networks, options, variables.
 
-    FILE is a path or URL of a pickle of StyleGAN2, StyleGAN2-ADA or stylegan2-ada-pytorch. Warns of program text and
+    FILE is a path or URL of a pickle of StyleGAN2, StyleGAN2-ADA or stylegan2-ada-pytorch, or a run directory, whose
+    newest snapshot is meant. Warns of program text and
     of names that networks have no use for. Nothing is executed; TensorFlow and PyTorch are not needed.
     """
     data, where = read_bytes(file)
