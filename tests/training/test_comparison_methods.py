@@ -14,7 +14,8 @@ from dnnlib.snapshot import NetworkState, load_state
 from dnnlib.snapshot.writer import save_states
 from dnnlib.tflib import pickles
 from dnnlib.util import UserError
-from training.init_from import read_source
+from training.config import TrainConfig
+from training.init_from import adopt_architecture, read_source
 
 SIZES = dict(num_channels=3, resolution=8, fmap_base=32, fmap_max=8)
 ADA = "training.networks"
@@ -296,7 +297,13 @@ def test_commands_with_the_first_stylegan(config_a, tmp_path):
     assert "config-a.pkl: network builder 'G_style' is of the first StyleGAN" in result.stderr
 
 
-def test_training_from_what_is_unknown(pagan, config_a):
-    for path in (pagan[0], config_a[0]):
-        with pytest.raises(UserError):
-            read_source(str(path))
+def test_training_from_such_files(golden, pagan, config_a, tmp_path):
+    """What is built is adopted, what is not is told of before anything is made."""
+    with pytest.raises(UserError, match=r"net\.pkl: D has options that training does not know: \['pagan_bits'\]"):
+        adopt_architecture(TrainConfig(), read_source(str(pagan[0])))
+    with pytest.raises(UserError, match=r"config-a\.pkl: network builder 'G_style' is of the first StyleGAN"):
+        read_source(str(config_a[0]))
+    G, D, Gs = load_state(golden.path("official_ada_uncond.pkl"))
+    save_states((G, with_parts(D, dict(use_spectral_norm=True)), Gs), tmp_path / "norm.pkl")
+    config, _ = adopt_architecture(TrainConfig(), read_source(str(tmp_path / "norm.pkl")))
+    assert config.D.spectral_norm == "*/Conv0,*/Conv1_down,4x4/Conv"
