@@ -236,19 +236,20 @@ def config_a(tmp_path):
     """A file of the first StyleGAN's builders (spec 1.3), and its states."""
     rng = np.random.RandomState(7)
 
-    def state(name, builder, shapes, parts=None):
+    def state(name, builder, shapes, parts=None, **options):
         variables = [(n, rng.randn(*shape).astype(np.float32) if shape else np.float32(0)) for n, shape in shapes]
         return NetworkState(
-            version=4, name=name, static_kwargs=dict(num_channels=3, resolution=8, label_size=0),
+            version=4, name=name, static_kwargs=dict(num_channels=3, resolution=8, label_size=0, **options),
             components=parts or {}, build_module_src="raise SystemExit('executed')\n", build_func_name=builder,
             variables=variables,
         )  # fmt: skip
 
     def generator(name):
         synthesis = [("lod", []), ("noise0", [1, 1, 4, 4]), ("4x4/Const/const", [1, 8, 4, 4])]
+        mapping = [("Dense0/weight", [512, 512]), ("Dense0/bias", [512])]
         parts = {
             "synthesis": state("G_synthesis", "G_synthesis", synthesis),
-            "mapping": state("G_mapping", "G_mapping", [("Dense0/weight", [512, 512]), ("Dense0/bias", [512])]),
+            "mapping": state("G_mapping", "G_mapping", mapping, mapping_layers=1),
         }
         return state(name, "G_style", [("lod", []), ("dlatent_avg", [512])], parts)
 
