@@ -117,7 +117,9 @@ def _mean_and_std(value: np.ndarray) -> tuple[float, float]:
     with np.errstate(all="ignore"):
         for begin in range(0, flat.size, _PIECE):
             piece = flat[begin : begin + _PIECE].astype(np.float64) - first  # no digits cancel in what follows
-            total, squares = total + float(piece.sum()), squares + float(piece @ piece)
+            total += float(piece.sum())
+            # No product of vectors: for that libraries start threads, which wait for each other on a busy machine.
+            squares += float(np.square(piece, out=piece).sum())
     mean = total / max(flat.size, 1)
     return first + mean, math.sqrt(max(squares / max(flat.size, 1) - mean * mean, 0.0))
 
