@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,13 @@ def test_convert(source: Path, tmp_path: Path) -> None:
     for again, direct in zip(load_state(tmp_path / "again.pkl"), load_state(tmp_path / "tf.pkl"), strict=True):
         assert_equal_states(again, direct)
     assert {state["version"] for state in load_state(tmp_path / "ada.pkl")} == {5}
+    (tmp_path / "run").mkdir()
+    shutil.copy(source, tmp_path / "run" / "network-snapshot-000012.pkl")
+    surgery("convert", tmp_path / "run", tmp_path / "run" / "weights.npz", "--format", "npz")
+    for name, state in read_model(str(tmp_path / "run" / "weights.npz")).networks.items():
+        assert_equal_states(state, read_model(str(tmp_path / "a.npz")).networks[name])
+    assert "network-snapshot-000012.pkl: StyleGAN2 for TensorFlow" in surgery("info", tmp_path / "run").stdout
+    fails("a directory without network-snapshot-*.pkl", "info", tmp_path)
     fails("expected a name that ends in .npz", "convert", source, tmp_path / "x.pkl", "--format", "npz")
     fails("the ending says npz, --format says tf", "convert", source, tmp_path / "x.npz", "--format", "tf")
     fails("are for savedmodel and onnx", "convert", source, tmp_path / "x.pkl", "--format", "tf", "--psi", 0.5)

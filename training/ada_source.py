@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.snapshot import NetworkState
+from training.spectral_norm import PUBLISHED_LAYERS
 
 _BUILDERS = {
     "G_main": "G_main",
@@ -32,7 +33,9 @@ def as_stylegan2(state: NetworkState) -> NetworkState:
         options: dict[str, Any] = {"mbstd_group_size": None}
         for key, value in kwargs.items():
             name = "label_map_" + key.removeprefix("mapping_") if key.startswith("mapping_") else key
-            if labels or name == key:  # without labels there is no label mapping
+            if key == "use_spectral_norm":
+                options["spectral_norm"] = PUBLISHED_LAYERS if value else False
+            elif labels or name == key:  # without labels there is no label mapping
                 options[name] = value
         if labels:
             options["project_labels"] = True

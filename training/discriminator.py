@@ -29,6 +29,7 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     label_map_fmaps: int | None = None,
     label_map_lrmul: float = 0.1,
     label_map_nonlinearity: str = "lrelu",
+    score_max: int = 1,
     fmap_base: int = 16384,
     fmap_decay: float = 1.0,
     fmap_min: int = 1,
@@ -45,18 +46,21 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     conv_clamp: float | None = None,
     base_shape: Sequence[int] | None = None,
     spectral_norm: bool | str = False,
+    use_spectral_norm: bool = False,
     attention_resolution: int | None = None,
     data_format: str | None = None,
 ) -> tf.Tensor:
     """Scores of images.
 
     images_in: [N, num_channels, resolution, resolution] float32 in [-1, 1]; labels_in: [N, label_size] float32.
-    Returns logits [N, 1] float32; with labels the output unit of each label is weighted by it.
+    Returns logits [N, 1] float32; with labels the output unit of each label is weighted by it. score_max: numbers per
+    image instead of 1, of networks without labels (a comparison method of StyleGAN2-ADA, `auxrot`, has 5).
 
     mbstd_group_size: samples per group of the minibatch standard deviation, which must divide N (fewer than that are
     one group); None: the whole minibatch; 0 or 1: no such layer. mbstd_num_features: feature maps that it adds, 0: no
     such layer. base_shape: [height, width] of the last block instead of [4, 4]; images are that times resolution / 4.
-    spectral_norm: see `training.spectral_norm`; attention_resolution: self-attention on what enters the block of that
+    spectral_norm: see `training.spectral_norm`; use_spectral_norm: what files of StyleGAN2-ADA have instead, for the
+    layers that its comparison method normalises; attention_resolution: self-attention on what enters the block of that
     resolution (of a square network), see `training.attention`.
     Raises `UserError` for an unknown architecture, resolution, base shape, or layers that do not exist.
     """
@@ -122,7 +126,7 @@ def D_stylegan2(  # noqa: N802  (published builder name)
             x = dense_act(layout.to_nchw(x), nf(0), nonlinearity)
 
     with tf.variable_scope("Output"):
-        x = dense_act(x, max(label_size, 1) if target is None else int(target.shape[1]))
+        x = dense_act(x, (label_size or score_max) if target is None else int(target.shape[1]))
         x = tf.cast(x, tf.float32)
         if target is not None:
             x = project(x, target)

@@ -91,7 +91,7 @@ def G_synthesis_stylegan_revised(  # noqa: N802  (published builder name)
     layers = SynthesisLayers(dlatents, noise, layout, nonlinearity, resample_kernel, fused, None, num_channels)
 
     with tf.variable_scope("4x4"):
-        x = start_from_const(layers, SQUARE, nf)
+        x = start_from_const(layers, SQUARE, nf(1))
         with tf.variable_scope("Conv"):
             x = layers.layer(x, 0, nf(1))
     image = layers.add_to_image(x, None, 2, f"ToRGB_lod{log2_res - 2}") if grows else None

@@ -26,6 +26,8 @@ from dnnlib.util import UserError
 from training.layer_patterns import check_layers, matches
 
 STATE_SUFFIX = "_sn"
+#: What the comparison method of StyleGAN2-ADA normalises, in files with `use_spectral_norm`.
+PUBLISHED_LAYERS = "*/Conv0,*/Conv1_down,4x4/Conv"
 _WEIGHTS = ("weight", "mod_weight")
 _EPSILON = 1e-12  # of squared norms
 
@@ -84,14 +86,16 @@ def spectral_norm(layers: bool | str, where: str) -> Iterator[None]:
 
 
 def normalises_spectrum(where: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator of a network builder: inside it, weights are normalised as its option `spectral_norm` says."""
+    """Decorator of a network builder: inside it, weights are normalised as its option `spectral_norm` says, else
+    `use_spectral_norm`, which means `PUBLISHED_LAYERS`."""
 
     def decorate(build: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(build)
 
         @functools.wraps(build)
         def build_normalised(*args: Any, **kwargs: Any) -> Any:
-            layers = signature.bind(*args, **kwargs).arguments.get("spectral_norm", False)
+            given = signature.bind(*args, **kwargs).arguments
+            layers = given.get("spectral_norm") or (PUBLISHED_LAYERS if given.get("use_spectral_norm") else False)
             with spectral_norm(layers, where):
                 return build(*args, **kwargs)
 

@@ -136,6 +136,7 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     conv_clamp: float | None = None,
     base_shape: Sequence[int] | None = None,
     noconst: bool = False,
+    fmap_const: int | None = None,
     demodulate: bool = True,
     spectral_norm: bool | str = False,
     attention_resolution: int | None = None,
@@ -153,6 +154,7 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     activation, modulated upsampling convolution. `4x4/Dense0/{weight [dlatent_size, nf(0) * h/2 * w/2], bias}` and
     `4x4/Conv0_up/{weight [3, 3, nf(0), nf(1)], mod_weight, mod_bias, noise_strength, bias}` replace
     `4x4/Const/const`; every other variable is the same, so that a model with a constant converts by name.
+    fmap_const: feature maps of the constant, None: those of the first block.
     demodulate: off, styles scale what convolutions return, as in rows 3 to 7 of table 4 of the paper (appendix E).
     spectral_norm: see `training.spectral_norm`; attention_resolution: self-attention after the block of that
     resolution (of a square network), see `training.attention`.
@@ -179,8 +181,7 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
 
     image = None
     with tf.variable_scope("4x4"):
-        start = _start_from_w if noconst else start_from_const
-        x = start(block, base, nf)
+        x = _start_from_w(block, base, nf) if noconst else start_from_const(block, base, fmap_const or nf(1))
         # Published networks keep these layers in float32 whatever `num_fp16_res` is.
         if fp16_4x4:
             x = tf.cast(x, low_precision(fp16_dtype, num_fp16_res, 2, log2_res, layout))
@@ -200,11 +201,11 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
     return tf.identity(layout.to_nchw(image), name="images_out")
 
 
-def start_from_const(block: SynthesisLayers, base: tuple[int, int], nf: Fmaps) -> tf.Tensor:
+def start_from_const(block: SynthesisLayers, base: tuple[int, int], fmaps: int) -> tf.Tensor:
     """The learned constant of the first block, one copy per sample."""
     with tf.variable_scope("Const"):
         init = tf.initializers.random_normal()
-        x = tf.get_variable("const", shape=[1, nf(1), *base], initializer=init, use_resource=True)
+        x = tf.get_variable("const", shape=[1, fmaps, *base], initializer=init, use_resource=True)
         return tf.tile(block.layout.from_nchw(x), [tf.shape(block.dlatents)[0], 1, 1, 1])
 
 

@@ -24,7 +24,8 @@ def load_state(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any
     """The content of a network pickle, each network as its state dict (`NetworkState`).
 
     Args:
-        source: path, URL, published name (`gdrive:networks/NAME.pkl`) or binary file object; gzip is unpacked.
+        source: path, URL, published name (`gdrive:networks/NAME.pkl`), run directory (its newest snapshot) or binary
+            file object; gzip is unpacked.
             StyleGAN2 (versions 2 to 4) and StyleGAN2-ADA (version 5) files for TensorFlow and stylegan2-ada-pytorch
             files, any pickle protocol, written by Python 2 or 3.
         open_options: `cache_dir`, `num_attempts`, `verbose`, `sha256` of `dnnlib.util.open_url`.

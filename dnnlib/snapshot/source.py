@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import re
 import zlib
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ _MAX_FILE_BYTES = 16 << 30
 # Weights hardly shrink. What grows more than this was made to fill the memory.
 _GZIP_RATIO, _GZIP_SLACK = 20, 64 << 20
 _CHUNK = 1 << 20
+_SNAPSHOT = re.compile(r"network-snapshot-(\d+)\.pkl")
 # Names by which published commands call published files, and where they are now.
 _ALIASES = {"gdrive:networks/": "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/"}
 
@@ -32,8 +34,8 @@ def read_bytes(source: os.PathLike | str | BinaryIO, **open_options: object) -> 
     """(content, name for error texts) of a network file; gzip is unpacked.
 
     Args:
-        source: path, URL, published name (`gdrive:networks/NAME.pkl`), or a binary file object read from its position
-            on.
+        source: path, URL, published name (`gdrive:networks/NAME.pkl`), run directory, whose newest snapshot is meant,
+            or a binary file object read from its position on.
         open_options: of `dnnlib.util.open_url`.
     Raises:
         UserError: not readable, empty, not a pickle, damaged gzip, or too large; the text starts with the name.
@@ -44,7 +46,7 @@ def read_bytes(source: os.PathLike | str | BinaryIO, **open_options: object) -> 
     else:
         where = os.fspath(source)
         if os.path.isdir(where):
-            raise UserError(f"{where}: a directory, expected a network file (*.pkl)")
+            where = newest_snapshot(where)
         with open_url(resolve_alias(where), **open_options) as file:
             data = _read_limited(file, where)
     if data[:2] == b"\x1f\x8b":
@@ -55,6 +57,17 @@ def read_bytes(source: os.PathLike | str | BinaryIO, **open_options: object) -> 
         if data.lstrip()[: len(magic)].lower() == magic.lower():
             raise UserError(f"{where}: not a network pickle but {what}")
     return data, where
+
+
+def newest_snapshot(directory: str) -> str:
+    """Path of the `network-snapshot-*.pkl` of the most images in a run directory. Raises `UserError` if it has none."""
+    try:
+        found = [(int(m[1]), name) for name in os.listdir(directory) if (m := _SNAPSHOT.fullmatch(name))]
+    except OSError as err:
+        raise UserError(f"cannot read the directory {directory}: {err.strerror or err}") from err
+    if not found:
+        raise UserError(f"{directory}: a directory without network-snapshot-*.pkl, expected a network file (*.pkl)")
+    return os.path.join(directory, max(found)[1])
 
 
 def resolve_alias(place: str) -> str:

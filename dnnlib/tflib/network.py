@@ -10,6 +10,7 @@ import numpy as np
 
 from dnnlib.snapshot.state import READABLE_VERSIONS, plain_options
 from dnnlib.tflib import network_report, network_run, tfutil
+from dnnlib.tflib.kept import KeptAsData, NotBuiltHere
 from dnnlib.tflib.registry import Builder, find_builder
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import EasyDict, UserError
@@ -32,8 +33,8 @@ class _AllComponents(EasyDict):
         return True
 
 
-class Network:
-    """A named network of the current graph.
+class Network(KeptAsData):
+    """A named network of the current graph, or one of a file that cannot be built here (see `KeptAsData`).
 
     name: used for the scope of its variables; func_name: a registered builder's name (dotted forms ending in it are
     fine); static_kwargs: options of the builder that stay with the network and are pickled with it. Unknown options
@@ -133,14 +134,17 @@ class Network:
 
     def reset_own_vars(self) -> None:
         """Initialise this network's own variables anew."""
+        self.require_built()
         tfutil.run([v.initializer for v in self.own_vars.values()])
 
     def reset_vars(self) -> None:
         """Initialise all variables anew, those of components included."""
+        self.require_built()
         tfutil.run([v.initializer for v in self.vars.values()])
 
     def reset_trainables(self) -> None:
         """Initialise the trainable variables anew."""
+        self.require_built()
         tfutil.run([v.initializer for v in self.trainables.values()])
 
     def find_var(self, var_or_local_name: str | tf.Variable) -> tf.Variable:
@@ -155,10 +159,12 @@ class Network:
 
     def get_var(self, var_or_local_name: str | tf.Variable) -> np.ndarray:
         """Value of a variable."""
-        return tfutil.run(self.find_var(var_or_local_name))
+        found = self.find_var(var_or_local_name)
+        return found if self.is_kept else tfutil.run(found)
 
     def set_var(self, var_or_local_name: str | tf.Variable, new_value: Any) -> None:
         """Set a variable to an array of its shape."""
+        self.require_built()
         tfutil.set_vars({self.find_var(var_or_local_name): new_value})
 
     def get_var_local_name(self, var_or_global_name: str | tf.Variable) -> str:
@@ -183,7 +189,8 @@ class Network:
         if missing:
             raise UserError(f"copy to {self.name!r}: {src_net.name!r} lacks {len(missing)} {what}, first {missing[0]}")
         if names:
-            values = tfutil.run([src_net.vars[n] for n in names])
+            values = [src_net.vars[n] for n in names]
+            values = values if src_net.is_kept else tfutil.run(values)
             tfutil.set_vars({self.vars[n]: value for n, value in zip(names, values, strict=True)})
 
     def clone(self, name: str | None = None, **new_static_kwargs: Any) -> Network:
@@ -237,6 +244,8 @@ class Network:
     # Pickling, in the published layout: version 4 (StyleGAN2) or 5 (StyleGAN2-ADA), whichever the builder is of.
 
     def __getstate__(self) -> dict[str, Any]:
+        if self._kept is not None:
+            return dict(self._kept)
         values = tfutil.run(list(self.own_vars.values())) if self.own_vars else []
         state = {
             "version": self._builder.version,
@@ -256,25 +265,39 @@ class Network:
         version, name = state.get("version"), state.get("name")
         if version not in READABLE_VERSIONS:
             raise UserError(f"network {name!r} has state version {version}; readable are {READABLE_VERSIONS}")
-        tfutil.init_tf()
-        builder = find_builder(state["build_func_name"], version, [n for n, _ in state["variables"]])
-        options = plain_options(state["static_kwargs"], name)
         try:
-            self._create(name, builder, options, _AllComponents(state.get("components") or {}))
+            self.restore(state)
+        except NotBuiltHere as err:
+            self.keep(state, str(err))
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Builds the network of a state, its components built already. Raises `NotBuiltHere`; damaged: `UserError`."""
+        tfutil.init_tf()
+        name, variables = state["name"], state["variables"]
+        parts = state.get("components") or {}
+        builder = find_builder(state["build_func_name"], state["version"], [n for n, _ in variables])
+        for part in parts.values():
+            if part.is_kept:
+                raise NotBuiltHere(part.reason)
+        options = plain_options(state["static_kwargs"], name)
+        unknown = builder.unknown(options)
+        if unknown:
+            raise NotBuiltHere(f"network {name!r} ({builder.name}) has unknown options {', '.join(unknown)}")
+        try:
+            self._create(name, builder, options, _AllComponents(parts))
         except _MissingComponent as err:
             raise UserError(f"network {name!r}: the file lacks its component {err}") from err
         except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as err:
             reason = " ".join(str(err).split())[:200]
             raise UserError(f"network {name!r} ({builder.name}): its options make no network: {reason}") from err
         self.components = EasyDict(self.components)
-        values = {n: np.asarray(v) for n, v in state["variables"]}
+        values = {n: np.asarray(v) for n, v in variables}
         missing = [n for n in self.own_vars if n not in values]
         foreign = [n for n in values if n not in self.own_vars]
-        if missing or foreign:
+        if missing:
             raise UserError(
                 f"network {name!r}: the file lacks variables {missing[:4]} and has unknown variables {foreign[:4]}"
             )
+        if foreign:
+            raise NotBuiltHere(f"network {name!r} ({builder.name}) has unknown variables {', '.join(foreign[:4])}")
         tfutil.set_vars({self.own_vars[n]: value for n, value in values.items()})
-        # What a part of the network stores, too, is the network's to say: published training changed it there alone.
-        parts = self.components.values()
-        tfutil.set_vars({p.own_vars[n]: value for p in parts for n, value in values.items() if n in p.own_vars})

@@ -29,6 +29,7 @@ def list_ops(net: Network) -> list[tf.Operation]:
 
 def list_layers(net: Network) -> list[tuple[str, tf.Tensor, list[tf.Variable]]]:
     """(layer name, output tensor, trainable variables): one entry per scope with trainables, components first."""
+    net.require_built()
     layers: list[tuple[str, tf.Tensor, list[tf.Variable]]] = []
     for component in net.components.values():
         layers += [(f"{component.name}/{name}", out, own) for name, out, own in list_layers(component)]

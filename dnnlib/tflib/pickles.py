@@ -4,7 +4,6 @@
 """
 
 import os
-from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 from dnnlib.snapshot import NetworkState, load_state
@@ -24,40 +23,37 @@ def load(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
     where = getattr(source, "name", "network file") if hasattr(source, "read") else os.fspath(source)
     content = load_state(source, **open_options)
     try:
-        return build(content)
+        return build(content, where)
     except UserError as err:
         raise UserError(f"{where}: {err}") from err
 
 
-def build(value: Any) -> Any:
-    """The states in what `load_state` gives as networks, the rest as it is. Raises UserError if one cannot be built."""
-    from dnnlib.tflib.network import Network  # here, because these modules need TensorFlow
+def build(value: Any, where: str = "") -> Any:
+    """The states in what `load_state` gives as networks, the rest as it is.
+
+    A network that nobody here builds becomes one that is kept as data (`dnnlib.tflib.kept`), so that those beside it
+    can be used; where: the file, which it then names. Raises UserError if one is damaged.
+    """
+    from dnnlib.tflib.kept import NotBuiltHere  # here, because these modules need TensorFlow
+    from dnnlib.tflib.network import Network
     from dnnlib.tflib.registry import find_builder
 
     if isinstance(value, NetworkState):
-        state = dict(value)
-        # Before its components: what nobody builds is told of the whole, not of some part.
-        find_builder(state["build_func_name"], state["version"], [name for name, _ in state["variables"]])
-        if "components" in state:
-            state["components"] = {key: build(component) for key, component in state["components"].items()}
-        net = Network.__new__(Network)
-        net.__setstate__(state)
+        net, state = Network.__new__(Network), dict(value)
+        try:
+            # Before its components: what nobody builds is told of the whole, not of some part.
+            find_builder(state["build_func_name"], state["version"], [name for name, _ in state["variables"]])
+            if "components" in state:
+                state["components"] = {key: build(part, where) for key, part in state["components"].items()}
+            net.restore(state)
+        except NotBuiltHere as err:
+            net.keep(state, str(err), where)
         return net
     if isinstance(value, (list, tuple)):
-        return type(value)(_build_one_of(item, value) for item in value)
+        return type(value)(build(item, where) for item in value)
     if isinstance(value, dict):
-        return type(value)((key, _build_one_of(item, value.values())) for key, item in value.items())
+        return type(value)((key, build(item, where)) for key, item in value.items())
     return value
-
-
-def _build_one_of(value: Any, siblings: Iterable[Any]) -> Any:
-    try:
-        return build(value)
-    except UserError as err:
-        draws = any(isinstance(s, NetworkState) and s["name"] == "Gs" for s in siblings)
-        if draws and isinstance(value, NetworkState) and value["name"] == "D":
-            raise UserError(f"{err}; `run_surgery.py strip SRC OUT` writes Gs, which draws, alone") from err
-        raise
 
 
 def save(obj: Any, path: os.PathLike | str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dnnlib.tflib.kept import NotBuiltHere
 from dnnlib.util import UserError, list_nearest
 
 # Modules that register builders; imported on the first look-up, never because a file names them.
@@ -51,11 +52,14 @@ class Builder:
 
     def check(self, kwargs: Iterable[str], network: str) -> None:
         """Raise `UserError` for an option that neither this builder nor its siblings know."""
+        for key in self.unknown(kwargs):
+            hint = list_nearest(key, self.options)
+            raise UserError(f"network {network!r} ({self.name}): unknown option {key!r}: {hint}")
+
+    def unknown(self, kwargs: Iterable[str]) -> list[str]:
+        """Those of the options that neither this builder nor its siblings know."""
         known = self.options | self.tolerated | self.aliases.keys()
-        for key in kwargs:
-            if key not in known:
-                hint = list_nearest(key, self.options)
-                raise UserError(f"network {network!r} ({self.name}): unknown option {key!r}: {hint}")
+        return [key for key in kwargs if key not in known]
 
     def select(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The options that this builder reads, with its defaults."""
@@ -113,7 +117,7 @@ def find_builder(func_name: str, version: int | None = None, variables: Iterable
     """Builder by its bare or dotted name (`training.networks_stylegan2.G_main`).
 
     version, variables: of the state in a file, to tell builders of one name apart; a bare name without them means the
-    one that was registered first. Unknown: `UserError` with the list.
+    one that was registered first. Unknown: `NotBuiltHere` with the list.
     """
     for module in _PROVIDERS:
         importlib.import_module(module)
@@ -128,9 +132,9 @@ def find_builder(func_name: str, version: int | None = None, variables: Iterable
     else:
         found = [builder for builder in named if builder.dotted == func_name] or named
     if not found and bare in _refused:
-        raise UserError(f"network builder {bare!r} {_refused[bare]}")
+        raise NotBuiltHere(f"network builder {bare!r} {_refused[bare]}")
     if not found:
         known = ", ".join(sorted({builder.name for builder in _builders.values()}))
         of = "" if version is None else f" of version {version}"
-        raise UserError(f"unknown network builder {func_name!r}{of}; known are {known}")
+        raise NotBuiltHere(f"unknown network builder {func_name!r}{of}; known are {known}")
     return found[0]

@@ -59,3 +59,15 @@ def test_script_of_a_user(golden: Any, session: Any, kind: str, version: int) ->
     wrong = images != expected["out/Gs_images_psi_0.7_uint8"].transpose(0, 2, 3, 1)
     assert np.mean(wrong) < 1e-3
     assert Gs.__getstate__()["version"] == version
+
+
+def test_run_directories(golden: Any, tmp_path: Path) -> None:
+    """Their newest snapshot is meant: that of the most images, whatever lies beside it."""
+    new, old = (golden.path(f"official_{kind}_uncond.pkl").read_bytes() for kind in ("ada", "sg2"))
+    for name, content in (("000009", old), ("000010", new), ("9-copy", b"x")):
+        (tmp_path / f"network-snapshot-{name}.pkl").write_bytes(content)
+    (tmp_path / "network-final.pkl.part").write_bytes(b"x")
+    assert load_state(tmp_path)[0]["version"] == 5
+    (tmp_path / "network-snapshot-100000.pkl").write_bytes(b"cos\nsystem\n.")
+    with pytest.raises(UserError, match=r"network-snapshot-100000\.pkl: refused: .*asks for os\.system"):
+        load_state(str(tmp_path))

@@ -372,12 +372,3 @@ def test_exports_draw_the_stored_level(tmp_path, kind, settled):
         from training.export.saved_model import run_saved_model as run
     images = run(target, {"latents": Z.astype(np.float32)})
     np.testing.assert_allclose(images, enlarge(settled[1][0], 2), rtol=1e-3, atol=1e-3)
-
-
-def test_first_stylegan_is_refused_in_one_line(tmp_path):
-    parts = {"synthesis": state("G_synthesis", "G_synthesis", {}, []), "mapping": state("m", "G_mapping", {"x": 1}, [])}
-    save_states(state("Gs", "G_style", {}, [], parts), tmp_path / "config-a.pkl")
-    with pytest.raises(UserError, match=r"config-a.pkl: network builder 'G_style' is of the first StyleGAN"):
-        pickles.load(tmp_path / "config-a.pkl")
-    with pytest.raises(UserError, match=r"config-a.pkl: network builder 'G_style' is of the first StyleGAN"):
-        read_model(str(tmp_path / "config-a.pkl"))

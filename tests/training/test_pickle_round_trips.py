@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ from training.export.saved_model import run_saved_model, write_saved_model
 from training.surgery.files import read_model, write_model
 from training.surgery.states import Model
 
+# Graphs that are run once or twice; what they compute is compared with what other graphs of the same kind do.
+pytestmark = pytest.mark.usefixtures("as_built")
 # A graph of two networks takes most of a second to build.
 _FEW = settings(max_examples=3, deadline=None, derandomize=True)
 

@@ -17,6 +17,7 @@ from training.surgery.states import (
     flat_variables,
     fmaps_of,
     is_ada,
+    is_first_stylegan,
     is_generator,
     is_growing,
     mapping_prefix,
@@ -40,6 +41,8 @@ CONVERTER_D = frozenset(
     + ("mapping_fmaps", "nonlinearity", "resample_kernel", "freeze_layers", "mapping_layers", "mapping_lrmul")
     + ("mbstd_group_size", "mbstd_num_features", "structure")
 )
+# Options of StyleGAN2-ADA itself that its converter refuses.
+_ADA_ALONE = frozenset(("fmap_const", "score_max", "use_spectral_norm"))
 # Options of training or of the machine that say nothing of what a network draws.
 _NOT_THE_FUNCTION = ("dlatent_avg_beta", "fused_modconv", "fp16_dtype", "freeze_layers", "structure")
 _WHOLE_BATCH = 1 << 20  # group of the minibatch standard deviation that no minibatch exceeds
@@ -68,7 +71,10 @@ def notes_on(state: NetworkState) -> list[str]:
 def as_published(state: NetworkState) -> NetworkState:
     """The state as it is written: a line in place of stored source code, by which published loaders find their own
     builder; the group size of minibatch standard deviation, which the converter takes for the whole minibatch if it is
-    not said; and, only where needed, a key `notes` that published loaders ignore (`notes_on`)."""
+    not said; and, only where needed, a key `notes` that published loaders ignore (`notes_on`). Networks of the first
+    StyleGAN stay as they are."""
+    if is_first_stylegan(state):
+        return state
     module = "training.networks" if is_ada(state) else "training.networks_stylegan2"
     if not is_ada(state):
         state = _rename(state, {}, version=4)
@@ -132,7 +138,7 @@ def to_ada(model: Model) -> tuple[Model, list[str]]:
             state = _with_ada_defaults(state, model.path)
             values = {key: value for key, value in flat_variables(state).items() if key != "lod"}
             state = with_variables(state, values)
-        refused = refused_options(state)
+        refused = [key for key in refused_options(state) if key not in _ADA_ALONE]
         if refused:
             raise UserError(
                 f"{model.path}: {name} has {', '.join(refused)}, which StyleGAN2-ADA does not know; formats tf, npz "

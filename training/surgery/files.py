@@ -15,20 +15,20 @@ from training.export.arrays import READERS
 from training.export.published import as_published
 from training.surgery.shapes import check_shapes
 from training.surgery.states import (
-    FIRST_STYLEGAN,
     FIRST_STYLEGAN_REASON,
     Model,
-    builder_of,
     check_options,
+    is_first_stylegan,
     is_generator,
 )
 
 _ROLES = {"G": "G", "D": "D", "Gs": "Gs", "G_ema": "Gs"}
 
 
-def read_model(path: str) -> Model:
+def read_model(path: str, as_data: bool = False) -> Model:
     """The networks of a pickle (path or URL), or of a file that `convert` wrote (.npz, .safetensors).
 
+    as_data: the caller looks at no layer, so that networks of the first StyleGAN will do.
     Raises:
         UserError: not readable, no networks of StyleGAN2 inside, or some whose variables do not fit their options.
     """
@@ -37,10 +37,10 @@ def read_model(path: str) -> Model:
     networks = _by_role(content)
     for state in networks.values():
         check_options(state, path)
-        for builder in (state["build_func_name"].rsplit(".", 1)[-1], builder_of(state)):
-            if builder in FIRST_STYLEGAN:
-                raise UserError(f"{path}: network builder {builder!r} {FIRST_STYLEGAN_REASON}")
-        check_shapes(state, path)
+        if not is_first_stylegan(state):
+            check_shapes(state, path)
+        elif not as_data:
+            raise UserError(f"{path}: network builder {state['build_func_name']!r} {FIRST_STYLEGAN_REASON}")
     if not networks:
         raise UserError(f"{path}: expected networks G, D, Gs, or one of them; found {_describe(content)}")
     return Model(str(path), networks)

@@ -93,7 +93,7 @@ class _Checker:
             return (self._w_size, None)
         if layer == "Output":
             plain = not self._labels and not is_ada(self._state)
-            return (self._nf(0), 1 if plain else None)
+            return (self._nf(0), int(option(self._state, "score_max", 1)) if plain else None)
         return (self._labels if layer == "LabelEmbed" else None, self._nf(0) if layer == "Dense0" else None)
 
     def _other(self, name: str) -> Pattern | None:

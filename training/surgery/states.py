@@ -89,6 +89,11 @@ def builder_of(state: NetworkState) -> str:
     return part["build_func_name"].rsplit(".", 1)[-1]
 
 
+def is_first_stylegan(state: NetworkState) -> bool:
+    """Whether a state is that of a network of the first StyleGAN, or of one with such a synthesis network."""
+    return bool({state["build_func_name"].rsplit(".", 1)[-1], builder_of(state)} & set(FIRST_STYLEGAN))
+
+
 def is_growing(state: NetworkState) -> bool:
     """Whether a state is that of a network of progressive growing."""
     return builder_of(state) in GROWING
@@ -258,7 +263,9 @@ def require_plain(state: NetworkState, path: str, command: str) -> None:
 
 
 def refuse_growing(state: NetworkState, path: str, what: str) -> None:
-    """Raises `UserError` for networks of progressive growing."""
+    """Raises `UserError` for networks of progressive growing, which those of the first StyleGAN are, too."""
+    if is_first_stylegan(state):
+        raise UserError(f"{path}: network builder {state['build_func_name']!r} {FIRST_STYLEGAN_REASON}")
     if is_growing(state):
         raise UserError(
             f"{path}: {state['name']} is a network of progressive growing ({builder_of(state)}, config-b to config-d), "

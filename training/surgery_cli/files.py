@@ -35,7 +35,7 @@ TAKES = ("z", "w")
 def strip_command(source: str, target: str, keep: str, verbose: bool, force: bool) -> None:
     """Write one network of a file alone: Gs is what draws, a third of the size."""
     check_target(target, force, [source])
-    model = read_model(source)
+    model = read_model(source, as_data=True)
     if keep not in model.networks:
         raise UserError(f"{source}: has no {keep}, found {', '.join(model.networks)}")
     result = Model(model.path, {keep: model.networks[keep]})
@@ -63,7 +63,7 @@ def strip_command(source: str, target: str, keep: str, verbose: bool, force: boo
 def convert_command(
     source: str, target: str, kind: str, takes: str, psi: float | None, network: str, fp16: bool, force: bool
 ) -> None:  # fmt: skip
-    """Write networks in another format.
+    """Write networks in another format. SRC may be a run directory: its newest snapshot is meant.
 
     tf, ada-tf: pickles of StyleGAN2 and StyleGAN2-ADA; npz, safetensors: arrays with a description, which all commands
     read again; savedmodel, onnx: one generator for TensorFlow and for ONNX runtimes, checked after writing.
@@ -77,7 +77,7 @@ def convert_command(
         raise UserError(f"{target}: expected a name that ends in .{kind}, by which it is recognised again")
     if kind not in ("npz", "safetensors") and suffix in READERS:
         raise UserError(f"{target}: the ending says {suffix[1:]}, --format says {kind}")
-    model = read_model(source)
+    model = read_model(source, as_data=kind in ("npz", "safetensors"))
     notes = _export(model, target, kind, takes, psi, network, fp16) if exports else _write(model, target, kind)
     for note in notes:
         click.echo(note)

@@ -33,7 +33,8 @@ _FORMATS = {2: "StyleGAN2", 3: "StyleGAN2", 4: "StyleGAN2", 5: "StyleGAN2-ADA"}
 def info_command(file: str, variables: bool) -> None:
     """Says what is in a network file: networks, options, variables.
 
-    FILE is a path or URL of a pickle of StyleGAN2, StyleGAN2-ADA or stylegan2-ada-pytorch. Warns of program text and
+    FILE is a path or URL of a pickle of StyleGAN2, StyleGAN2-ADA or stylegan2-ada-pytorch, or a run directory, whose
+    newest snapshot is meant. Warns of program text and
     of names that networks have no use for. Nothing is executed; TensorFlow and PyTorch are not needed.
     """
     data, where = read_bytes(file)
@@ -116,7 +117,9 @@ def _mean_and_std(value: np.ndarray) -> tuple[float, float]:
     with np.errstate(all="ignore"):
         for begin in range(0, flat.size, _PIECE):
             piece = flat[begin : begin + _PIECE].astype(np.float64) - first  # no digits cancel in what follows
-            total, squares = total + float(piece.sum()), squares + float(piece @ piece)
+            total += float(piece.sum())
+            # No product of vectors: for that libraries start threads, which wait for each other on a busy machine.
+            squares += float(np.square(piece, out=piece).sum())
     mean = total / max(flat.size, 1)
     return first + mean, math.sqrt(max(squares / max(flat.size, 1) - mean * mean, 0.0))
 
