@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.dataset_tools import tool
+from training import encodings
+from training.encodings import encode_file
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,20 @@ def test_png_of_jpeg_files_is_advised_against(photos, tmp_path):
     records = (tmp_path / "jpeg" / "jpeg-r06.tfrecords").stat().st_size
     assert f"With --encoding jpeg it is {records / source:.1f} times." in line and records < 1.1 * source
     assert "compressed with loss" not in kept
+
+
+def test_the_advice_costs_no_second_encoding(photos, tmp_path, monkeypatch):
+    """A sample tells how large the data set will be, and the advice takes the same one."""
+    encoded = []
+
+    def counting(image: np.ndarray, name: str, quality: int | None = None) -> bytes:
+        encoded.append(name)
+        return encode_file(image, name, quality)
+
+    monkeypatch.setattr(encodings, "encode_file", counting)
+    tool("create_from_images", tmp_path / "png", photos, "--encoding", "png", "--resolution", 16, "--workers", 1)
+    assert encoded.count("png") == 2 * len(list(photos.iterdir()))
+    assert encoded.count("jpeg") == len(list(photos.iterdir()))
 
 
 def test_png_of_png_files_is_not(photos, tmp_path):

@@ -109,6 +109,7 @@ def build(
     options: BuildOptions,
     skipped: Sequence[tuple[str, str]] = (),
     say: Callable[[str], None] = print,
+    advise: Callable[[Mapping[int, int]], None] | None = None,
 ) -> BuildReport:
     """Converts `items` into a data set. What was interrupted goes on with the same arguments.
 
@@ -120,6 +121,8 @@ def build(
             the item.
         skipped: (name, reason) of files left out before, for the report.
         say: where messages go.
+        advise: may say something before anything is written; gets {position: bytes of its records} of a sample of the
+            items, which is empty for raw records.
     Raises:
         UserError: nothing to convert, no room on the disk, target not empty, or a bad image with `strict`.
     """
@@ -137,14 +140,18 @@ def build(
     )
     done = writer.state
     wanted = min(len(items) - options.num_validation, options.max_images or len(items))
+    total = wanted + options.num_validation
     chunk = max(1, min(8, _UNDER_WAY // max(1, expected_bytes(options.shape, 1))))
     with writer:
         try:
             with Workers(partial(work, folder=str(writer.work_directory)), options.workers, chunk) as workers:
                 workers.start(len(items))
                 if done is None:
-                    expected, about = _expected_bytes(items, work, options, wanted + options.num_validation)
-                    _check_room(target, expected, about, wanted + options.num_validation, say)
+                    # While the processes start: what is done before would be done by one core.
+                    sample = _sample_sizes(items, work, options.encoding)
+                    if advise is not None:
+                        advise(sample)
+                    _check_room(target, _expected_bytes(sample, options, total), bool(sample), total, say)
                     for name, reason in skipped:
                         writer.skip(name, reason)
                     done = {"tried": 0, "consumed": 0}
@@ -253,17 +260,26 @@ def _key(items: Sequence[Item], render: Callable, options: BuildOptions) -> dict
     }
 
 
-def _expected_bytes(
-    items: Sequence[Item], work: Callable[[Item], Sequence[bytes]], options: BuildOptions, count: int
-) -> tuple[int | None, bool]:
-    """(size on disk, whether it is an estimate, from a sample); None if the whole sample is bad."""
+def _sample_sizes(items: Sequence[Item], work: Callable[[Item], Sequence[bytes]], encoding: Encoding) -> dict[int, int]:
+    """Bytes of the records of a few items, by position, without those that are bad; nothing for raw: all are equal."""
+    if encoding.name == "raw":
+        return {}
+    places = np.unique(np.linspace(0, len(items) - 1, _SAMPLE).astype(int)).tolist()
+    results = ordered_map(work, [items[place] for place in places], 1)
+    return {
+        place: sum(map(len, records))
+        for place, records in zip(places, results, strict=True)
+        if not isinstance(records, Failure)
+    }
+
+
+def _expected_bytes(sample: Mapping[int, int], options: BuildOptions, count: int) -> int | None:
+    """Size on disk; None if it is unknown, because the whole sample is bad."""
     if options.encoding.name == "raw":
-        return expected_bytes(options.shape, count, options.label_size), False
-    sample = [items[i] for i in np.unique(np.linspace(0, len(items) - 1, _SAMPLE).astype(int)).tolist()]
-    sizes = [sum(map(len, records)) for records in ordered_map(work, sample, 1) if not isinstance(records, Failure)]
-    if not sizes:
-        return None, True
-    return int(count * (sum(sizes) / len(sizes) + 4 * options.label_size)), True
+        return expected_bytes(options.shape, count, options.label_size)
+    if not sample:
+        return None
+    return int(count * (sum(sample.values()) / len(sample) + 4 * options.label_size))
 
 
 def _check_room(target: Path, needed: int | None, about: bool, wanted: int, say: Callable[[str], None]) -> None:
