@@ -31,8 +31,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import click  # noqa: E402
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
 
 from training.dataset_build import BuildOptions  # noqa: E402
 from training.dataset_sources import ImageOptions, create_from_images  # noqa: E402
@@ -195,6 +193,9 @@ def rows(seconds: float = 8.0, repeats: int = 3, names: tuple[str, ...] = ()) ->
 
 def report(found: list[Row]) -> None:
     """Prints the table."""
+    from rich.console import Console  # not above: worker processes import this file, too
+    from rich.table import Table
+
     table = Table("conversion", "images", "Pillow img/s", "one img/s", "two img/s", "of Pillow", "two cores")
     table.add_column("Pillow on two")
     table.add_column("disk")

@@ -12,6 +12,9 @@ import pytest
 from PIL import Image
 
 from tests.dataset_tools import tool
+from training import dataset_build, encodings
+from training.dataset import TFRecordDataset
+from training.encodings import encode_file
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,20 @@ def test_png_of_jpeg_files_is_advised_against(photos, tmp_path):
     records = (tmp_path / "jpeg" / "jpeg-r06.tfrecords").stat().st_size
     assert f"With --encoding jpeg it is {records / source:.1f} times." in line and records < 1.1 * source
     assert "compressed with loss" not in kept
+
+
+def test_the_advice_costs_no_second_encoding(photos, tmp_path, monkeypatch):
+    """A sample tells how large the data set will be, the advice takes the same one, and it is what is written."""
+    encoded = []
+
+    def counting(image: np.ndarray, name: str, quality: int | None = None) -> bytes:
+        encoded.append(name)
+        return encode_file(image, name, quality)
+
+    monkeypatch.setattr(encodings, "encode_file", counting)
+    tool("create_from_images", tmp_path / "png", photos, "--encoding", "png", "--resolution", 16, "--workers", 1)
+    assert encoded.count("png") == len(list(photos.iterdir()))
+    assert encoded.count("jpeg") == len(list(photos.iterdir()))
 
 
 def test_png_of_png_files_is_not(photos, tmp_path):
@@ -86,3 +103,28 @@ def test_images_in_archives_are_no_files_to_list_or_move(photos, tmp_path, monke
     listed = _packed(photos, tmp_path, "txt")
     tool("clean", listed, "--drop-duplicates", "--apply", "list", "kept.txt", "--workers", 1)
     assert [Path(line).name for line in Path("kept.txt").read_text().split()] == [f"{i}.jpg" for i in range(5)]
+
+
+@pytest.mark.parametrize("limit", [None, 0])
+def test_images_of_the_sample_are_written_in_their_places(tmp_path, monkeypatch, limit):
+    """Bad files and held-out images are among those that are encoded before, whether or not they wait in memory."""
+    if limit is not None:
+        monkeypatch.setattr(dataset_build, "_SAMPLE_BYTES", limit)
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(70):
+        path = tmp_path / "in" / f"{index:02d}.png"
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+        if index in (0, 14, 69, 7):  # the first three are of the sample
+            path.write_bytes(path.read_bytes()[:60])
+    for encoding in ("raw", "png"):
+        tool("create_from_images", tmp_path / encoding / "set", tmp_path / "in", "--encoding", encoding,
+             "--validation", 30, "--workers", 1)  # fmt: skip
+    raw, png = tmp_path / "raw" / "set", tmp_path / "png" / "set"
+    tool("compare", raw, png)
+    for validation in (False, True):
+        pair = [TFRecordDataset(path, validation=validation) for path in (raw, png)]
+        everything = np.arange(pair[0].num_images)
+        np.testing.assert_array_equal(pair[0].read(everything), pair[1].read(everything))
+    assert (raw / "skipped.csv").read_bytes() == (png / "skipped.csv").read_bytes()
+    assert len((raw / "skipped.csv").read_text().splitlines()) == 5

@@ -25,6 +25,7 @@ TAR_ENDINGS = (".tar",)
 PACKED_TAR_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _DECOMPRESSORS = {8: lambda: zlib.decompressobj(-15), 12: bz2.BZ2Decompressor}
+_BLOCK_BYTES = {8: 1 << 12, 12: 1 << 20}  # that have to be read before the first byte comes out, at most
 
 
 def open_regular(path: str) -> BinaryIO:
@@ -78,13 +79,7 @@ def _read_part(file: BinaryIO, part: Part) -> bytes:
     full = part.size if part.full_size < 0 else part.full_size
     if max(part.size, full) > MAX_FILE_BYTES:
         raise UserError(f"{max(part.size, full)} bytes, expected at most {MAX_FILE_BYTES} in an image file")
-    file.seek(part.start)
-    if part.crc is not None:  # a member of a zip archive: behind a header of its own
-        head = file.read(_LOCAL_HEADER.size)
-        if len(head) < _LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
-            raise UserError("the archive is damaged: no member where its directory says")
-        _, name_size, extra_size = _LOCAL_HEADER.unpack(head)
-        file.seek(name_size + extra_size, os.SEEK_CUR)
+    _seek_part(file, part)
     data = file.read(part.size)
     if len(data) < part.size:
         raise UserError(f"the archive is cut off: {part.size - len(data)} bytes of the member are missing")
@@ -97,6 +92,35 @@ def _read_part(file: BinaryIO, part: Part) -> bytes:
     if len(data) != full or (part.crc is not None and zlib.crc32(data) != part.crc):
         raise UserError("the member of the archive is damaged (wrong length or checksum)")
     return data
+
+
+def _seek_part(file: BinaryIO, part: Part) -> None:
+    """Goes to the first of the member's compressed bytes."""
+    file.seek(part.start)
+    if part.crc is None:
+        return
+    head = file.read(_LOCAL_HEADER.size)  # a member of a zip archive: behind a header of its own
+    if len(head) < _LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
+        raise UserError("the archive is damaged: no member where its directory says")
+    _, name_size, extra_size = _LOCAL_HEADER.unpack(head)
+    file.seek(name_size + extra_size, os.SEEK_CUR)
+
+
+def read_start(file: BinaryIO, part: Part, size: int) -> bytes:
+    """The first bytes of a member, fewer if it is shorter; of the file no more is read than they need.
+
+    Args:
+        file: the archive, open.
+    Raises:
+        UserError: the archive is damaged there, or the member is compressed in a way that is not known here.
+    """
+    _seek_part(file, part)
+    if part.method == 0:
+        return file.read(min(size, part.size))
+    slack = _BLOCK_BYTES.get(part.method)
+    if slack is None:
+        return _read_part(file, part)[:size]
+    return _decompress(_DECOMPRESSORS[part.method](), file.read(min(part.size, size + slack)), size - 1)
 
 
 def _decompress(decompressor, data: bytes, full: int) -> bytes:

@@ -32,8 +32,11 @@ __all__ = [
     "held_out_order", "ordered_map", "published_order",
 ]  # fmt: skip
 
+Encoded = Sequence[bytes] | Failure  # the records of an item
+
 PUBLISHED_SEED = 123  # of the order in which the published tool writes images
 _SAMPLE = 16  # images that are encoded to estimate the size on disk
+_SAMPLE_BYTES = 32 << 20  # of their records that wait in memory to be written
 _UNDER_WAY = 4 << 20  # bytes of records per hand-over between processes, about
 
 
@@ -109,6 +112,7 @@ def build(
     options: BuildOptions,
     skipped: Sequence[tuple[str, str]] = (),
     say: Callable[[str], None] = print,
+    advise: Callable[[Mapping[int, int]], None] | None = None,
 ) -> BuildReport:
     """Converts `items` into a data set. What was interrupted goes on with the same arguments.
 
@@ -120,6 +124,8 @@ def build(
             the item.
         skipped: (name, reason) of files left out before, for the report.
         say: where messages go.
+        advise: may say something before anything is written; gets {position: bytes of its records} of a sample of the
+            items, which is empty for raw records.
     Raises:
         UserError: nothing to convert, no room on the disk, target not empty, or a bad image with `strict`.
     """
@@ -136,15 +142,20 @@ def build(
         target, options.shape, options.encoding, label_size, options.class_names, source, options.overwrite, key
     )
     done = writer.state
+    ready: dict[int, Encoded] = {}
     wanted = min(len(items) - options.num_validation, options.max_images or len(items))
+    total = wanted + options.num_validation
     chunk = max(1, min(8, _UNDER_WAY // max(1, expected_bytes(options.shape, 1))))
     with writer:
         try:
             with Workers(partial(work, folder=str(writer.work_directory)), options.workers, chunk) as workers:
                 workers.start(len(items))
                 if done is None:
-                    expected, about = _expected_bytes(items, work, options, wanted + options.num_validation)
-                    _check_room(target, expected, about, wanted + options.num_validation, say)
+                    # While the processes start: what is done before would be done by one core.
+                    sizes, ready = _encode_sample(items, work, options.encoding)
+                    if advise is not None:
+                        advise(sizes)
+                    _check_room(target, _expected_bytes(sizes, options, total), bool(sizes), total, say)
                     for name, reason in skipped:
                         writer.skip(name, reason)
                     done = {"tried": 0, "consumed": 0}
@@ -154,7 +165,7 @@ def build(
                         raise _strict_error(name, reason)
                     so_far = writer.num_images + writer.num_validation
                     say(f"Going on after {so_far} images of an interrupted conversion.")
-                _convert(writer, items, workers, options, wanted, done)
+                _convert(writer, items, workers, options, wanted, done, ready)
         except (KeyboardInterrupt, SystemExit):
             writer.save()
             say(f"Stopped after {writer.num_images} images; the same command goes on from there.")
@@ -173,15 +184,23 @@ def _convert(
     options: BuildOptions,
     wanted: int,
     done: dict[str, int],
+    ready: dict[int, Encoded],
 ) -> None:
-    """The held-out set and then the training set, each in its own order; `done` says how far both are."""
+    """The held-out set and then the training set, each in its own order.
+
+    Args:
+        done: says how far both are.
+        ready: what has become of some of the items, by position; the others are given to the workers.
+    """
     n = len(items)
 
     def write(indices: np.ndarray, counter: str, enough: int) -> None:
         validation = counter == "tried"
-        chosen, again = itertools.tee(items[int(index)] for index in indices)
-        with closing(workers.map(chosen, len(indices))) as results, SpoolReader() as reader:
-            for item, records in zip(again, results, strict=False):
+        chosen, again = itertools.tee((int(index), items[int(index)]) for index in indices)
+        others = (item for index, item in chosen if index not in ready)
+        with closing(workers.map(others, len(indices))) as results, SpoolReader() as reader:
+            for index, item in again:
+                records = ready[index] if index in ready else next(results)
                 if not isinstance(records, Failure):
                     records = reader.take(records) if isinstance(records, Spooled) else records
                     writer.append(records, _label(item, options.label_size), validation)
@@ -253,17 +272,33 @@ def _key(items: Sequence[Item], render: Callable, options: BuildOptions) -> dict
     }
 
 
-def _expected_bytes(
-    items: Sequence[Item], work: Callable[[Item], Sequence[bytes]], options: BuildOptions, count: int
-) -> tuple[int | None, bool]:
-    """(size on disk, whether it is an estimate, from a sample); None if the whole sample is bad."""
+def _encode_sample(
+    items: Sequence[Item], work: Callable[[Item], Sequence[bytes]], encoding: Encoding
+) -> tuple[dict[int, int], dict[int, Encoded]]:
+    """({position: bytes of the records} of a few items that are whole, {position: what has become of the item}).
+
+    The second holds no more than fits well into memory. Both are empty for raw: there all items take the same room.
+    """
+    sizes: dict[int, int] = {}
+    ready: dict[int, Encoded] = {}
+    if encoding.name == "raw":
+        return sizes, ready
+    places = np.unique(np.linspace(0, len(items) - 1, _SAMPLE).astype(int)).tolist()
+    for place, records in zip(places, ordered_map(work, [items[place] for place in places], 1), strict=True):
+        if not isinstance(records, Failure):
+            sizes[place] = sum(map(len, records))
+        if sum(sizes.values()) <= _SAMPLE_BYTES:
+            ready[place] = records
+    return sizes, ready
+
+
+def _expected_bytes(sample: Mapping[int, int], options: BuildOptions, count: int) -> int | None:
+    """Size on disk; None if it is unknown, because the whole sample is bad."""
     if options.encoding.name == "raw":
-        return expected_bytes(options.shape, count, options.label_size), False
-    sample = [items[i] for i in np.unique(np.linspace(0, len(items) - 1, _SAMPLE).astype(int)).tolist()]
-    sizes = [sum(map(len, records)) for records in ordered_map(work, sample, 1) if not isinstance(records, Failure)]
-    if not sizes:
-        return None, True
-    return int(count * (sum(sizes) / len(sizes) + 4 * options.label_size)), True
+        return expected_bytes(options.shape, count, options.label_size)
+    if not sample:
+        return None
+    return int(count * (sum(sample.values()) / len(sample) + 4 * options.label_size))
 
 
 def _check_room(target: Path, needed: int | None, about: bool, wanted: int, say: Callable[[str], None]) -> None:

@@ -13,10 +13,11 @@ from PIL import Image
 from dnnlib.util import UserError, atomic_write
 from training.dataset import TFRecordDataset
 from training.dataset_files import dataset_directory
-from training.dataset_labels import label_parts
+from training.dataset_labels import label_parts, write_labels
 from training.example import encode_image
 from training.image_shapes import level_sizes
 from training.tfrecord import frame
+from training.unfinished import appears_whole
 
 _CHUNK_BYTES = 16 << 20  # pixels read at once
 _MOST_NAMED = 5  # differences
@@ -126,23 +127,32 @@ def disk_bytes(path: os.PathLike | str) -> int:
 
 
 def extract(dataset: TFRecordDataset, out_dir: os.PathLike | str, max_images: int | None = None) -> int:
-    """Writes the images as img00000000.png, ... in the order of the file; returns how many.
+    """Writes the images as img00000000.png, ... in the order of the file, and labels, if there are any, as labels.npy.
 
+    The directory appears complete or not at all.
+
+    Args:
+        max_images: only the first ones.
+    Returns:
+        how many.
     Raises:
-        UserError: the directory cannot be made or is not empty, or PNG has no such number of channels.
+        UserError: the directory is not empty or cannot be written, PNG has no such number of channels, or a record is
+            broken.
     """
     if dataset.num_channels not in (1, 3, 4):
         raise UserError(f"{dataset.path}: images of {dataset.num_channels} channels, PNG files have 1, 3 or 4")
-    out = Path(out_dir)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise UserError(f"cannot make {out}: {err.strerror or err}") from err
-    if any(out.iterdir()):
-        raise UserError(f"{out} is not empty; give the name of a new directory")
+    target = Path(os.path.realpath(out_dir))
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file; give the name of a new directory")
+    if target.exists() and any(target.iterdir()):
+        raise UserError(f"{target} is not empty; give the name of a new directory")
     count = min(dataset.num_images, max_images or dataset.num_images)
-    for index in tqdm.trange(count, unit="img", desc="extracting"):
-        save_png(to_pil(dataset.read(np.array([index]))[0]), out / f"img{index:08d}.png")
+    with appears_whole(target) as content:
+        for index in tqdm.trange(count, unit="img", desc="extracting"):
+            to_pil(dataset.read(np.array([index]))[0]).save(content / f"img{index:08d}.png")
+        if dataset.label_size:
+            with open(content / "labels.npy", "xb") as file:
+                write_labels(file, dataset.labels[:count])
     return count
 
 

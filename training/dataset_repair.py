@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import itertools
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from training.dataset_verify import Findings, examine
 from training.image_shapes import level_number
 from training.item_table import Reasons
 from training.tfrecord import RecordFile
-from training.unfinished import make_temp_beside
+from training.unfinished import appears_whole
 
 
 @dataclass(frozen=True)
@@ -50,25 +49,15 @@ def repair(path: os.PathLike | str, new_path: os.PathLike | str, say: Callable[[
     `dataset.json` is new, and `skipped.csv` lists what was dropped behind what was skipped before.
 
     Raises:
-        UserError: `new_path` exists and is not empty, nothing is whole, or nobody can tell which labels belong to
-            which records.
+        UserError: `new_path` exists and is not empty, or cannot be written; nothing is whole, or nobody can tell which
+            labels belong to which records.
     """
     directory = dataset_directory(path)
     target = Path(os.path.realpath(new_path))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} exists already; give the name of a new directory")
-    temp = make_temp_beside(target)
-    try:
+    with appears_whole(target) as temp:
         result = _write(directory, temp, target, say)
-        # The permissions that the user's umask gives to a new directory; mkdtemp makes private ones.
-        (temp / "mode").mkdir()
-        os.chmod(temp, (temp / "mode").stat().st_mode)
-        (temp / "mode").rmdir()
-        os.replace(temp, target)
-    except OSError as err:
-        raise UserError(f"cannot write {target}: {err.strerror or err}") from err
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
     return result
 
 

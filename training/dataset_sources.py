@@ -249,8 +249,11 @@ def create_from_images(
     def render_for(encoding: str) -> Callable[[Item], np.ndarray | StoredFile]:
         return partial(render_item, spec=replace(spec, take_over=None if encoding == "raw" else encoding))
 
-    advise_encoding(listing.items, render_for, options.encoding, options.shape, say)
-    return build(path, listing.items, render_for(options.encoding.name), options, listing.others, say)
+    advise = partial(
+        advise_encoding, items=listing.items, render_for=render_for, encoding=options.encoding, shape=options.shape,
+        say=say,
+    )  # fmt: skip
+    return build(path, listing.items, render_for(options.encoding.name), options, listing.others, say, advise)
 
 
 def _drop(listing: Listing, dropped: Dropped) -> None:

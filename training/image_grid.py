@@ -11,6 +11,8 @@ from PIL import Image
 
 from dnnlib.util import UserError, atomic_write, list_nearest
 from training.dataset import TFRecordDataset
+from training.dataset_inspect import label_kind
+from training.dataset_labels import label_parts
 
 # Pixels to fill (width, height) and the fewest columns and rows, by name (spec 4.6); never more than 32 of either.
 GRID_SIZES = {"1080p": (1920, 1080, 3, 2), "4k": (3840, 2160, 7, 4), "8k": (7680, 4320, 7, 4)}
@@ -67,12 +69,15 @@ def setup_snapshot_grid(
 
 
 def _images_by_class(labels: np.ndarray) -> list[np.ndarray]:
-    """Image indices of every class that has images; empty for labels that are not one-hot."""
-    is_one_hot = labels.shape[1] > 0 and bool(np.all((labels == 0) | (labels == 1)) and np.all(labels.sum(axis=1) == 1))
-    if not is_one_hot:
+    """Image indices of every class that has images; empty for labels that are not one-hot.
+
+    Labels may be more than fits into memory and are looked at in parts.
+    """
+    if label_kind(labels) != "one-hot":
         return []
-    classes = labels.argmax(axis=1)
-    return [np.flatnonzero(classes == index) for index in np.unique(classes)]
+    classes = np.concatenate([part.argmax(axis=1).astype(np.int32) for part in label_parts(labels)])
+    order = np.argsort(classes, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
 
 
 def _draw(rng: np.random.RandomState, indices: np.ndarray, count: int) -> np.ndarray:

@@ -5,7 +5,6 @@ Networks learn the artefacts: FID falls, but pictures do not get better. Here so
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -18,6 +17,8 @@ def sharpen(image: Image.Image, amount: float) -> Image.Image:
     image: mode L, RGB or RGBA, whose alpha stays as it is; blurred by a Gaussian of 5x5 pixels and sigma 1, borders
     reflected. amount: 1 is that of the text, 0 changes nothing.
     """
+    import cv2  # here, because worker processes are started sooner without it
+
     pixels = np.asarray(image)
     colours = (pixels[..., :3] if pixels.ndim == 3 else pixels).astype(np.float32)
     blurred = cv2.GaussianBlur(colours, (_SIZE, _SIZE), _SIGMA)

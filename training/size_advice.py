@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,11 +15,11 @@ from training.workers import Failure, ordered_map
 
 Render = Callable[[Item], np.ndarray | StoredFile]
 
-_SAMPLE = 8  # images that are tried
 _MUCH = 1.2  # times the source's bytes
 
 
 def advise_encoding(
+    sample: Mapping[int, int],
     items: Sequence[Item],
     render_for: Callable[[str], Render],
     encoding: Encoding,
@@ -29,18 +29,19 @@ def advise_encoding(
     """Says so if lossy files become much larger by a lossless encoding, and by how much jpeg would be smaller.
 
     Args:
-        items: see `build`; a few of them are read.
+        sample: {position among the items: bytes of its records} of some of them.
+        items: see `build`.
         render_for: name of an encoding -> what makes images for it, and takes over files that fit.
         shape: (C, H, W) of the result.
     """
     if encoding.name == "raw" or not encoding.lossless or shape[0] == 4:
         return
-    work = partial(_sizes, render_for=render_for, encoding=encoding, shape=shape)
+    work = partial(_sizes, render=render_for("jpeg"), shape=shape)
     before = lossless = lossy = 0
-    for index in np.unique(np.linspace(0, len(items) - 1, _SAMPLE).astype(int)).tolist():
+    for index, size in sample.items():
         (sizes,) = ordered_map(work, [items[index]], 1)
         if not isinstance(sizes, Failure) and sizes is not None:
-            before, lossless, lossy = before + sizes[0], lossless + sizes[1], lossy + sizes[2]
+            before, lossless, lossy = before + sizes[0], lossless + size, lossy + sizes[1]
     if before and lossless > _MUCH * before:
         say(
             f"--encoding {encoding.name} makes these files {lossless / before:.1f} times as large: they have been "
@@ -48,12 +49,9 @@ def advise_encoding(
         )
 
 
-def _sizes(
-    item: Item, render_for: Callable[[str], Render], encoding: Encoding, shape: tuple[int, int, int]
-) -> tuple[int, int, int] | None:
-    """Bytes of a lossy file, of its records, and of those in jpeg; None for other files."""
+def _sizes(item: Item, render: Render, shape: tuple[int, int, int]) -> tuple[int, int] | None:
+    """Bytes of a lossy file, and of its record in jpeg; None for other files."""
     data = read_item(item)
     if signature(data) not in LOSSY:
         return None
-    both = [encode_item(item, render_for(kind.name), kind, shape) for kind in (encoding, Encoding("jpeg"))]
-    return len(data), sum(map(len, both[0])), sum(map(len, both[1]))
+    return len(data), sum(map(len, encode_item(item, render, Encoding("jpeg"), shape)))

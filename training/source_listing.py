@@ -1,11 +1,13 @@
 """What there is to convert: files in folders, in archives and on lists, in an order that depends on their names alone.
 
 A single input gives the names of its images as they are below it; of several inputs each puts its own name in front.
-Folders and archives are sorted by name, lists keep their order. Hidden files and `__MACOSX` are passed over.
+Folders and archives are sorted by name, lists keep their order. Hidden files and `__MACOSX` are passed over. Files
+whose ending Pillow does not know are images if they begin as one: photographs have been named anything.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import tarfile
@@ -24,11 +26,13 @@ from training.archives import (
     ZIP_ENDINGS,
     kind_of_file,
     open_regular,
+    read_start,
     tar_members,
     unpack_tar,
     zip_members,
 )
 from training.dataset_items import Item, Part
+from training.first_bytes import begins_like_image
 from training.item_table import ItemTable, Reasons
 
 LIST_ENDINGS = (".txt", ".lst")
@@ -82,7 +86,7 @@ def _kind(path: Path) -> str:
         ("tar", TAR_ENDINGS),
         ("zip", ZIP_ENDINGS),
         ("list", LIST_ENDINGS),
-        ("image", tuple(Image.registered_extensions())),
+        ("image", tuple(_endings())),
     ):
         if name.endswith(endings):
             return kind
@@ -91,24 +95,45 @@ def _kind(path: Path) -> str:
     if tarfile.is_tarfile(path):
         with open_regular(str(path)) as file:
             return "tar" if file.read(262).endswith(b"ustar") else "packed tar"
+    if _looks_like_image(_start_of_file(str(path))):
+        return "image"
     raise UserError(
         f"{path} is of no known kind, expected a folder, zip, tar(.gz, .bz2, .xz), list (.txt), or an image"
     )
 
 
-def _no_image(name: str) -> str | None:
-    """Why a file is no image, by its ending; None if it may be one."""
-    ending = os.path.splitext(name)[1].lower()
-    known = Image.registered_extensions()
-    return f"no image by its ending {os.path.splitext(name)[1]}" if ending and ending not in known else None
+def _take(listing: Listing, name: str, prefix: str, start: Callable[[int], bytes], part: Part | None = None) -> None:
+    """Adds a file as a candidate, unless neither its ending nor its beginning is that of an image.
 
-
-def _take(listing: Listing, name: str, prefix: str, part: Part | None = None) -> None:
-    reason = _no_image(name)
-    if reason:
-        listing.others.append(prefix + name, reason)
-    else:
+    Args:
+        start: reads the first bytes, which cost time and are asked for only where the ending does not tell.
+    """
+    ending = os.path.splitext(name)[1]
+    if not ending or ending.lower() in _endings() or _looks_like_image(start):
         listing.items.append(name, part)
+    else:
+        listing.others.append(prefix + name, f"no image by its ending {ending}")
+
+
+@functools.cache
+def _endings() -> frozenset[str]:
+    """Of the formats that Pillow reads: it knows others, such as .pdf, for writing."""
+    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN)
+
+
+def _looks_like_image(start: Callable[[int], bytes]) -> bool:
+    try:
+        return begins_like_image(start)
+    except (OSError, UserError):  # nothing speaks for an image, and what cannot be read is left out either way
+        return False
+
+
+def _start_of_file(path: str) -> Callable[[int], bytes]:
+    def read(size: int) -> bytes:
+        with open_regular(path) as file:
+            return file.read(size)
+
+    return read
 
 
 def _list_folder(listing: Listing, root: Path, prefix: str) -> None:
@@ -117,7 +142,7 @@ def _list_folder(listing: Listing, root: Path, prefix: str) -> None:
         if name == LABEL_FILE and reason is None:
             listing.label_files[prefix] = Item(prefix + name, os.path.join(root, name))
         elif reason is None:
-            _take(listing, name, prefix)
+            _take(listing, name, prefix, _start_of_file(os.path.join(root, name)))
         else:
             listing.others.append(prefix + name, reason)
 
@@ -165,6 +190,14 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -> Callable[[Listing, Path, str], None]:
     def add(listing: Listing, path: Path, prefix: str) -> None:
+        try:
+            file = open_regular(str(path))
+        except OSError as err:
+            raise UserError(f"cannot read the archive {path}: {err.strerror or err}") from err
+        with file:
+            add_members(listing, path, prefix, file)
+
+    def add_members(listing: Listing, path: Path, prefix: str, file: BinaryIO) -> None:
         listing.items.add_place(prefix, str(path), archive=True)
         first = len(listing.items)
         ordered, before = True, ""
@@ -179,7 +212,7 @@ def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -
             elif name == LABEL_FILE:
                 listing.label_files[prefix] = Item(prefix + name, str(path), part=part)
             else:
-                _take(listing, name, prefix, part)
+                _take(listing, name, prefix, functools.partial(read_start, file, part), part)
                 ordered, before = ordered and before <= name, name
         if not ordered:
             tail = sorted(range(first, len(listing.items)), key=listing.items.inner_name)

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -201,3 +201,25 @@ def make_temp_beside(target: Path) -> Path:
         return Path(tempfile.mkdtemp(prefix=f".{target.name}.unfinished-", dir=target.parent))
     except OSError as err:
         raise UserError(f"cannot write {target}: {err.strerror or err}") from err
+
+
+@contextlib.contextmanager
+def appears_whole(target: Path) -> Iterator[Path]:
+    """Context manager: a directory to fill, which gets the name `target` at the end of the block.
+
+    If the block raises, or the process is interrupted, nothing of it is left; a process that is killed leaves a hidden
+    directory beside `target`, and never one with its name. Parents are made; an empty `target` is replaced.
+
+    Raises:
+        UserError: nothing can be written there, or there is no room for all.
+    """
+    temp = make_temp_beside(target)
+    try:
+        content = temp / target.name  # mkdtemp's own directory is for this user alone
+        content.mkdir()
+        yield content
+        os.replace(content, target)
+    except OSError as err:
+        raise UserError(f"cannot write {target}: {err.strerror or err}; with more room give the same command") from err
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)

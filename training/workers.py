@@ -92,8 +92,7 @@ class Workers(Generic[T, R]):
         Raises:
             UserError: processes died again and again.
         """
-        source = iter(items)
-        chunks = iter(lambda: list(itertools.islice(source, self._chunk)), [])
+        chunks = self._chunks(items, total)
         if self._pool is None and self._alone_is_enough(total):
             for chunk in chunks:
                 yield from _attempt(self._work, chunk)
@@ -114,6 +113,13 @@ class Workers(Generic[T, R]):
             else:
                 pending.popleft()
             yield from results
+
+    def _chunks(self, items: Iterable[T], total: int) -> Iterator[list[T]]:
+        """Items per hand-over; fewer towards the end, so that no process is left with much while others are done."""
+        source = iter(items)
+        while chunk := list(itertools.islice(source, max(1, min(self._chunk, total // (2 * self._count))))):
+            total -= len(chunk)
+            yield chunk
 
     def _submit(self, chunk: list[T]) -> Future:
         if self._pool is None:

@@ -1,5 +1,7 @@
 """Grids: published sizes, exact pixels read back through another library call, choice of images."""
 
+import tracemalloc
+
 import matplotlib.image
 import numpy as np
 import pytest
@@ -178,3 +180,17 @@ def test_continuous_labels_go_with_their_images():
     grid = setup_snapshot_grid(FakeDataset(30, labels), (5, 4), 2, 0)
     np.testing.assert_array_equal(grid.labels, labels.astype(np.float32)[grid.reals[:, 0, 0, 0]])
     assert len(set(grid.reals[:, 0, 0, 0])) == 20
+
+
+def test_labels_of_a_great_many_images_are_looked_at_in_parts():
+    labels = np.zeros((400_000, 50), np.float32)  # 80 MB
+    labels[np.arange(len(labels)), np.arange(len(labels)) % 50] = 1
+    dataset = FakeDataset(100, size=2)
+    dataset.num_images, dataset.labels = len(labels), labels
+    tracemalloc.start()
+    try:
+        grid = setup_snapshot_grid(dataset, (3, 50), 2, 0)
+        assert tracemalloc.get_traced_memory()[1] < 24e6
+    finally:
+        tracemalloc.stop()
+    assert grid.labels.argmax(axis=1).tolist() == [row for row in range(50) for _ in range(3)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +177,35 @@ def test_fingerprint_tells_contents_apart(tmp_path):
     b = RecordFile(write(tmp_path / "b.tfrecords", [b"one", b"twp"]))
     assert a.fingerprint(1) == b.fingerprint(1)
     assert a.fingerprint(2) != b.fingerprint(2)
+
+
+@pytest.mark.parametrize("size", [1, 100, 20_000])  # some at a time, and one by one
+def test_fingerprint_holds_lengths_and_checksums_of_equal_records(tmp_path, size):
+    rng = np.random.default_rng(0)
+    payloads = [rng.bytes(size) for _ in range(700 if size < 1000 else 40)]
+    file = RecordFile(write(tmp_path / "a.tfrecords", payloads))
+    for count in (0, 1, 33, len(payloads)):
+        expected = b"".join(struct.pack("<q", size) for _ in range(count))
+        assert file.fingerprint(count) == expected + b"".join(frame(p)[-4:] for p in payloads[:count])
+
+
+def test_fingerprint_of_a_file_that_shrank_is_an_error(tmp_path):
+    for size in (100, 20_000):
+        path = write(tmp_path / f"{size}.tfrecords", [bytes(size)] * 3)
+        file = RecordFile(path)
+        os.truncate(path, path.stat().st_size - 2)
+        with pytest.raises(UserError, match=r"record 2 is broken: 2 bytes are missing"):
+            file.fingerprint(3)
+
+
+@pytest.mark.parametrize("size", [16, 20_000])
+def test_fingerprint_takes_little_memory(tmp_path, size):
+    """Twice what it gives, and no object for every record, which are 33 bytes each and more."""
+    count = 40_000 if size < 1000 else 3_000
+    file = RecordFile(write(tmp_path / "a.tfrecords", [bytes(size)] * count))
+    tracemalloc.start()
+    try:
+        file.fingerprint(count)
+        assert tracemalloc.get_traced_memory()[1] < 18 * count + (1 << 19)
+    finally:
+        tracemalloc.stop()

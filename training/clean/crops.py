@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import tqdm
 from PIL import Image
 
-from dnnlib.util import UserError, atomic_write
+from dnnlib.util import UserError
 from training.clean.cascade import Box, Cascade, crop_box
 from training.clean.picture import Decode, decode_file, open_picture
 from training.dataset_build import Failure, Item, ordered_map
 from training.item_table import Reasons
+from training.unfinished import appears_whole
 
 TABLE_NAME = "crops.csv"
 
@@ -43,11 +44,11 @@ def write_crops(
     """Writes what the cascade finds in NAME to `out_dir`/NAME-0.png, NAME-1.png, ..., the largest first, and a table.
 
     Args:
-        out_dir: is made; must be empty or not there.
+        out_dir: is made, complete or not at all; must be empty or not there.
         scale: side of a crop by that of the object; see `crop_box`.
         workers, decode: see `pipeline.judge`.
     Raises:
-        UserError: `out_dir` is not empty, or scale is not over 0.
+        UserError: `out_dir` is not empty or cannot be written, or scale is not over 0.
     """
     if scale <= 0:
         raise UserError(
@@ -56,40 +57,46 @@ def write_crops(
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already and not an empty folder, expected a new one for the crops")
-    out.mkdir(parents=True, exist_ok=True)
-    work = partial(_crop, out=str(out), cascade=cascade, scale=scale, decode=decode)
+    work = partial(_crop, cascade=cascade, scale=scale, decode=decode)
     num_crops = num_empty = 0
     failed = Reasons()
-    with closing(ordered_map(work, items, workers)) as results, atomic_write(out / TABLE_NAME) as file:
-        text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
-        table = csv.writer(text)
+    with (
+        appears_whole(Path(os.path.realpath(out))) as content,
+        closing(ordered_map(work, items, workers)) as results,
+        open(content / TABLE_NAME, "x", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        table = csv.writer(file)
         table.writerow(("file", "image", "left", "top", "width", "height"))
         bar = tqdm.tqdm(results, total=len(items), unit="img", desc="cropping")
         for item, result in zip(items, bar, strict=True):
             if isinstance(result, Failure):
                 failed.append(item.name, result.reason)
-            elif result:
-                table.writerows((name, item.name, *box) for name, box in result)
-                num_crops += len(result)
-            else:
-                num_empty += 1
-        text.detach()  # flushes
+                continue
+            num_empty += not result
+            for number, (box, png) in enumerate(result):
+                # The whole name, ending included, so that a.jpg and a.png do not meet.
+                name = f"{_inner(item.name)}-{number}.png"
+                path = content / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(png)
+                table.writerow((name, item.name, *box))
+                num_crops += 1
     return CropReport(num_crops, num_empty, failed)
 
 
-def _crop(item: Item, out: str, cascade: Cascade, scale: float, decode: Decode) -> list[tuple[str, Box]]:
+def _inner(name: str) -> str:
+    """A name as a path inside a folder: that of an image may begin with the path of its input, and lead anywhere."""
+    return "/".join(step for step in PurePosixPath(name).parts if step not in ("/", "//", ".", ".."))
+
+
+def _crop(item: Item, cascade: Cascade, scale: float, decode: Decode) -> list[tuple[Box, bytes]]:
+    """Places and PNG files of what is found. What writes them is the caller: a full disk is no fault of an image."""
     picture = open_picture(item, decode)
-    written = []
-    for number, found in enumerate(cascade.find(picture.grey)):
+    crops = []
+    for found in cascade.find(picture.grey):
         box = crop_box(found, scale, picture.width, picture.height)
-        # The whole name, ending included, so that a.jpg and a.png do not meet.
-        file = f"{item.name}-{number}.png"
-        path = Path(out, file)
-        path.parent.mkdir(parents=True, exist_ok=True)
         pixels = picture.pixels[box.top : box.top + box.height, box.left : box.left + box.width]
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
-        with atomic_write(path) as target:
-            target.write(buffer.getvalue())
-        written.append((file, box))
-    return written
+        crops.append((box, buffer.getvalue()))
+    return crops

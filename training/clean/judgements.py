@@ -73,7 +73,7 @@ class Judgements(Sequence[Judgement]):
 
     def set_verdict(self, index: int, place: int, verdict: Verdict) -> None:
         """Replaces what the filter at `place` thinks of an image."""
-        _, verdicts, unreadable = self[index]
+        verdicts, unreadable = _unpacked(self._rows[index])
         self._rows[index] = _packed([*verdicts[:place], verdict, *verdicts[place + 1 :]], unreadable)
 
     def __len__(self) -> int:
@@ -82,13 +82,19 @@ class Judgements(Sequence[Judgement]):
     def __getitem__(self, index: int) -> Judgement:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        verdicts, unreadable = json.loads(self._rows[index])
-        return Judgement(
-            self.items[index], tuple(None if one is None else Verdict(*one) for one in verdicts), unreadable
-        )
+        return Judgement(self.items[index], *_unpacked(self._rows[index]))
 
     def __iter__(self) -> Iterator[Judgement]:
         return map(self.__getitem__, range(len(self)))
+
+    def all_verdicts(self) -> Iterator[tuple[tuple[Verdict | None, ...], str]]:
+        """(verdicts, unreadable) of all judgements, for whoever does not ask for the items."""
+        return map(_unpacked, map(self._rows.__getitem__, range(len(self))))
+
+
+def _unpacked(row: bytes) -> tuple[tuple[Verdict | None, ...], str]:
+    verdicts, unreadable = json.loads(row.decode("ascii"))  # of bytes, json would guess the encoding each time
+    return tuple(None if one is None else Verdict(*one) for one in verdicts), unreadable
 
 
 def _packed(verdicts: Sequence[Verdict | None], unreadable: str) -> bytes:

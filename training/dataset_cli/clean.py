@@ -16,6 +16,7 @@ import numpy as np
 from dnnlib.util import UserError
 from training.clean import apply
 from training.clean.cascade import Cascade
+from training.clean.columns import Columns
 from training.clean.crops import write_crops
 from training.clean.hamming import MOST_BITS
 from training.clean.inputs import collect
@@ -152,7 +153,7 @@ def clean_command(
     write_report(report, f"Cleaning of {', '.join(inputs)}", judgements, filters, report_images, workers)
     click.echo(f"Wrote {report} and {csv_path}")
     if action is not None:
-        keep = np.fromiter((judgement.keep for judgement in judgements), bool, len(judgements))
+        keep = Columns(judgements, len(filters)).keep
         _act(action, Chosen(items, np.flatnonzero(keep)), Chosen(items, np.flatnonzero(~keep)))
 
 

@@ -10,13 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from dnnlib.submission.disk import format_bytes
-from dnnlib.util import UserError, atomic_write
+from dnnlib.util import UserError
 from training import dataset_inspect as inspect
 from training import dataset_verify
 from training.dataset import TFRecordDataset
 from training.dataset_cli.common import print_classes
 from training.dataset_files import SKIPPED_NAME, dataset_directory, find_files, find_levels, first_shape, read_info
-from training.dataset_labels import write_labels
 from training.dataset_repair import repair
 
 _MOST_COMPONENTS = 40  # lines of a table of labels
@@ -116,12 +115,12 @@ def _print_labels(dataset: TFRecordDataset) -> None:
 @click.option("--max-images", type=click.IntRange(1), help="Only the first ones.")
 @validation_option
 def extract(tfrecord_dir: str, output_dir: str, max_images: int | None, validation: bool) -> None:
-    """Writes the images as OUTPUT_DIR/img00000000.png and so on, and labels as labels.npy."""
+    """Writes the images as OUTPUT_DIR/img00000000.png and so on, and labels as labels.npy.
+
+    OUTPUT_DIR appears complete or not at all.
+    """
     dataset = TFRecordDataset(tfrecord_dir, validation=validation)
     count = inspect.extract(dataset, output_dir, max_images)
-    if dataset.label_size:
-        with atomic_write(f"{output_dir}/labels.npy") as file:
-            write_labels(file, dataset.labels[:count])
     click.echo(f"Wrote {count} images to {output_dir}")
 
 

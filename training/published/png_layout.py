@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +29,7 @@ from training.published.png_labels import (
 )
 from training.published.stored_zip import StoredZip
 from training.source_listing import walk_files
-from training.unfinished import make_temp_beside
+from training.unfinished import appears_whole
 
 _PNG_CHANNELS = (1, 3, 4)
 _MOST_BYTES = (4 << 30) - 2  # of a member of a zip file, without the larger numbers of its later version
@@ -60,25 +59,18 @@ def unpack(dataset: TFRecordDataset, folder: os.PathLike | str) -> int:
     target = Path(os.path.realpath(folder))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} is not an empty folder; give the name of a new one")
-    temp = make_temp_beside(target)
-    content = temp / target.name  # mkdtemp's own folder is for this user alone
+    with appears_whole(target) as content:
 
-    def write(name: str, data: bytes) -> None:
-        path = content / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        def write(name: str, data: bytes) -> None:
+            path = content / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
 
-    try:
         _write_images(dataset, write, "unpacking")
         with open(content / JSON_NAME, "xb") as out:
             write_description(out, dataset.labels, dataset.class_names)
         with open(content / EXTRAS_NAME, "xb") as out:
             write_extras(out, dataset.labels)
-        os.replace(content, target)
-    except OSError as err:
-        raise UserError(f"cannot write {target}: {err.strerror or err}; with more room give the same command") from err
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
     return dataset.num_images
 
 

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import os
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,11 +16,15 @@ from PIL import Image
 
 from dnnlib.util import UserError
 from tests.pictures import photo
+from training.clean import report
 from training.clean.apply import check_aside, move_aside, write_list
+from training.clean.columns import Columns
+from training.clean.judgements import Judgement, Judgements
 from training.clean.options import CleanOptions, make_filters
 from training.clean.pipeline import judge
-from training.clean.report import count, worst_first, write_report
+from training.clean.report import count, write_report
 from training.clean.table import write_table
+from training.clean.verdicts import Verdict
 from training.dataset_build import Item
 
 EVIL = "<script>alert('x')<b> & \"quotes\"\n.png"
@@ -116,12 +121,12 @@ def test_page_shows_no_more_than_asked(collection, tmp_path):
 def test_unmeasured_images_lead_and_high_scores_are_worst_where_they_are_bad(collection):
     filters = make_filters(CleanOptions(max_asymmetry=0.5))
     judgements = judge(collection[:4], filters, 1)
-    order = worst_first(judgements, 0, filters[0], range(4), 4)
+    order = Columns(judgements, 1).worst_first(0, filters[0], range(4), 4)
     scores = [judgements[index].verdicts[0].score for index in order]
     assert scores == sorted(scores, reverse=True)
     lost = judgements[order[-1]].verdicts[0]._replace(keep=False, score=float("nan"))
     judgements.set_verdict(order[-1], 0, lost)
-    assert worst_first(judgements, 0, filters[0], range(4), 4)[0] == order[-1]
+    assert Columns(judgements, 1).worst_first(0, filters[0], range(4), 4)[0] == order[-1]
 
 
 def test_table(collection, tmp_path):
@@ -185,3 +190,31 @@ def test_places_that_are_not_aside(tmp_path):
             check_aside(tmp_path / place, [tmp_path / "in"])
     with pytest.raises(UserError, match="is a file, expected a folder"):
         check_aside(tmp_path / "file", [tmp_path / "in"])
+
+
+class _Counting(Judgements):
+    """Counts how often a judgement is read."""
+
+    reads = 0
+
+    def __getitem__(self, index: int) -> Judgement:
+        type(self).reads += 1
+        return super().__getitem__(index)
+
+    def all_verdicts(self) -> Iterator[tuple[tuple[Verdict | None, ...], str]]:
+        for row in super().all_verdicts():
+            type(self).reads += 1
+            yield row
+
+
+def test_the_page_reads_the_verdicts_once_however_many_filters(tmp_path, monkeypatch):
+    """With a pass or more for each filter and number, the page of a million images took half an hour."""
+    count = 400
+    filters = make_filters(CleanOptions(min_size=10, min_colors=2, max_asymmetry=0.5))
+    judgements = _Counting([Item(f"{index}", "") for index in range(count)])
+    for index in range(count):
+        judgements.append([Verdict(index % 3 > 0, index / 7), Verdict(True, float("nan")), None])
+    monkeypatch.setattr(report, "thumbnails", lambda items, positions, workers, decode: {})
+    report.write_report(tmp_path / "r.html", "t", judgements, filters, 5, 1)
+    assert count <= _Counting.reads <= count + 100
+    assert "400 images: 266 kept, 134 would be dropped, 0 unreadable" in (tmp_path / "r.html").read_text("utf-8")
