@@ -228,6 +228,10 @@ def test_a_minibatch_of_every_kind(session, g_loss, d_loss, penalty, lazy):
         ("loss.D_loss=logistic_ns", "loss.D_loss: found 'logistic_ns', expected one of logistic, wgan, hinge"),
         ("loss.D_penalty=r3", "loss.D_penalty: found 'r3', expected one of r1, r2, gp, lp"),
         ("loss.top_k=0", "loss.top_k: found 0.0, expected a share in (0, 1]"),
+        ("loss.bcr_shift=0", "loss.bcr_shift: found 0.0, expected a share in (0, 0.5]"),
+        ("loss.zcr_gen=-1", "loss.zcr_gen: found -1.0, expected a number >= 0"),
+        ("loss.zcr_std=0", "loss.zcr_std: found 0.0, expected a number > 0"),
+        ("schedule.D_repeats=0", "schedule.D_repeats: found 0, expected a number >= 1"),
     ],
 )
 def test_refusals(text, message):
