@@ -292,6 +292,7 @@ def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> No
     """Train. Raises `UserError` before anything is written if data, metrics or pickle are not as they should be."""
     from dnnlib.tflib.tfutil import tf
     from training.asymmetry import asymmetry_warnings
+    from training.small_minibatch import small_minibatch_warnings
     from training.startup import network_shape, open_dataset
     from training.training_loop import train
 
@@ -299,7 +300,8 @@ def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> No
     dataset = open_dataset(plan)
     check_size(dataset, launch.size)
     resolution = dataset.resolution
-    for warning in asymmetry_warnings(plan, network_shape(plan, dataset.shape)["resolution"]):
+    network_resolution = network_shape(plan, dataset.shape)["resolution"]
+    for warning in (*asymmetry_warnings(plan, network_resolution), *small_minibatch_warnings(plan)):
         click.echo(warning)
     measurable_metrics(plan, click.echo)
     try:
