@@ -133,9 +133,9 @@ class LossBuilder:
     def _augmented_pair(self, fakes: tf.Tensor, reals: tf.Tensor, rng: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Fakes and reals through one pass of the augmentation, each image with numbers of its own."""
         fakes = self._zoomed(fakes, rng)
+        fakes.set_shape(reals.shape)
         if self.augment is None:
             return fakes, reals
-        fakes.set_shape(reals.shape)
         both = self._augmented(tf.concat([fakes, reals], axis=0), rng)
         return tuple(tf.split(both, 2, axis=0))
 
@@ -223,7 +223,6 @@ class LossBuilder:
         if weights.zcr_dis:
             near = tf.stop_gradient(self._fakes(tf.shape(reals)[0], labels, rng, weights.std)[0])
             near, _ = self._augmented_pair(near, reals, rng)  # by the same numbers as the fakes
-            near.set_shape(reals.shape)
             yield "Loss/D/zcr", weights.zcr_dis, disagreement(scores[0], self._d(near, labels))
 
     def d_reg(self, reals: tf.Tensor, labels: tf.Tensor, rng: StatelessRandom | None = None) -> LossTerms:
