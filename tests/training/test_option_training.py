@@ -10,7 +10,6 @@ from training.config_io import apply_set
 from training.config_networks import D_kwargs, G_kwargs
 from training.steps import MinibatchSettings, TrainingGraph
 
-
 CONSISTENCY = {"G_main": ("Loss/G/zcr",), "D_main": ("Loss/D/bcr_real", "Loss/D/bcr_fake", "Loss/D/zcr")}
 
 
