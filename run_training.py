@@ -15,6 +15,7 @@ from dnnlib.util import UserError, list_nearest
 from metrics.registry import find_metric
 from training import base_configs, config_io
 from training.cli import OneLineCommand, Resolution, quiet_tensorflow
+from training.comparison_methods import METHODS, method_fields, with_D_capacity
 from training.config import TrainConfig
 from training.config_networks import ARCHITECTURES
 from training.config_precision import PRECISIONS, find_precision
@@ -119,6 +120,8 @@ FIELD_OF_OPTION = {
     help="Path or URL of the Inception graph, for fid metrics; PATH#sha256=HEX checks it.",
 )
 @click.option("--precision", metavar="NAME", help=f"Mixed precision: {', '.join(PRECISIONS)}.")
+@click.option("--cmethod", metavar="NAME", help=f"Comparison methods of StyleGAN2-ADA: {', '.join(METHODS)}.")
+@click.option("--dcap", type=float, metavar="X", help="Times as many feature maps in D as the preset has.")
 @click.option("--freeze-d", type=int, metavar="N", help="Freeze the first N layers of D (for --init-from).")
 @click.option("--keep-snapshots", metavar="N", type=int, help="Keep the newest N and the best.  [default: all]")
 @click.option("--seed", type=int, help="Of everything random.  [default: 1000]")
@@ -140,6 +143,7 @@ def main(
     dry_run: bool,
     gpu_memory: float | None,
     list_presets: bool,
+    dcap: float | None,
     **options: Any,
 ) -> None:
     """Train a StyleGAN2 generator on a data set of TFRecords (see dataset_tool.py).
@@ -154,8 +158,9 @@ def main(
     if config in PRESETS and preset is None:
         preset, config = config, None  # the published spelling, --config=config-f
     explicit = explicit_fields(options, assignments)
+    base_fields = find_base_fields(preset, cfg, explicit, init_from)
     request = Request(
-        preset_fields=find_base_fields(preset, cfg, explicit, init_from),
+        preset_fields=base_fields if dcap is None else with_D_capacity(base_fields, dcap),
         config_file=config,
         explicit=explicit,
         resume=resume,
@@ -183,12 +188,14 @@ def main(
 def explicit_fields(options: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
     """{path: value} of everything that the command line names; --set last."""
     fields: dict[str, Any] = {}
+    if options.get("cmethod") is not None:
+        fields |= method_fields(options["cmethod"])
     if options.get("precision") is not None:
         fields |= find_precision(options["precision"])
     if options.get("freeze_d") is not None:
         fields["freeze.D_layers"] = (f"first:{options['freeze_d']}",) if options["freeze_d"] else ()
     for name, value in options.items():
-        if value is not None and name not in ("precision", "freeze_d"):
+        if value is not None and name not in ("cmethod", "precision", "freeze_d"):
             path = FIELD_OF_OPTION[name]
             value = max(value) if isinstance(value, tuple) else value  # width x height: the larger side
             fields[path] = parse_names(value) if name == "metrics" else value
@@ -216,9 +223,15 @@ def find_base_fields(
         return None if preset is None else find_preset(preset).fields()
     if preset is not None:
         raise UserError("--preset and --cfg both describe a run: give one of them")
-    where = (explicit.get("data.data_dir", ""), explicit.get("data.dataset"), explicit.get("data.resolution"))
-    resolution = base_configs.find_resolution(*where)
-    return base_configs.base_fields(cfg, resolution, explicit.get("num_gpus", 1), transfer=init_from is not None)
+    resolution, labelled = base_configs.find_data(
+        explicit.get("data.data_dir", ""),
+        explicit.get("data.dataset"),
+        explicit.get("data.resolution"),
+        explicit.get("data.max_label_size", "full"),
+    )
+    return base_configs.base_fields(
+        cfg, resolution, explicit.get("num_gpus", 1), transfer=init_from is not None, labelled=labelled
+    )
 
 
 def describe_cfg(cfg: str, launch: Launch) -> str:
@@ -279,6 +292,7 @@ def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> No
     """Train. Raises `UserError` before anything is written if data, metrics or pickle are not as they should be."""
     from dnnlib.tflib.tfutil import tf
     from training.asymmetry import asymmetry_warnings
+    from training.small_minibatch import small_minibatch_warnings
     from training.startup import network_shape, open_dataset
     from training.training_loop import train
 
@@ -286,7 +300,8 @@ def run(launch: Launch, result_dir: str, name: str, init_from: str | None) -> No
     dataset = open_dataset(plan)
     check_size(dataset, launch.size)
     resolution = dataset.resolution
-    for warning in asymmetry_warnings(plan, network_shape(plan, dataset.shape)["resolution"]):
+    network_resolution = network_shape(plan, dataset.shape)["resolution"]
+    for warning in (*asymmetry_warnings(plan, network_resolution), *small_minibatch_warnings(plan)):
         click.echo(warning)
     measurable_metrics(plan, click.echo)
     try:

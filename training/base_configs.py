@@ -108,10 +108,13 @@ def base_numbers(name: str, resolution: int, num_gpus: int) -> Numbers:
     return Numbers(row.batch, row.batch // row.ref_gpus, row.mbstd, row.fmaps, row.lr, row.gamma, row.ema)
 
 
-def base_fields(name: str, resolution: int, num_gpus: int = 1, transfer: bool = False) -> dict[str, Any]:
+def base_fields(
+    name: str, resolution: int, num_gpus: int = 1, transfer: bool = False, labelled: bool = False
+) -> dict[str, Any]:
     """The configuration as {path of a field: value}.
 
-    transfer: the run starts from trained networks: Gs is no longer ramped up, p moves faster.
+    transfer: the run starts from trained networks: Gs is no longer ramped up, p moves faster; labelled: the networks
+    are conditional, and take labels as those of StyleGAN2-ADA do.
     Raises `UserError` as `base_numbers`.
     """
     row, numbers = find_base_config(name), base_numbers(name, resolution, num_gpus)
@@ -123,6 +126,7 @@ def base_fields(name: str, resolution: int, num_gpus: int = 1, transfer: bool = 
     }
     return {
         **{f"{network}.{field}": value for network in ("G", "D") for field, value in shared.items()},
+        **({"G.embed_labels": True, "D.project_labels": True} if labelled else {}),
         "G.mapping_layers": row.mapping,
         "G.style_mixing_prob": 0.9 if row.regularized else None,
         "D.architecture": row.D,
@@ -154,18 +158,23 @@ def find_base_config(name: str) -> BaseConfig:
     return BASE_CONFIGS[name]
 
 
-def find_resolution(data_dir: str, dataset: str | None, resolution: int | None) -> int:
-    """What a base configuration is worked out for: `resolution`, or the largest of the data set.
+def find_data(
+    data_dir: str, dataset: str | None, resolution: int | None, max_label_size: int | str
+) -> tuple[int, bool]:
+    """(`resolution`, or the largest of the data set; whether there are labels): what the numbers depend on.
+
+    max_label_size: as in the configuration, 0: no labels. Where the resolution is given, a data set that is not there
+    counts as one without labels: whoever opens it will say so.
 
     Raises:
         UserError: neither is given, or there is no such data set.
     """
-    if resolution is not None:
-        return resolution
+    if resolution is not None and not (dataset and (Path(data_dir) / dataset).is_dir()):
+        return resolution, False
     if not dataset:
         raise UserError("--cfg: its numbers depend on the resolution; give --dataset NAME or --resolution N")
-    opened = TFRecordDataset(Path(data_dir) / dataset, max_label_size=0)
+    opened = TFRecordDataset(Path(data_dir) / dataset, max_label_size=max_label_size)
     try:
-        return opened.resolution
+        return resolution or opened.resolution, opened.label_size > 0
     finally:
         opened.close()

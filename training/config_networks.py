@@ -44,6 +44,7 @@ class GeneratorConfig(_FeatureMaps):
     mapping_layers: int = 8
     mapping_fmaps: int = 512  # width of the hidden mapping layers
     mapping_lrmul: float = 0.01  # learning rate multiplier of the mapping layers
+    rectify_latents: bool = False  # z is a rectified Gaussian, max(0, N(0, 1)), as in BigGAN
     embed_labels: bool = False  # labels as in ADA: by a dense layer, normalised apart from z
     label_fmaps: int | None = None  # width of that layer; None: latent_size
     architecture: str = "skip"  # orig | skip | resnet

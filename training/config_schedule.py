@@ -32,6 +32,15 @@ class LossConfig(Section):
         10.0  # weight of that penalty (gp, lp: lambda); for r1 about 0.0002 * resolution^2 / batch; 0: off
     )
     top_k: float = 1.0  # share of the fakes, those with the highest scores, that G's main loss looks at
+    G_flood: float | None = None  # level that the main loss of a round does not fall below (training/flooding.py)
+    D_flood: float | None = None
+    flood_stops: bool = False  # below its level a loss teaches nothing; else it is driven back up to the level
+    bcr_real: float = 0.0  # bCR: weight of how much D's scores of reals change when they are shifted
+    bcr_fake: float = 0.0  # the same for fakes
+    bcr_shift: float = 1 / 32  # by at most this share of width and height
+    zcr_gen: float = 0.0  # zCR: weight with which G is rewarded for images that change with z
+    zcr_dis: float = 0.0  # weight of how much D's scores of fakes change with z
+    zcr_std: float = 0.1  # standard deviation of these changes of z
     pl_weight: float | None = 2.0  # path length weight; 0: off
     pl_decay: float = 0.01  # of the running mean of path lengths
     pl_minibatch_shrink: int = 2  # the path length minibatch is this much smaller
@@ -49,7 +58,10 @@ class LossConfig(Section):
         self._one_of("D_penalty", D_PENALTIES)
         if not 0 < self.top_k <= 1:
             self._refuse("top_k", "a share in (0, 1]")
-        self._at_least(0, "r1_gamma", "pl_weight")
+        self._at_least(0, "r1_gamma", "pl_weight", "bcr_real", "bcr_fake", "zcr_gen", "zcr_dis")
+        self._positive("zcr_std")
+        if not 0 < self.bcr_shift <= 0.5:
+            self._refuse("bcr_shift", "a share in (0, 0.5]")
         self._at_least(1, "pl_minibatch_shrink", "G_reg_interval", "D_reg_interval")
         if not 0 < self.pl_decay <= 1:
             self._refuse("pl_decay", "a number in (0, 1]")
@@ -82,6 +94,7 @@ class ScheduleConfig(Section):
     section: ClassVar[str] = "schedule"
     total_kimg: float = 25000.0
     batch: int = 32  # images per optimizer step, over all devices
+    D_repeats: int = 1  # minibatches that D learns from for each that G learns from
     batch_gpu: int | None = None  # images per device and round; rounds accumulate gradients; None: chosen
     kimg_per_tick: float | None = None  # None: by resolution, 28 at 8x8 to 4 at 1024x1024
     ema_kimg: float = 10.0  # half-life of the moving average Gs
@@ -102,7 +115,7 @@ class ScheduleConfig(Section):
 
     def _check(self) -> None:
         self._at_least(0, "total_kimg", "ema_kimg")
-        self._at_least(1, "batch", "batch_gpu")
+        self._at_least(1, "batch", "D_repeats", "batch_gpu")
         self._positive("kimg_per_tick", "ema_rampup")
         for name in ("lrate_curve", "gamma_curve", "mixing_curve"):
             self._one_of(name, CURVES)

@@ -22,6 +22,7 @@ from training.dataset import TFRecordDataset
 from training.image_grid import grid_dimensions
 from training.memory_estimate import Costs, measure_costs
 from training.schedule import schedule
+from training.small_minibatch import small_minibatch_warnings
 from training.startup import network_shape
 
 _FLOAT_BYTES = 4
@@ -157,6 +158,7 @@ def describe_run(
         f"Minibatch     {step.batch} images = {config.num_gpus} tower(s) x {step.rounds} round(s) x "
         f"{step.batch_gpu} images; minibatch-stddev groups of {group}"
     )
+    yield from small_minibatch_warnings(config)
     yield f"Length        {config.schedule.total_kimg:g} kimg, {step.kimg_per_tick:g} kimg per tick"
     yield (
         f"R1 gamma      {step.r1_gamma:g} (rule of thumb 0.0002 * width * height / minibatch = {rule:g}; "

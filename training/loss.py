@@ -7,7 +7,7 @@ optimised is their mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,11 @@ from dnnlib.tflib.network import Network
 from dnnlib.tflib.rng import StatelessRandom
 from dnnlib.tflib.tfutil import lerp, tf
 from training.adversarial import LOSSES_OF_D, LOSSES_OF_G, PENALTIES, mix_images, of_best, squared_gradient
+from training.consistency import Consistency, disagreement
 from training.discriminator import MBSTD_GROUP_SIZE
+from training.flooding import flood
+
+Pair = tuple[tf.Tensor, tf.Tensor]
 
 
 def path_lengths(images: tf.Tensor, dlatents: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
@@ -76,7 +80,7 @@ class LossBuilder:
 
     G, D: networks; pl_mean: scalar variable; pl_weight, pl_decay: spec 4.2; r1_gamma: weight of the penalty of D, a
     number or scalar tensor; G_loss, D_loss, D_penalty: names in `training.adversarial`; top_k: share of the fakes that
-    G's main loss looks at, those that D likes best.
+    G's main loss looks at, those that D likes best; G_flood, D_flood, flood_stops: see `training.flooding`.
     augment: (images, rng) -> images for everything that D sees, zoom: the same for fakes, before; None: nothing.
     Every method draws from the `rng` it is given, under names that do not depend on the tower.
     """
@@ -95,10 +99,21 @@ class LossBuilder:
     D_loss: str = "logistic"
     D_penalty: str = "r1"
     top_k: float = 1.0
+    G_flood: float | None = None
+    D_flood: float | None = None
+    flood_stops: bool = False
+    consistency: Consistency = Consistency()
 
-    def _fakes(self, n: Any, labels: tf.Tensor, rng: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """(images, dlatents after mixing, batch mean of w before it)."""
+    def _fakes(
+        self, n: Any, labels: tf.Tensor, rng: Any, nudge: float = 0.0
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        """(images, dlatents after mixing, batch mean of w before it).
+
+        nudge: standard deviation of what is added to the latents; everything else is that of the same call without.
+        """
         latents = rng.normal("latents", [n, self.G.input_shape[1]])
+        if nudge:
+            latents += np.float32(nudge) * rng.normal("nudge", [n, self.G.input_shape[1]])
         means: list[tf.Tensor] = []
         images, dlatents = self.G.get_output_for(
             latents, labels, is_training=True, return_dlatents=True, rng=rng, w_avg_sink=means, **self.G_options
@@ -118,9 +133,9 @@ class LossBuilder:
     def _augmented_pair(self, fakes: tf.Tensor, reals: tf.Tensor, rng: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Fakes and reals through one pass of the augmentation, each image with numbers of its own."""
         fakes = self._zoomed(fakes, rng)
+        fakes.set_shape(reals.shape)
         if self.augment is None:
             return fakes, reals
-        fakes.set_shape(reals.shape)
         both = self._augmented(tf.concat([fakes, reals], axis=0), rng)
         return tuple(tf.split(both, 2, axis=0))
 
@@ -156,7 +171,13 @@ class LossBuilder:
         images, _, mean = self._fakes(n, labels, rng)
         scores = self._d(self._augmented(self._zoomed(images, rng), rng), labels)
         loss = tf.reduce_mean(LOSSES_OF_G[self.G_loss](of_best(scores, self.top_k)))
-        return LossTerms(loss, self._side(mean), {"Loss/G/loss": loss, **_score_stats("fake", scores)})
+        stats = {"Loss/G/loss": loss, **_score_stats("fake", scores)}
+        total = flood(loss, self.G_flood, self.flood_stops)
+        if self.consistency.zcr_gen:
+            change = disagreement(images, self._fakes(n, labels, rng, self.consistency.std)[0])
+            stats["Loss/G/zcr"] = change
+            total -= self.consistency.zcr_gen * change
+        return LossTerms(total, self._side(mean), stats)
 
     def g_reg(self, n: Any, labels: tf.Tensor, rng: StatelessRandom) -> LossTerms:
         """Path length regularisation of G on a fresh batch of `n` samples, already shrunk."""
@@ -173,13 +194,36 @@ class LossBuilder:
         """Main loss of D; the fakes take the reals' labels (spec 4.2). reals: [N, C, H, W] in [-1, 1]."""
         images, _, mean = self._fakes(tf.shape(reals)[0], labels, rng)
         images = tf.stop_gradient(images)
-        fake_scores, real_scores = self.score_both(*self._augmented_pair(images, reals, rng), labels)
+        seen = self._augmented_pair(images, reals, rng)
+        fake_scores, real_scores = self.score_both(*seen, labels)
         loss = tf.reduce_mean(LOSSES_OF_D[self.D_loss](real_scores, fake_scores))
         stats = {"Loss/D/loss": loss, **_score_stats("real", real_scores)}
+        total = flood(loss, self.D_flood, self.flood_stops)
+        for tag, weight, term in self._inconsistency(seen, (fake_scores, real_scores), reals, labels, rng):
+            stats[tag] = term
+            total += weight * term
         if int(reals.shape[0]) > 1:
             n = int(reals.shape[0])
             stats |= {"Diversity/real": pixel_diversity(reals, n), "Diversity/fake": pixel_diversity(images, n)}
-        return LossTerms(loss, self._side(mean), {**stats, "Loss/scores/fake_D": tf.reduce_mean(fake_scores)})
+        return LossTerms(total, self._side(mean), {**stats, "Loss/scores/fake_D": tf.reduce_mean(fake_scores)})
+
+    def _inconsistency(
+        self, seen: Pair, scores: Pair, reals: tf.Tensor, labels: tf.Tensor, rng: Any
+    ) -> Iterator[tuple[str, float, tf.Tensor]]:
+        """(name, weight, scalar) of the terms of `training.consistency` that D is trained with.
+
+        seen, scores: fakes and reals as D saw them, and their scores; reals: before augmentation.
+        """
+        weights = self.consistency
+        if weights.shifts:
+            both = weights.shifted(tf.concat(seen, axis=0), rng)
+            fake_scores, real_scores = self.score_both(*tf.split(both, 2, axis=0), labels)
+            yield "Loss/D/bcr_fake", weights.bcr_fake, disagreement(scores[0], fake_scores)
+            yield "Loss/D/bcr_real", weights.bcr_real, disagreement(scores[1], real_scores)
+        if weights.zcr_dis:
+            near = tf.stop_gradient(self._fakes(tf.shape(reals)[0], labels, rng, weights.std)[0])
+            near, _ = self._augmented_pair(near, reals, rng)  # by the same numbers as the fakes
+            yield "Loss/D/zcr", weights.zcr_dis, disagreement(scores[0], self._d(near, labels))
 
     def d_reg(self, reals: tf.Tensor, labels: tf.Tensor, rng: StatelessRandom | None = None) -> LossTerms:
         """Regularisation of D: the penalty on its gradient at images, through their augmentation.

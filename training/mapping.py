@@ -21,18 +21,23 @@ def G_mapping(  # noqa: N802  (published builder name)
     normalize_latents: bool = True,
     embed_labels: bool = False,
     label_fmaps: int | None = None,
+    rectify_latents: bool = False,
 ) -> tf.Tensor:
     """Map latents to dlatents.
 
     latents_in: [N, latent_size] float32, N(0, 1); labels_in: [N, label_size] float32. Labels are multiplied by a
     learned matrix [label_size, latent_size] and concatenated before the whole vector is normalised; with
     `embed_labels` (StyleGAN2-ADA) a dense layer makes `label_fmaps` numbers of them (None: latent_size), which are
-    normalised apart from the latents. mapping_fmaps: width of the hidden layers (None: dlatent_size). Returns w
-    [N, dlatent_size], or [N, dlatent_broadcast, dlatent_size] with every layer's copy alike.
+    normalised apart from the latents. mapping_fmaps: width of the hidden layers (None: dlatent_size). rectify_latents:
+    negative components become 0, so that what is mapped is the rectified Gaussian of BigGAN (Brock et al. 2019,
+    appendix E) while latents are still drawn from N(0, 1) everywhere. Returns w [N, dlatent_size], or
+    [N, dlatent_broadcast, dlatent_size] with every layer's copy alike.
     """
     latents_in.set_shape([None, latent_size])
     labels_in.set_shape([None, label_size])
     x = tf.cast(latents_in, tf.float32)
+    if rectify_latents:
+        x = tf.nn.relu(x)
     embedding = label_embedding(labels_in, label_fmaps or latent_size) if label_size and embed_labels else None
     if label_size and not embed_labels:
         with tf.variable_scope("LabelConcat"):

@@ -1,6 +1,7 @@
 """The graph of one training iteration, and how a minibatch runs through it.
 
-Order (spec 4.3): G main, G regularisation every k minibatches, Gs average, D main, D regularisation every k. A
+Order (spec 4.3): G main, G regularisation every k minibatches, Gs average, D main, D regularisation every k. With
+`schedule.D_repeats` G has its turn only at every so manieth minibatch, and its interval counts these. A
 minibatch is cut into sub-batches of `batch_gpu` images; sub-batch number i of a minibatch draws the same random
 numbers and sees the same reals whichever tower runs it in whichever round.
 """
@@ -23,6 +24,7 @@ from training.augment.held_out import HeldOutScore
 from training.augment.pipeline import make_augment, make_zoom
 from training.augment.state import AugmentState
 from training.config import TrainConfig
+from training.consistency import Consistency
 from training.freeze import freeze_plans
 from training.loss import LossBuilder, LossTerms, process_reals
 from training.spectral_norm import power_iterations
@@ -141,6 +143,10 @@ class TrainingGraph:
             D_loss=loss.D_loss,
             D_penalty=loss.D_penalty,
             top_k=loss.top_k,
+            G_flood=loss.G_flood,
+            D_flood=loss.D_flood,
+            flood_stops=loss.flood_stops,
+            consistency=Consistency.of(loss),
         )
         n, pl_n = self.batch_gpu, max(self.batch_gpu // loss.pl_minibatch_shrink, 1)
         use_pl, use_r1 = bool(loss.pl_weight), bool(loss.r1_gamma or self.config.schedule.gamma_steps)
@@ -234,10 +240,11 @@ class TrainingGraph:
         nimg: images shown before this minibatch; step: minibatches before it. reals: uint8 [batch, C, H, W], labels
         [batch, label_size]; g_labels: random labels of that shape for phase `G_main` and `G_reg`.
         """
-        loss, stats = self.config.loss, {}
+        loss, repeats, stats = self.config.loss, self.config.schedule.D_repeats, {}
+        turn_of_g = step % repeats == 0
         run = {
-            "G_main": True,
-            "G_reg": "G_reg" in self.phases and step % loss.G_reg_interval == 0,
+            "G_main": turn_of_g,
+            "G_reg": "G_reg" in self.phases and turn_of_g and step // repeats % loss.G_reg_interval == 0,
             "ema": True,
             "D_main": True,
             "D_reg": "D_reg" in self.phases and step % loss.D_reg_interval == 0,

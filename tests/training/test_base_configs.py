@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dnnlib.util import UserError
+from tests.tiny import tiny_dataset
 from training import config_io
-from training.base_configs import BASE_CONFIGS, auto_numbers, base_fields, base_numbers, find_resolution
+from training.base_configs import BASE_CONFIGS, auto_numbers, base_fields, base_numbers, find_data
 from training.config import TrainConfig
 
 # The published table of `auto`: resolution -> GPUs -> (minibatch, R1 gamma).
@@ -97,7 +98,23 @@ def test_refusals():
     with pytest.raises(UserError, match="over 3 GPUs"):
         base_numbers("paper256", 256, 3)
     with pytest.raises(UserError, match="--cfg: its numbers depend on the resolution; give --dataset NAME"):
-        find_resolution("", None, None)
+        find_data("", None, None, "full")
+
+
+def test_labels_are_taken_as_published(tmp_path):
+    """By an embedding in G and a projection in D, where there are any and they are used."""
+    tiny_dataset(tmp_path / "labelled", num_images=4, resolution=8, label_size=3)
+    tiny_dataset(tmp_path / "plain", num_images=4, resolution=16)
+    assert find_data(str(tmp_path), "labelled", None, "full") == (8, True)
+    assert find_data(str(tmp_path), "labelled", None, 0) == (8, False)
+    assert find_data(str(tmp_path), "plain", 8, "full") == (8, False)
+    assert find_data(str(tmp_path), "absent", 64, "full") == (64, False)
+    with pytest.raises(UserError, match="absent"):
+        find_data(str(tmp_path), "absent", None, "full")
+    plain, labelled = (
+        config_io.with_fields(TrainConfig(), base_fields("cifar", 32, labelled=given)) for given in (False, True)
+    )
+    assert config_io.diff(plain, labelled) == [("G.embed_labels", False, True), ("D.project_labels", False, True)]
 
 
 def test_all_published_names():

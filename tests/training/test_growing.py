@@ -20,6 +20,8 @@ from training.surgery.files import read_model
 from training.surgery.growing import to_orig
 from training.surgery.states import Model, flat_variables, lod_of, with_options, with_variables
 
+pytestmark = pytest.mark.usefixtures("as_built")
+
 RES, LEVELS = 32, 5
 MAPS = {4: 8, 8: 4, 16: 2, 32: 1}  # fmap_base 16, fmap_max 8
 OPTIONS = dict(num_channels=2, resolution=RES, label_size=0, fmap_base=16, fmap_max=8)
@@ -248,8 +250,9 @@ def test_discriminator_blends_features(session):
     for lod in (0.75, 0, 1):
         tflib.set_vars({D.vars["lod"]: lod})
         scores[lod] = D.run(IMAGES, None)
-    assert np.abs(scores[0] - scores[1]).max() > 0.01
-    np.testing.assert_allclose(scores[0.75], 0.25 * scores[0] + 0.75 * scores[1], rtol=1e-4, atol=1e-4)
+    difference = np.abs(scores[0] - scores[1]).max()
+    assert difference > 0.1 * np.abs(scores[0]).max()  # weights are drawn anew each time, and scores may be small
+    np.testing.assert_allclose(scores[0.75], 0.25 * scores[0] + 0.75 * scores[1], rtol=1e-4, atol=1e-3 * difference)
 
 
 def test_orig_command(tmp_path):

@@ -10,6 +10,8 @@ from training.config_io import apply_set
 from training.config_networks import D_kwargs, G_kwargs
 from training.steps import MinibatchSettings, TrainingGraph
 
+CONSISTENCY = {"G_main": ("Loss/G/zcr",), "D_main": ("Loss/D/bcr_real", "Loss/D/bcr_fake", "Loss/D/zcr")}
+
 
 @pytest.fixture
 def training(session):
@@ -17,6 +19,7 @@ def training(session):
     config = apply_set(
         tiny_config(), "G.noconst=yes", "G.spectral_norm=*/ToRGB", "G.attention_resolution=8", "D.spectral_norm=yes",
         "D.attention_resolution=4", "D.mbstd_group_size=none", "schedule.batch=4", "schedule.batch_gpu=4",
+        "G.rectify_latents=yes", "bcr_real=1", "bcr_shift=0.25", "zcr_gen=0.1", "zcr_dis=0.1",
     )  # fmt: skip
     shape = dict(num_channels=3, resolution=8, base_shape=[4, 6], label_size=0)
     G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
@@ -33,6 +36,7 @@ def one_iteration(w, u):
     return u / np.linalg.norm(u)
 
 
+@pytest.mark.usefixtures("as_built")
 def test_a_minibatch_with_every_option(training):
     settings = MinibatchSettings(0.01, 0.01, 10.0, 0.5, 1)
     reals = np.random.RandomState(0).randint(0, 256, [4, 3, 8, 12]).astype(np.uint8)
@@ -44,6 +48,8 @@ def test_a_minibatch_with_every_option(training):
     for name in training.phases:
         values = training.run_phase(name, 0, settings, reals, labels, labels)
         assert all(np.isfinite(value) for value in values.values())
+        if name.endswith("main"):
+            assert all(values[tag] > 0 for tag in CONSISTENCY[name])
         assert values[f"Gradients/{name}"] > 0
     for name, net in (("G", G), ("D", D)):
         assert net.get_var(gates[name]) != 0, "attention must learn to open"

@@ -12,17 +12,11 @@ from training.config_networks import D_kwargs, G_kwargs
 from training.fmaps import SIZES, Fmaps
 
 SHAPE = dict(num_channels=3, resolution=1024, label_size=0)
-WIDE = {2**level: min(1.0, 128 / 2**level) for level in range(2, 11)}
 
 
 def count(name, builder, **kwargs):
     net = tflib.Network(name, func_name=builder, **kwargs)
     return sum(int(np.prod(v.shape.as_list())) for v in net.trainables.values())
-
-
-def explicit(width):
-    """Maps of the larger models: `width` up to 128x128, halved for each larger resolution."""
-    return {res: int(width * factor) for res, factor in WIDE.items()}
 
 
 @pytest.mark.parametrize(
@@ -39,12 +33,6 @@ def explicit(width):
 def test_published_sizes(session, options, g, d):
     assert count("G", "G_main", **options) == g
     assert count("D", "D_stylegan2", **options) == d
-
-
-@pytest.mark.parametrize(("width", "total"), [(512, 69_750_317), (640, 106_108_333), (768, 150_244_653)])
-def test_explicit_maps(session, width, total):
-    options = dict(**SHAPE, fmap_explicit=explicit(width))
-    assert count("G", "G_main", **options) + count("D", "D_stylegan2", **options) == total
 
 
 LARGER = {"M": 63_970_477, "L": 69_750_317, "XL": 106_108_333, "XXL": 150_244_653, "XXXL": 253_681_965}

@@ -126,6 +126,13 @@ TECHNIQUES = [
     ("R2", ("--set", "D_penalty=r2"), {"loss.D_penalty": "r2"}),
     ("hinge", ("--set", "G_loss=hinge", "--set", "D_loss=hinge"), {"loss.D_loss": "hinge"}),
     ("top-k", ("--set", "top_k=0.5"), {"loss.top_k": 0.5}),
+    ("flood loss", ("--set", "G_flood=0.05", "--set", "D_flood=0.2"), {"loss.G_flood": 0.05, "loss.D_flood": 0.2}),
+    ("stopping", ("--set", "D_flood=0.2", "--set", "flood_stops=yes"), {"loss.flood_stops": True}),
+    ("D_repeats", ("--set", "D_repeats=2"), {"schedule.D_repeats": 2}),
+    ("rectified latents", ("--set", "rectify_latents=yes"), {"G.rectify_latents": True}),
+    ("bCR", ("--cmethod", "bcr"), {"loss.bcr_real": 10, "loss.bcr_fake": 10}),
+    ("zCR", ("--cmethod", "zcr"), {"loss.zcr_gen": 0.02, "loss.zcr_dis": 0.2}),
+    ("capacity of D", ("--dcap", "0.5"), {"D.fmap_base": 8192, "D.fmap_max": 256, "G.fmap_base": 16384}),
     ("half-life of Gs", ("--ema-kimg", "20"), {"schedule.ema_kimg": 20}),
     ("one image", ("--batch", "1"), {"schedule.batch": 1}),
     ("accumulation", ("--batch", "4096", "--batch-gpu", "4"), {"schedule.batch": 4096, "schedule.batch_gpu": 4}),
@@ -142,21 +149,22 @@ def test_every_technique_is_an_option(args, fields):
 # Enough of the graph of each to build, small: what an option does is tested with the option.
 BUILT = {
     "architecture": ("noconst=true", "demodulate=false", "G.spectral_norm=true", "G.attention_resolution=8",
-                     "D.spectral_norm=true", "D.attention_resolution=8", "mapping_layers=12"),
+                     "D.spectral_norm=true", "D.attention_resolution=8", "pl_weight=2"),
     "losses": ("G_loss=wgan", "D_loss=wgan", "D_penalty=gp", "D_reg_interval=none"),
+    "consistency": ("bcr_real=10", "bcr_fake=10", "zcr_gen=0.02", "zcr_dis=0.2", "G_flood=0.05", "rectify_latents=yes"),
     "hinge and top-k": ("G_loss=hinge", "D_loss=hinge", "D_penalty=r2", "top_k=0.5"),
-    "precision": ("G.num_fp16_res=10", "D.num_fp16_res=2", "precision.G_4x4=true", "G.conv_clamp=256"),
+    "precision": ("pl_weight=2", "G.num_fp16_res=10", "D.num_fp16_res=2", "precision.G_4x4=true", "G.conv_clamp=256"),
     "augmentation": ("augment.mode=ada", "augment.pipe=bgcfnc", "diffaugment=color,translation,cutout"),
     "freezing": ("G_layers=G_mapping,res<=8", 'freeze.G_steps=[[1,["res>=8"]],[2,[]]]', "D_layers=first:4"),
-    "asymmetry": ('G.fmap_explicit={"4":32,"8":32,"16":64}',),
+    "asymmetry": ('G.fmap_explicit={"4":32,"8":64}',),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", list(BUILT))
 def test_a_dry_run_builds_it(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sets = [part for text in BUILT[name] for part in ("--set", text)]
-    result = CliRunner().invoke(main, ["--preset", "bench32", "--resolution", "16", "--dry-run", *sets])
+    sets = [part for text in ("mapping_layers=1", *BUILT[name]) for part in ("--set", text)]
+    result = CliRunner().invoke(main, ["--preset", "demo32", "--resolution", "8", "--dry-run", *sets])
     assert result.exit_code == 0, (result.output, result.exception)
     assert re.search(r"\ntotal +[\d,]+ +[\d,]+ ", result.output) and "Memory  " in result.output
     assert ("annex B: more in G alone crippled training" in result.output) == (name == "asymmetry")

@@ -17,6 +17,8 @@ from training.steps import TrainingGraph
 from training.training_loop import train
 from training.watch import TrainingStopped
 
+pytestmark = pytest.mark.usefixtures("as_built")  # runs are compared with each other
+
 
 @pytest.fixture
 def config(tmp_path):
@@ -162,7 +164,6 @@ def test_going_back_to_a_good_state(config, tmp_path, monkeypatch, capsys):
     assert_same(whole, tmp_path / "parts" / "00000-x", 96)
 
 
-@pytest.mark.usefixtures("as_built")
 def test_going_back_forgets_a_best_that_was_pruned(config, tmp_path, monkeypatch, capsys):
     config = apply_set(
         config, *QUICK, 'watch.actions={"gap":"rollback"}', "watch.ticks=2", "watch.good_ticks=1", "total_kimg=6",
@@ -192,7 +193,6 @@ def test_singular_vectors_of_frozen_weights_stay(config, tmp_path):
     assert changed(run, 32, 48) & vectors == vectors
 
 
-@pytest.mark.usefixtures("as_built")
 def test_going_back_without_the_good_states_of_before(config, tmp_path, monkeypatch, capsys):
     """A run may go on from a training state alone: then that is the state to go back to."""
     config = apply_set(config, *QUICK, 'watch.actions={"gap":"rollback"}', "watch.ticks=2", "watch.good_ticks=4")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.tflib.tfutil import tf
+from training.augment.shift import shift
 
 BRIGHTNESS = 0.5  # added, up to +- this; images have values in [-1, 1]
 SATURATION = (0.0, 2.0)
@@ -59,19 +60,9 @@ def _whole(uniform: tf.Tensor, low: int, high: int) -> tf.Tensor:
 
 def _translate(images: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
     """Shift by whole pixels; zeros come in at the border."""
-    for axis, uniform in zip((2, 3), tf.unstack(uniforms, num=2), strict=True):
-        size = images.shape.as_list()[axis]
-        reach = int(size * TRANSLATION + 0.5)
-        padding = [[0, 0] if i != axis else [reach, reach] for i in range(4)]
-        start = reach - _whole(uniform, -reach, reach)
-        index = start[:, tf.newaxis] + np.arange(size, dtype=np.int32)
-        # Axis 1 may have several channels: batches of the gather are the images.
-        moved = tf.transpose(tf.pad(images, padding), [0, axis, 1, 5 - axis])
-        moved = tf.gather(moved, index, axis=1, batch_dims=1)
-        shape = images.shape
-        images = tf.transpose(moved, [0, 2, 1, 3] if axis == 2 else [0, 2, 3, 1])
-        images.set_shape(shape)
-    return images
+    reach = tuple(int(size * TRANSLATION + 0.5) for size in images.shape.as_list()[2:])
+    axes = zip(tf.unstack(uniforms, num=2), reach, strict=True)
+    return shift(images, tf.stack([_whole(uniform, -most, most) for uniform, most in axes]), reach, "CONSTANT")
 
 
 def _cut_out(images: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
