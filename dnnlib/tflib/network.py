@@ -301,3 +301,6 @@ class Network(KeptAsData):
         if foreign:
             raise NotBuiltHere(f"network {name!r} ({builder.name}) has unknown variables {', '.join(foreign[:4])}")
         tfutil.set_vars({self.own_vars[n]: value for n, value in values.items()})
+        # What a part of the network stores, too, is the network's to say: published training changed it there alone.
+        built = self.components.values()
+        tfutil.set_vars({p.own_vars[n]: value for p in built for n, value in values.items() if n in p.own_vars})
