@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dnnlib.snapshot import files
 from dnnlib.util import UserError, is_url
-
-_SNAPSHOT = re.compile(r"network-snapshot-(\d+)\.pkl")
 
 
 def snapshot_kimg(name: str) -> float | None:
     """Thousands of images that the file name of a snapshot tells; None for other names."""
-    match = _SNAPSHOT.fullmatch(name)
-    return float(match[1]) if match else None
+    kimg = files.snapshot_kimg(name)
+    return None if kimg is None else float(kimg)
 
 
 def find_snapshots(place: str) -> list[str]:
@@ -28,13 +26,10 @@ def find_snapshots(place: str) -> list[str]:
         return [place]
     if not Path(place).is_dir():
         raise UserError(f"{place}: no such file or directory")
-    try:
-        found = [(kimg, str(p)) for p in Path(place).iterdir() if (kimg := snapshot_kimg(p.name)) is not None]
-    except OSError as err:
-        raise UserError(f"cannot read the directory {place}: {err.strerror or err}") from err
+    found = files.list_snapshots(Path(place))
     if not found:
         raise UserError(f"{place}: no network-snapshot-*.pkl in this directory")
-    return [path for _, path in sorted(found)]
+    return [str(path) for path in found]
 
 
 @contextmanager

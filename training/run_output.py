@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from dnnlib.snapshot.files import list_snapshots
 from dnnlib.submission import disk, stop
 from dnnlib.tflib.autosummary import StatsWriter
 from dnnlib.tflib.network import Network
@@ -18,7 +19,7 @@ from training.dataset import TFRecordDataset
 from training.describe import network_sizes, plan_disk
 from training.evaluation import Evaluator
 from training.reporting import TickReport, summary
-from training.snapshots import SnapshotWriter, list_snapshots, snapshot_name, snapshot_nimg
+from training.snapshots import SnapshotWriter, snapshot_name, snapshot_nimg
 from training.state import (
     GOOD_PREFIX,
     Progress,

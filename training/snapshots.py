@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dnnlib.snapshot.files import list_snapshots, snapshot_kimg
 from dnnlib.snapshot.writer import save_states
 from dnnlib.tflib.network import Network
 from training.config import SnapshotConfig
@@ -16,7 +16,6 @@ from training.dataset import TFRecordDataset
 from training.export.published import as_published, state_of
 from training.image_grid import save_image_grid, setup_snapshot_grid
 
-_SNAPSHOT = re.compile(r"network-snapshot-(\d+)\.pkl")
 # Images per evaluation of the grid: a few million pixels, so that 1024x1024 grids need little memory.
 _GRID_PIXELS = 1 << 22
 
@@ -73,10 +72,4 @@ def snapshot_name(nimg: int) -> str:
 
 def snapshot_nimg(path: Path) -> int:
     """Image count that a snapshot's name tells, in whole kimg."""
-    return int(_SNAPSHOT.fullmatch(path.name)[1]) * 1000
-
-
-def list_snapshots(run_dir: Path) -> list[Path]:
-    """Snapshots of a run directory, oldest first."""
-    found = [(int(m[1]), p) for p in run_dir.iterdir() if (m := _SNAPSHOT.fullmatch(p.name))]
-    return [path for _, path in sorted(found)]
+    return snapshot_kimg(path.name) * 1000

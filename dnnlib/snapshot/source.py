@@ -3,18 +3,18 @@
 import gzip
 import io
 import os
-import re
 import zlib
+from pathlib import Path
 from typing import BinaryIO
 
 from dnnlib.snapshot.arrays import PickleError
+from dnnlib.snapshot.files import list_snapshots
 from dnnlib.util import UserError, open_url
 
 _MAX_FILE_BYTES = 16 << 30
 # Weights hardly shrink. What grows more than this was made to fill the memory.
 _GZIP_RATIO, _GZIP_SLACK = 20, 64 << 20
 _CHUNK = 1 << 20
-_SNAPSHOT = re.compile(r"network-snapshot-(\d+)\.pkl")
 # Names by which published commands call published files, and where they are now.
 _ALIASES = {"gdrive:networks/": "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/"}
 
@@ -61,13 +61,10 @@ def read_bytes(source: os.PathLike | str | BinaryIO, **open_options: object) -> 
 
 def newest_snapshot(directory: str) -> str:
     """Path of the `network-snapshot-*.pkl` of the most images in a run directory. Raises `UserError` if it has none."""
-    try:
-        found = [(int(m[1]), name) for name in os.listdir(directory) if (m := _SNAPSHOT.fullmatch(name))]
-    except OSError as err:
-        raise UserError(f"cannot read the directory {directory}: {err.strerror or err}") from err
+    found = list_snapshots(Path(directory))
     if not found:
         raise UserError(f"{directory}: a directory without network-snapshot-*.pkl, expected a network file (*.pkl)")
-    return os.path.join(directory, max(found)[1])
+    return str(found[-1])
 
 
 def resolve_alias(place: str) -> str:
