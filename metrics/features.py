@@ -12,7 +12,7 @@ from metrics.feature_names import EFFNET, INCEPTION, NAMES, VGG16, VGG16_LPIPS
 from metrics.fetch import default_source, fetch
 from metrics.inception import Inception
 from metrics.vgg import Vgg16, Vgg16Lpips
-from metrics.weights import LPIPS_LINEAR, WeightSource, environment_weights, parse_place, variable_of
+from metrics.weights import LPIPS_LINEAR, WeightSource, environment_weights, parse_place, slot_files, variable_of
 
 __all__ = ["NAMES", "FeatureNetwork", "WeightsUnavailable", "load_feature_network"]
 
@@ -88,7 +88,7 @@ def _find(slot: str, given: Mapping[str, WeightSource], otherwise: str) -> Weigh
     if source is not None:
         return source
     try:
-        fetch([slot])
+        fetch([slot_files(slot)[0].name])
     except UserError as err:
         raise WeightsUnavailable(
             f"{slot} needs weights: {err}, or set {variable_of(slot)}=FILE, or {otherwise}"

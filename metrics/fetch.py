@@ -21,7 +21,15 @@ import urllib3
 
 from dnnlib.util import UserError, atomic_write, file_sha256, make_cache_dir_path, make_session
 from metrics.progress import progress_bar
-from metrics.weights import CANONICAL_FILES, DEFAULT_FILES, LPIPS_LINEAR, CanonicalFile, WeightSource, find_canonical
+from metrics.weights import (
+    CANONICAL_FILES,
+    DEFAULT_FILES,
+    LPIPS_LINEAR,
+    CanonicalFile,
+    WeightSource,
+    find_canonical,
+    slot_files,
+)
 
 LOCK_NAME = "weights.lock.json"
 
@@ -73,8 +81,8 @@ def default_source(slot: str, cache_dir: os.PathLike | str | None = None) -> Wei
                 return WeightSource(str(path), find_canonical(slot).sha256)
     folder = _folder(cache_dir)
     lock = _read_lock(folder)
-    for file in CANONICAL_FILES:
-        if file.slot == slot and file.name in lock and (folder / file.file_name).is_file():
+    for file in slot_files(slot):
+        if file.name in lock and (folder / file.file_name).is_file():
             return WeightSource(str(folder / file.file_name), lock[file.name])
     return None
 

@@ -151,10 +151,10 @@ def _metrics(run: RunFiles) -> str:
             len(one.points), c["feature_network"], str(c["weights_sha256"] or "")[:12], c["resize"],
             c["num_fake"], c["num_real"], {True: "yes", False: "no"}.get(c["mirror"], "?"),
             "none" if psi is None else psi, c["variant"] or "",
-            f"{c['dataset']} (held out)" if c["validation"] else c["dataset"],
+            f"{c['dataset']} (held out)" if c["validation"] else c["dataset"], c["dataset_filter"] or "",
         ))  # fmt: skip
     head = ("result", "best", "of snapshot", "snapshots", "feature network", "weights (sha256)", "resized by",
-            "fakes", "reals", "mirrored", "truncation", "conventions", "data set")  # fmt: skip
+            "fakes", "reals", "mirrored", "truncation", "conventions", "data set", "made with")  # fmt: skip
     notes = "".join(f"<li>{escape(note)}</li>" for note in _metric_notes(run.measured))
     return section("Metrics", side_by_side(figures), scrolling(table(head, rows)), f"<ul>{notes}</ul>")
 

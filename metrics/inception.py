@@ -17,17 +17,15 @@ from metrics.inception_network import INPUT_SIZE, NUM_CLASSES, NUM_FEATURES, poo
 from metrics.inception_weights import InceptionWeights, inception_weights
 from metrics.layers import Constants, MadeOnce
 from metrics.weight_files import GRAPH_MEMBER, WeightFile, read_weight_file
-from metrics.weights import WeightSource, find_canonical
+from metrics.weights import WeightSource, slot_files
 
-DEFAULT_URL = find_canonical(INCEPTION).urls[0]
 MEMBER = GRAPH_MEMBER
 
 
 class Inception:
     """Pooled features and class probabilities of the published Inception network.
 
-    source: path or URL of a file with its weights; None: the place where the graph was published, through the cache of
-    downloads. sha256: checksum that the file at `source` must have.
+    source: path or URL of a file with its weights; sha256: checksum that it must have.
     Raises `UserError` if the file cannot be had, or has other weights.
     """
 
@@ -36,8 +34,8 @@ class Inception:
     num_features = NUM_FEATURES
     num_classes = NUM_CLASSES
 
-    def __init__(self, source: os.PathLike | str | None = None, sha256: str | None = None) -> None:
-        place = DEFAULT_URL if source is None else os.fspath(source)
+    def __init__(self, source: os.PathLike | str, sha256: str | None = None) -> None:
+        place = os.fspath(source)
         file = _read(place, sha256)
         self._place = place
         #: Of the graph file itself, so that it is the same whether it came alone or in an archive.
@@ -95,7 +93,8 @@ def _read(place: str, sha256: str | None) -> WeightFile:
     except UserError as err:
         if os.path.exists(place):
             raise
+        url = slot_files(INCEPTION)[0].urls[0]
         raise UserError(
-            f"fid metrics need the Inception weights: {err}. Fetch {DEFAULT_URL} where that works and give its path "
-            "with --inception, or use a metric that needs no download, such as fd50k_effnet"
+            f"fid metrics need the Inception weights: {err}. Fetch {url} where that works and "
+            "give its path with --inception, or use a metric that needs no download, such as fd50k_effnet"
         ) from err

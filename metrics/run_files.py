@@ -218,7 +218,10 @@ def _read_metric(run: RunFiles, file_name: str, metric: str) -> list[MeasuredSer
         conditions = {key: record.get(key) for key in _CONDITIONS} | {"validation": bool(record.get("validation"))}
         snapshot = record["snapshot"]
         for name, value in values.items():
-            points = found.setdefault((name, json.dumps(conditions)), (conditions, {}))[1]
+            fresh = ({**conditions, "dataset_filter": None}, {})
+            shown, points = found.setdefault((name, json.dumps(conditions)), fresh)
+            # The hash tells data sets apart; how one was made is only for people, and older records do not say.
+            shown["dataset_filter"] = record.get("dataset_filter") or shown["dataset_filter"]
             points[snapshot] = Measurement(snapshot, snapshot_kimg(snapshot), _number(value))
     if strange:
         run.problems.append(f"{file_name}: {strange} records lack a snapshot or values, and are left out")

@@ -112,8 +112,15 @@ CANONICAL_FILES = (
     ),
 )  # fmt: skip
 
-#: What metrics use unless another file of the same slot has been fetched or given.
-DEFAULT_FILES = (INCEPTION, VGG16, LPIPS_LINEAR)
+#: What metrics use unless another file of the same slot has been fetched or given: files whose authors published a
+#: checksum. Inception's graph of 2015 has none; PyTorch's file has the same weights.
+DEFAULT_FILES = ("inception-pytorch", VGG16, LPIPS_LINEAR)
+
+
+def slot_files(slot: str) -> list[CanonicalFile]:
+    """The published files that can fill a slot, the one that is fetched by default first."""
+    files = [file for file in CANONICAL_FILES if file.slot == slot]
+    return sorted(files, key=lambda file: file.name not in DEFAULT_FILES)
 
 
 def find_canonical(name: str) -> CanonicalFile:

@@ -14,7 +14,15 @@ from metrics import weights as weights_module
 from metrics.feature_names import INCEPTION
 from metrics.features import load_feature_network
 from metrics.fetch import LOCK_NAME, default_source, fetch, fetch_command
-from metrics.weights import CANONICAL_FILES, DEFAULT_FILES, LPIPS_LINEAR, SLOTS, CanonicalFile
+from metrics.weights import (
+    CANONICAL_FILES,
+    DEFAULT_FILES,
+    LPIPS_LINEAR,
+    SLOTS,
+    CanonicalFile,
+    find_canonical,
+    slot_files,
+)
 from tests.metrics.file_server import serve
 from tests.metrics.inception_graph import make_graph
 
@@ -222,6 +230,26 @@ def test_table():
         assert file.urls[0].startswith("https://")
         # Eight digits are those that PyTorch writes into the name of a file.
         assert file.sha256 is None or len(file.sha256) == 64 or f"-{file.sha256}." in file.file_name
+
+
+def test_what_is_fetched_by_default_is_checked():
+    defaults = [find_canonical(name) for name in DEFAULT_FILES]
+    assert [file.slot for file in defaults] == [INCEPTION, "vgg16", LPIPS_LINEAR]
+    assert all(file.sha256 for file in defaults)
+    assert all(slot_files(file.slot)[0] is file for file in defaults)
+
+
+def test_another_file_of_the_slot_serves_if_it_was_fetched(server, monkeypatch, tmp_path):
+    files = tuple(
+        CanonicalFile(name, INCEPTION, f"{name}.bin", (server.url,), None, "graph", "Apache-2.0")
+        for name in (INCEPTION, "inception-pytorch")
+    )
+    for module in (weights_module, fetch_module):
+        monkeypatch.setattr(module, "CANONICAL_FILES", files)
+    fetch([INCEPTION], tmp_path, progress=False)
+    assert default_source(INCEPTION, tmp_path).place == str(tmp_path / f"{INCEPTION}.bin")
+    fetch(["inception-pytorch"], tmp_path, progress=False)
+    assert default_source(INCEPTION, tmp_path).place == str(tmp_path / "inception-pytorch.bin")
 
 
 def test_linear_weights_of_the_package(tmp_path):

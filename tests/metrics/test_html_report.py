@@ -261,16 +261,18 @@ def test_measured_series(tmp_path):
         ("network-snapshot-000002.pkl", 4.0, {}),
         ("network-snapshot-000010.pkl", 3.0, {}),  # measured again: the later holds
         ("network-snapshot-000002.pkl", 1.0, {"num_fake": 50_000}),  # other conditions: another curve
-        ("other.pkl", 9.0, {}),
+        ("other.pkl", 9.0, {"dataset_filter": "lanczos"}),  # for people: the hash tells data sets apart
         ("network-snapshot-000020.pkl", math.nan, {}),
     ):
         write_result(tmp_path, snapshot, result(value, **changes))
     first, second = read_run(tmp_path).measured
     assert [(p.kimg, p.value) for p in first.points][:2] == [(2, 4.0), (10, 3.0)]
     assert [p.kimg for p in first.points] == [2, 10, 20, None]
+    assert [one.conditions["dataset_filter"] for one in (first, second)] == ["lanczos", None]
     assert first.best.value == 3.0 and second.best.value == 1.0
     page = Page(write_report(tmp_path)).check()
     svg = next(base64.b64decode(src.partition(",")[2]).decode() for alt, src in page.images if "fd5k" in alt)
+    assert "lanczos" in page.text
     assert "num_fake 5000" in svg and "num_fake 50000" in svg
 
 
