@@ -36,6 +36,7 @@ LONG_FILES = (
 def pytest_configure(config: pytest.Config) -> None:
     """pytest-xdist keeps our order; its own, by the number of tests, has few but long tests last."""
     config.option.loadscopereorder = False
+    config.addinivalue_line("markers", "optimised: TensorFlow optimises the graphs of this test")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,6 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first = {root / name: rank for rank, name in enumerate(LONG_FILES)}
     counts = Counter(item.path for item in items)
     items.sort(key=lambda item: (first.get(item.path, len(first)), -counts[item.path]))
+
+
+_AS_BUILT = "graph_options.rewrite_options.disable_meta_optimizer"
 
 
 class Golden:
@@ -82,12 +86,20 @@ def session() -> Iterator[Any]:
         yield sess
 
 
-@pytest.fixture
-def as_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Graphs run as they are built: of a few steps of a new one, most of the time is TensorFlow optimising it.
-
-    For tests of what a run writes and reads; numbers are tested with what trains for real.
-    """
+@pytest.fixture(scope="session", autouse=True)
+def _graphs_as_built() -> Iterator[None]:
+    """Graphs run as they are built: of a few steps of a new one, most of the time is TensorFlow optimising it."""
     from dnnlib.tflib import tfutil
 
-    monkeypatch.setitem(tfutil._DEFAULTS, "graph_options.rewrite_options.disable_meta_optimizer", True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tfutil._DEFAULTS, _AS_BUILT, True)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _optimised_graphs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`@pytest.mark.optimised`: as users run them. So do the commands that tests start as processes."""
+    if request.node.get_closest_marker("optimised"):
+        from dnnlib.tflib import tfutil
+
+        monkeypatch.delitem(tfutil._DEFAULTS, _AS_BUILT)

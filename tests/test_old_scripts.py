@@ -53,7 +53,7 @@ def start_script(name, place, *args):
 
 
 @pytest.fixture
-def run_script(tmp_path, monkeypatch, as_built, session):
+def run_script(tmp_path, monkeypatch, session):
     """Function (name, arguments...) -> warnings: runs a script in an empty folder as Python itself would, but in this
     process, which has TensorFlow loaded already."""
 

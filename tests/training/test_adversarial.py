@@ -200,7 +200,6 @@ def test_penalties_at_fakes_go_through_augmentation_and_zoom(session):
     [("logistic", "hinge", "r1", True), ("hinge", "hinge", "lp", True), ("wgan", "wgan", "gp", False),
      ("logistic_ns", "logistic", "r2", False)],
 )  # fmt: skip
-@pytest.mark.usefixtures("as_built")
 def test_a_minibatch_of_every_kind(session, g_loss, d_loss, penalty, lazy):
     config = apply_set(
         tiny_config(), f"G_loss={g_loss}", f"D_loss={d_loss}", f"D_penalty={penalty}", "top_k=0.5",

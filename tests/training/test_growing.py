@@ -20,8 +20,6 @@ from training.surgery.files import read_model
 from training.surgery.growing import to_orig
 from training.surgery.states import Model, flat_variables, lod_of, with_options, with_variables
 
-pytestmark = pytest.mark.usefixtures("as_built")
-
 RES, LEVELS = 32, 5
 MAPS = {4: 8, 8: 4, 16: 2, 32: 1}  # fmap_base 16, fmap_max 8
 OPTIONS = dict(num_channels=2, resolution=RES, label_size=0, fmap_base=16, fmap_max=8)

@@ -84,7 +84,7 @@ class Setup:
 FACTOR = {"G_main": 1, "G_reg": 4, "D_main": 1, "D_reg": 16}
 
 
-@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("fused", [False, pytest.param(True, marks=pytest.mark.optimised)])
 @pytest.mark.parametrize("phase", list(FACTOR))
 def test_loss_and_gradients(golden, session, phase, fused):
     setup = Setup(golden, fused)
@@ -115,6 +115,7 @@ def test_side_statistics(golden, session):
     assert relative_error(stats["Loss/gradient_penalty"], np.mean(data["D_reg/gradient_penalty"])) < TOLERANCE
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("phase", ["G_main", "D_main"])
 def test_one_optimizer_step(golden, session, phase):
     setup = Setup(golden)

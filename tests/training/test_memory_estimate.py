@@ -41,6 +41,7 @@ MEASURED = {
 }  # fmt: skip
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("case", MEASURED)
 def test_estimate_is_near_what_tensorflow_reports(case, monkeypatch):
     """A whole minibatch at 32x32, every phase of it: within 15%.

@@ -28,7 +28,7 @@ def load(golden, case, name):
 
 
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("data_format", [pytest.param("NHWC", marks=pytest.mark.optimised), "NCHW"])
 @pytest.mark.parametrize("case", CASES)
 def test_generator(golden, session, case, data_format, fused):
     G, data = load(golden, case, "G")

@@ -36,7 +36,6 @@ def one_iteration(w, u):
     return u / np.linalg.norm(u)
 
 
-@pytest.mark.usefixtures("as_built")
 def test_a_minibatch_with_every_option(training):
     settings = MinibatchSettings(0.01, 0.01, 10.0, 0.5, 1)
     reals = np.random.RandomState(0).randint(0, 256, [4, 3, 8, 12]).astype(np.uint8)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +22,6 @@ from training.surgery.files import read_model, write_model
 from training.surgery.states import Model
 
 # Graphs that are run once or twice; what they compute is compared with what other graphs of the same kind do.
-pytestmark = pytest.mark.usefixtures("as_built")
 # A graph of two networks takes most of a second to build.
 _FEW = settings(max_examples=3, deadline=None, derandomize=True)
 

@@ -17,8 +17,6 @@ from training.steps import TrainingGraph
 from training.training_loop import train
 from training.watch import TrainingStopped
 
-pytestmark = pytest.mark.usefixtures("as_built")  # runs are compared with each other
-
 
 @pytest.fixture
 def config(tmp_path):

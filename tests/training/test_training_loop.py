@@ -121,7 +121,6 @@ def test_interrupted_run_equals_uninterrupted_one(config, finished, tmp_path):
     assert progress[0] == progress[1]
 
 
-@pytest.mark.usefixtures("as_built")
 def test_stopping_in_the_middle_of_a_tick(config, tmp_path, monkeypatch):
     """A file abort.txt stops after the current minibatch; what follows equals the run that was left alone."""
     config = without_regularisation(config, "schedule.kimg_per_tick=1", "snapshots.first_tick=false")
@@ -190,7 +189,6 @@ def test_a_killed_run_goes_on_from_its_last_state(config, tmp_path):
     assert_equal_states(variables_of(whole), variables_of(rest))
 
 
-@pytest.mark.usefixtures("as_built")
 def test_going_back_to_an_older_state_sets_newer_files_aside(of_four_ticks, tmp_path):
     config, whole = of_four_ticks
     whole = copy_of(whole, tmp_path / "results")
@@ -219,7 +217,6 @@ def test_what_is_refused_leaves_nothing(config, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.usefixtures("as_built")
 def test_a_record_damaged_during_training_is_one_line(config, tmp_path):
     config = without_regularisation(with_own_data(config, tmp_path))
     records = next((tmp_path / "data" / "tiny").glob("*r03.tfrecords"))
@@ -230,7 +227,6 @@ def test_a_record_damaged_during_training_is_one_line(config, tmp_path):
         train(config, tmp_path / "results")
 
 
-@pytest.mark.usefixtures("as_built")
 def test_damaged_newest_state_falls_back(of_four_ticks, tmp_path, capsys):
     config, whole = of_four_ticks
     whole = copy_of(whole, tmp_path / "results")
@@ -294,7 +290,6 @@ def test_own_learning_rates(config, tmp_path):
             assert np.array_equal(moved[name], slow_d[name])
 
 
-@pytest.mark.usefixtures("as_built")
 def test_transfer_learning(config, finished, tmp_path, capsys):
     pkl = str(finished.run_dir / "network-snapshot-000000.pkl")
     other = apply_set(config, "G.fmap_max=64", "G.fmap_base=4096", "schedule.total_kimg=0")
@@ -317,7 +312,6 @@ def test_transfer_to_other_data_lists_every_remedy(config, finished, tmp_path):
     assert not (tmp_path / "transfer").exists()
 
 
-@pytest.mark.usefixtures("as_built")
 def test_resume_with_another_architecture_names_the_variable(config, finished, tmp_path):
     result = copy_of(finished, tmp_path / "results")
     other = dataclasses.replace(config, D=dataclasses.replace(config.D, architecture="skip"))
@@ -325,7 +319,6 @@ def test_resume_with_another_architecture_names_the_variable(config, finished, t
         train(other, tmp_path / "results", resume=result.state)
 
 
-@pytest.mark.usefixtures("as_built")
 def test_old_states_and_snapshots_are_pruned(config, tmp_path):
     config = apply_set(
         config,
@@ -349,7 +342,6 @@ def test_old_states_and_snapshots_are_pruned(config, tmp_path):
     ]
 
 
-@pytest.mark.usefixtures("as_built")
 def test_best_snapshot_is_named_and_kept(config, tmp_path, capsys):
     config = apply_set(
         config,
@@ -376,7 +368,6 @@ def test_best_snapshot_is_named_and_kept(config, tmp_path, capsys):
     assert "Best naive: 3.0000 (network-snapshot-000001.pkl)" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("as_built")
 def test_the_best_of_a_file_that_was_written_again_is_that_of_the_file(config, tmp_path):
     """Ticks of less than a kimg: all snapshots have one name."""
     config = without_regularisation(config, "metrics.names=naive", "metrics.ticks=1", "snapshots.network_ticks=1")
@@ -391,7 +382,6 @@ def of_thousands(config, total_kimg):
     return apply_set(config, *ticks, "D.mbstd_group_size=0", "loss.pl_weight=0", "loss.r1_gamma=0")
 
 
-@pytest.mark.usefixtures("as_built")
 def test_a_run_killed_after_pruning_knows_the_best_snapshot(config, tmp_path, monkeypatch):
     """Killed when the old best is deleted: the newest state names the new best, which is kept when the run goes on."""
     config = apply_set(config, "metrics.names=naive", "metrics.ticks=1", "network_ticks=1", "keep_snapshots=1")
@@ -414,7 +404,6 @@ def test_a_run_killed_after_pruning_knows_the_best_snapshot(config, tmp_path, mo
     assert kept == ["network-snapshot-000002.pkl", "network-snapshot-000003.pkl"]
 
 
-@pytest.mark.usefixtures("as_built")
 def test_a_best_snapshot_that_somebody_deleted_is_forgotten(config, tmp_path):
     config = apply_set(config, "metrics.names=naive", "metrics.ticks=1", "snapshots.network_ticks=1")
     config = of_thousands(config, total_kimg=1)
@@ -427,7 +416,6 @@ def test_a_best_snapshot_that_somebody_deleted_is_forgotten(config, tmp_path):
     assert result.best == {}
 
 
-@pytest.mark.usefixtures("as_built")
 def test_a_run_without_anything_that_measures(config, tmp_path):
     config = without_regularisation(config, "metrics.names=naive", "metrics.ticks=1", "total_kimg=0.016")
     result = train(config, tmp_path / "results", make_evaluator=lambda *_: None)

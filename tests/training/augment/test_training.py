@@ -54,7 +54,6 @@ def assert_equal_states(a, b):
     assert not [name for name in a if not np.array_equal(a[name], b[name])]
 
 
-@pytest.mark.usefixtures("as_built")
 def test_p_is_in_the_state_and_resumes_bit_exactly(config, tmp_path):
     """Stopped after 3 of 8 minibatches, in the middle of an adjustment's interval, with half of the sums made."""
     config = apply_set(config, "loss.r1_gamma=0")
@@ -73,7 +72,6 @@ def test_p_is_in_the_state_and_resumes_bit_exactly(config, tmp_path):
     assert "  augment 0." in log and "  r_t " in log
 
 
-@pytest.mark.usefixtures("as_built")
 def test_another_mode_starts_as_configured(config, tmp_path):
     config = apply_set(config, "loss.r1_gamma=0")
     none = apply_set(config, "augment.mode=noaug", "augment.p=none", "schedule.total_kimg=0.016")
@@ -82,7 +80,6 @@ def test_another_mode_starts_as_configured(config, tmp_path):
     assert variables_of(later)["augment_p"] == pytest.approx(0.3, abs=0.07)
 
 
-@pytest.mark.usefixtures("as_built")
 def test_held_out_images_steer_adarv(config, tmp_path):
     """And zooming in works in a run: images of 16x16 at 8x8."""
     with pytest.raises(UserError, match="augment.mode=adarv needs held-out images.*--validation N"):
