@@ -171,6 +171,7 @@ def test_a_signal_saves_and_ends_in_order(config, tmp_path, number):
     assert f"at {states.read_state(newest)[0]['progress']['nimg'] / 1000:g} kimg" in out
 
 
+@pytest.mark.optimised  # as the process that is killed
 def test_a_killed_run_goes_on_from_its_last_state(config, tmp_path):
     """SIGKILL between states; the same command with --resume latest; equal to a run that nothing happened to."""
     config = without_regularisation(config, "schedule.kimg_per_tick=0.016", "schedule.total_kimg=0.096")
