@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dnnlib.tflib import tfutil
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.rng import StatelessRandom
 from dnnlib.tflib.tfutil import tf
@@ -212,12 +213,13 @@ def test_a_minibatch_of_every_kind(session, g_loss, d_loss, penalty, lazy):
     graph = TrainingGraph(G, D, G.clone("Gs"), config, 4, False, (0.0, 0.99), (0.0, 0.99))
     assert ("D_reg" in graph.phases) == lazy
     reals = np.random.RandomState(0).randint(0, 256, [4, 3, 8, 8]).astype(np.uint8)
-    labels, before = np.zeros([4, 0], np.float32), {name: D.get_var(name) for name in D.trainables}
+    labels, before = np.zeros([4, 0], np.float32), tfutil.run(dict(D.trainables))
     values = graph.run_minibatch(0, 0, MinibatchSettings(0.01, 0.01, 10.0, 0.5, 1), reals, labels, {})
     assert all(np.isfinite(value) for value in values.values())
     weight = 5 if penalty in ("r1", "r2") else 10
     assert values["Loss/D/reg"] == pytest.approx(weight * values["Loss/gradient_penalty"], rel=1e-5)
-    assert any(not np.array_equal(D.get_var(name), value) for name, value in before.items())
+    after = tfutil.run(dict(D.trainables))
+    assert any(not np.array_equal(after[name], value) for name, value in before.items())
 
 
 @pytest.mark.parametrize(

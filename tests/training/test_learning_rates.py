@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 
 from dnnlib.tflib.network import Network
 from tests.tiny import tiny_config, tiny_dataset
@@ -13,8 +12,7 @@ from training.steps import MinibatchSettings, TrainingGraph
 from training.training_loop import train
 
 
-@pytest.mark.parametrize(("moving", "rates"), [("G", (0.01, 0.0)), ("D", (0.0, 0.01))])
-def test_a_rate_of_zero_holds_one_network_and_not_the_other(session, moving, rates):
+def test_a_rate_of_zero_holds_one_network_and_not_the_other(session):
     """The published code feeds the rate of G to both."""
     config = apply_set(tiny_config(), "batch=4", "batch_gpu=4")
     shape = dict(num_channels=3, resolution=8, label_size=0)
@@ -23,14 +21,15 @@ def test_a_rate_of_zero_holds_one_network_and_not_the_other(session, moving, rat
         "D": Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D)),
     }
     graph = TrainingGraph(*nets.values(), nets["G"].clone("Gs"), config, 4, False, (0.0, 0.99), (0.0, 0.99))
-    before = {name: {n: net.get_var(n) for n in net.trainables} for name, net in nets.items()}
     reals = np.random.RandomState(0).randint(0, 256, [4, 3, 8, 8]).astype(np.uint8)
-    graph.run_minibatch(0, 0, MinibatchSettings(*rates, 10.0, 0.5, 1), reals, np.zeros([4, 0], np.float32), {})
-    moved = {
-        name: any(not np.array_equal(net.get_var(n), before[name][n]) for n in net.trainables)
-        for name, net in nets.items()
-    }
-    assert moved == {"G": moving == "G", "D": moving == "D"}
+    variables = {name: dict(net.trainables) for name, net in nets.items()}
+    before = session.run(variables)
+    for moving, rates in (("G", (0.01, 0.0)), ("D", (0.0, 0.01))):
+        graph.run_minibatch(0, 0, MinibatchSettings(*rates, 10.0, 0.5, 1), reals, np.zeros([4, 0], np.float32), {})
+        after = session.run(variables)
+        moved = {name: any((after[name][n] != before[name][n]).any() for n in after[name]) for name in nets}
+        assert moved == {"G": moving == "G", "D": moving == "D"}
+        before = after
 
 
 def test_both_rates_are_reported(tmp_path):
