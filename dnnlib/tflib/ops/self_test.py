@@ -14,6 +14,7 @@ from dnnlib.tflib.ops.fused_bias_act import fused_bias_act
 from dnnlib.tflib.ops.library import relative_error
 from dnnlib.tflib.ops.modulate_weights import modulate_weights
 from dnnlib.tflib.ops.modulated_epilogue import modulated_epilogue
+from dnnlib.tflib.ops.passed import CPU
 from dnnlib.tflib.ops.upfirdn_2d import upfirdn_2d
 from dnnlib.tflib.tfutil import tf
 
@@ -125,10 +126,10 @@ def _full_float32() -> Iterator[None]:
         tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
-def test_devices() -> dict[str, str]:
-    """Test CPU and GPUs; returns 'CPU:0', 'GPU:0', ... -> '' or what is wrong."""
+def test_devices(cpu: bool = True) -> dict[str, str]:
+    """Test GPUs, and the CPU if `cpu`; returns 'CPU:0', 'GPU:0', ... -> '' or what is wrong."""
     with _full_float32():
-        results = {"CPU:0": _test_device("CPU:0", [tf.float32, tf.bfloat16])}
+        results = {CPU: _test_device(CPU, [tf.float32, tf.bfloat16])} if cpu else {}
         for index in range(len(tf.config.list_physical_devices("GPU"))):
             results[f"GPU:{index}"] = _test_device(f"GPU:{index}", [tf.float32, tf.float16])
     return results

@@ -8,7 +8,7 @@ import types
 import pytest
 
 from dnnlib.tflib import ops
-from dnnlib.tflib.ops import build, library, self_test
+from dnnlib.tflib.ops import build, library, passed, self_test
 from dnnlib.tflib.ops.impl import resolve_impl
 from dnnlib.tflib.ops.toolchain import BuildError
 from dnnlib.tflib.tfutil import tf
@@ -76,12 +76,12 @@ def test_failed_build_falls_back_with_one_warning(monkeypatch, capsys):
             ops.upsample_2d(tf.zeros([1, 1, 4, 4]), impl="compiled")
 
 
-def test_a_wrong_device_is_named_and_left_out(monkeypatch, capsys, real):
+def test_a_wrong_device_is_named_and_left_out(monkeypatch, capsys, real, tmp_path):
     monkeypatch.setattr(library, "_outcome", lambda: broken)
     monkeypatch.setattr(
         self_test, "test_devices", lambda: {"CPU:0": "", "GPU:1": "GPU:1 gives wrong numbers in upfirdn_2d"}
     )
-    broken = library.Library(real.path, real.ops)
+    broken = library.Library(tmp_path / "ops.so", real.ops)
     with tf.Graph().as_default():
         with tf.device("/gpu:1"):
             assert resolve_impl(None) == "ref"
@@ -110,6 +110,40 @@ def test_self_test_notices_wrong_numbers(monkeypatch, real, op, name):
     monkeypatch.setattr(library, "ops", lambda: types.SimpleNamespace(**{**functions, op: wrong}))
     (error,) = self_test.test_devices().values()
     assert error.startswith(f"CPU:0 gives wrong numbers in {'modulated_' if name == 'epilogue' else ''}{name}")
+
+
+def test_a_processor_that_passed_is_not_tested_again(monkeypatch, real, tmp_path):
+    asked, errors = [], {"CPU:0": "wrong", "GPU:0": ""}
+
+    def test_devices(cpu=True):
+        asked.append(cpu)
+        return {device: error for device, error in errors.items() if cpu or device != "CPU:0"}
+
+    def start(again=False):
+        made = library.Library(tmp_path / "ops.so", real.ops)
+        made.self_test(again)
+        return made.tested
+
+    monkeypatch.setattr(self_test, "test_devices", test_devices)
+    monkeypatch.setattr(library, "_warn_once", lambda message: None)
+    for _ in range(2):  # a failure is not remembered
+        assert start() == {"CPU:0": "wrong", "GPU:0": ""}
+    errors |= {"CPU:0": "", "GPU:0": "broken"}
+    for _ in range(3):  # a GPU is tested by every process
+        assert start() == {"CPU:0": "", "GPU:0": "broken"}
+    assert start(again=True) == {"CPU:0": "", "GPU:0": "broken"}
+    assert asked == [True, True, True, False, False, True]
+    monkeypatch.setattr(passed, "_callers", lambda: "other Python files")
+    start()
+    assert asked[-1] is True
+    (tmp_path / "ops.so.passed").write_bytes(b"\xff\xfe")
+    start()
+    assert asked[-1] is True
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(real, tmp_path):
+    passed.remember(tmp_path / "gone" / "ops.so", {"CPU:0": ""})
+    assert not passed.has_passed(tmp_path / "gone" / "ops.so")
 
 
 def test_self_test_passes_here(real):
