@@ -185,7 +185,8 @@ def measure_run(
         values = {file: known[name][file].value for file in files if file in known[name]}
         best = (max if registry.find_metric(name).higher_is_better else min)(values, key=values.get)
         key, value = next(iter(known[name][best].values.items()))
-        if better_is(key) != 0:
+        all_same = len(values) > 1 and len(set(values.values())) == 1
+        if better_is(key) != 0 and not all_same:
             click.echo(f"best {key}: {format_value(key, value)} ({best})")
     if Path(result_dir).resolve() == Path(run_dir).resolve():
         write_html(run_dir)

@@ -121,7 +121,7 @@ def _headline(run: RunFiles) -> str:
     for one in run.measured:
         if one.best is not None:
             snapshot = one.best.snapshot.removesuffix(".pkl")
-            facts.append((f"best {one.name}", f"{format_number(one.best.value)} ({snapshot})"))
+            facts.append((f"best {one.title}", f"{format_number(one.best.value)} ({snapshot})"))
     cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
     return f'<dl class="facts">{cells}</dl>'
 
@@ -146,12 +146,12 @@ def _metrics(run: RunFiles) -> str:
         c, best = one.conditions, one.best
         psi = c["truncation_psi"]
         rows.append((
-            one.name, "" if best is None else format_number(best.value),
+            one.title, "" if best is None else format_number(best.value),
             "" if best is None else best.snapshot.removesuffix(".pkl"),
             len(one.points), c["feature_network"], str(c["weights_sha256"] or "")[:12], c["resize"],
             c["num_fake"], c["num_real"], {True: "yes", False: "no"}.get(c["mirror"], "?"),
             "none" if psi is None else psi, c["variant"] or "",
-            f"{c['dataset']} (held out)" if c["validation"] else c["dataset"], c["dataset_filter"] or "",
+            c["dataset"], c["dataset_filter"] or "",
         ))  # fmt: skip
     head = ("result", "best", "of snapshot", "snapshots", "feature network", "weights (sha256)", "resized by",
             "fakes", "reals", "mirrored", "truncation", "conventions", "data set", "made with")  # fmt: skip

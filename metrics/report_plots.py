@@ -94,7 +94,7 @@ def plot_metric(series: Sequence[MeasuredSeries]) -> bytes:
                     ha="left" if left else "right",
                     color=color,
                 )
-        axes.margins(x=0.08, y=0.2)
+        axes.margins(x=0.08, y=0.2 if len(series) == 1 else 0.4)  # room for a legend
         if series:
             direction = {1: "\n(higher is better)", -1: "\n(lower is better)", 0: ""}[better_is(series[0].name)]
             axes.set_ylabel(f"{series[0].name}{direction}")
@@ -105,7 +105,12 @@ def plot_metric(series: Sequence[MeasuredSeries]) -> bytes:
 def _conditions(one: MeasuredSeries, among: Sequence[MeasuredSeries]) -> str:
     """The conditions in which curves of one picture differ."""
     differing = [k for k in one.conditions if len({repr(other.conditions[k]) for other in among}) > 1]
-    return ", ".join(f"{key} {str(one.conditions[key])[:12]}" for key in differing)
+    told = []
+    if "validation" in differing:
+        told.append("held-out images" if one.conditions["validation"] else "training images")
+        # Of other images there is another number, and their content is another.
+        differing = [key for key in differing if key not in ("validation", "num_real", "dataset_hash")]
+    return ", ".join([*told, *(f"{key} {str(one.conditions[key])[:12]}" for key in differing)])
 
 
 def plot_stats(

@@ -57,11 +57,18 @@ class MeasuredSeries:
     points: list[Measurement]
 
     @property
+    def title(self) -> str:
+        """The name of the result, and which images it was measured against if not those of the training."""
+        return f"{self.name} (held out)" if self.conditions.get("validation") else self.name
+
+    @property
     def best(self) -> Measurement | None:
-        """The best finite value, the earliest of equals; None if there is none, or no better and worse."""
+        """The best finite value, the earliest of equals; None if there is none, if several are all the same, or if
+        there is no better and worse."""
         direction = better_is(self.name)
         finite = [point for point in self.points if math.isfinite(point.value)]
-        if not finite or direction == 0:
+        all_same = len(finite) > 1 and len({point.value for point in finite}) == 1
+        if not finite or direction == 0 or all_same:
             return None
         return max(finite, key=lambda point: direction * point.value)
 

@@ -276,6 +276,27 @@ def test_measured_series(tmp_path):
     assert "num_fake 5000" in svg and "num_fake 50000" in svg
 
 
+def test_held_out_images_are_told_from_those_of_the_training(tmp_path):
+    for kimg, value in ((1, 5.0), (2, 3.0)):
+        name = f"network-snapshot-{kimg:06d}.pkl"
+        write_result(tmp_path, name, result(value))
+        write_result(tmp_path, name, result(value + 1, validation=True, num_real=50, dataset_hash="ef"))
+    page = Page(write_report(tmp_path)).check()
+    assert "best fd5k_effnet 3 (network-snapshot-000002)" in " ".join(page.text.split())
+    assert "best fd5k_effnet (held out) 4 (network-snapshot-000002)" in " ".join(page.text.split())
+    svg = next(base64.b64decode(src.partition(",")[2]).decode() for alt, src in page.images if "fd5k" in alt)
+    assert "held-out images" in svg and "training images" in svg and "dataset_hash" not in svg
+
+
+def test_of_values_that_are_all_the_same_none_is_the_best(tmp_path):
+    for kimg, metric in ((1, "fd5k_effnet"), (2, "fd5k_effnet"), (1, "kd5k_effnet")):
+        write_result(tmp_path, f"network-snapshot-{kimg:06d}.pkl", result(7.0, metric))
+    several, single = read_run(tmp_path).measured
+    assert several.best is None and single.best.value == 7.0
+    write_result(tmp_path, "network-snapshot-000003.pkl", result(6.5))
+    assert read_run(tmp_path).measured[0].best.snapshot == "network-snapshot-000003.pkl"
+
+
 def test_which_way_is_better():
     assert [better_is(n) for n in ("fid50k", "kid50k_full", "ppl2_wend", "ls_z", "fd5k_effnet")] == [-1] * 5
     assert [better_is(n) for n in ("is50k_mean", "pr50k3_precision", "pr50k3_full_recall", "is5k_effnet_mean")] == [
