@@ -162,7 +162,7 @@ def build(
                 else:
                     if options.strict and writer.num_skipped > len(skipped):  # by a command without --strict
                         name, reason = writer.skipped[min(len(skipped), len(writer.skipped) - 1)]
-                        raise _strict_error(name, reason)
+                        raise strict_error(name, reason)
                     so_far = writer.num_images + writer.num_validation
                     say(f"Going on after {so_far} images of an interrupted conversion.")
                 _convert(writer, items, workers, options, wanted, done, ready)
@@ -206,7 +206,7 @@ def _convert(
                     writer.append(records, _label(item, options.label_size), validation)
                     bar.update()
                 elif options.strict:
-                    raise _strict_error(item.name, records.reason)
+                    raise strict_error(item.name, records.reason)
                 else:
                     writer.skip(item.name, records.reason)
                 done[counter] += 1
@@ -228,7 +228,8 @@ def _convert(
             write(queue, "consumed", wanted)
 
 
-def _strict_error(name: str, reason: str) -> UserError:
+def strict_error(name: str, reason: str) -> UserError:
+    """What a bad image is with `strict`."""
     return UserError(f"{printable(name)}: {reason} (without --strict it would be skipped)")
 
 

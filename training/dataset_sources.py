@@ -17,7 +17,7 @@ import numpy as np
 import tqdm
 
 from dnnlib.util import UserError, list_nearest
-from training.dataset_build import BuildOptions, BuildReport, Failure, Item, build, ordered_map
+from training.dataset_build import BuildOptions, BuildReport, Failure, Item, build, ordered_map, strict_error
 from training.dataset_items import StoredFile, printable
 from training.dataset_writer import check_target
 from training.fits import FILTERS, FITS, result_size
@@ -136,8 +136,7 @@ def _look(items: Sequence[Item], wanted: ImageOptions, options: BuildOptions) ->
         for item, header in headers:
             look.add(item.name, header, wanted.size)
             if isinstance(header, Failure) and options.strict:
-                name, reason = look.first_bad
-                raise UserError(f"{printable(name)}: {reason} (without --strict it would be skipped)")
+                raise strict_error(*look.first_bad)
             if wanted.size is not None and not look.grey:
                 break
     return look
@@ -217,6 +216,8 @@ def create_from_images(
     scratch = target.parent / f".{target.name}.unfinished" / "sources"
     try:
         listing, labels = _list_labelled(inputs, wanted, scratch, say, drop)
+        if options.strict and listing.first_lost is not None:
+            raise strict_error(*listing.first_lost)
         size, channels = wanted.size, wanted.channels
         if size is None or channels is None:
             look = _look(listing.items, wanted, options)
