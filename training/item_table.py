@@ -12,7 +12,7 @@ import numpy as np
 
 from training.blob_file import BlobFile
 from training.dataset_items import Item, Part
-from training.dataset_labels import give_back, rows_per_part, select_labels
+from training.dataset_labels import give_back, scattered_rows, select_labels
 
 _LENGTH = struct.Struct("<I")  # before a name
 
@@ -183,7 +183,7 @@ class ItemTable(Sequence[Item]):
         if self.labels.ndim == 1:
             return int(self.labels[index])
         self._read += 1
-        if not self._read % rows_per_part(self.labels.shape[1]):
+        if not self._read % scattered_rows(self.labels.shape[1]):
             give_back(self.labels)
         return np.array(self.labels[index])
 
