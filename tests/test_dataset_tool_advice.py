@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.dataset_tools import tool
-from training import dataset_build, encodings
+from training import build_sample, encodings
 from training.dataset import TFRecordDataset
 from training.encodings import encode_file
 
@@ -109,7 +109,7 @@ def test_images_in_archives_are_no_files_to_list_or_move(photos, tmp_path, monke
 def test_images_of_the_sample_are_written_in_their_places(tmp_path, monkeypatch, limit):
     """Bad files and held-out images are among those that are encoded before, whether or not they wait in memory."""
     if limit is not None:
-        monkeypatch.setattr(dataset_build, "_SAMPLE_BYTES", limit)
+        monkeypatch.setattr(build_sample, "_SAMPLE_BYTES", limit)
     (tmp_path / "in").mkdir()
     rng = np.random.default_rng(0)
     for index in range(70):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -17,6 +18,9 @@ from tests.hostile_images import PICTURE, encoded
 PLANES = PICTURE.transpose(2, 0, 1)
 NAMES = ("IMG_0001", "a.png.bak", "holiday 12.07.2019", "photo.dat", "scan.json", "thumbs.TXT")
 NOTES = {
+    "LICENSE": b"BMW AG\n",
+    "README": b"These are pictures.\n",
+    "empty": b"",
     "index.csv": b"photo.dat,cat\n",
     "labels.json": b'{"labels": [["photo.dat", 0]]}',
     "manual.pdf": b"%PDF-1.7\n" + bytes(100),
@@ -50,7 +54,10 @@ def reasons(out: Path) -> dict[str, str]:
 def test_images_are_known_by_what_is_in_them(folder, tmp_path):
     out = convert(tmp_path / "set", folder)
     np.testing.assert_array_equal(images_of(out), np.stack([PLANES] * len(NAMES)))
-    assert reasons(out) == {name: f"no image by its ending {Path(name).suffix}" for name in NOTES}
+    endings = {name: Path(name).suffix for name in NOTES}
+    assert reasons(out) == {
+        name: f"no image by its {f'ending {ending}' if ending else 'first bytes'}" for name, ending in endings.items()
+    }
 
 
 @pytest.mark.parametrize("method", [0, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, "tar", "tar.gz"])
@@ -91,6 +98,31 @@ def test_a_damaged_image_of_any_name_is_reported_as_damaged(folder, tmp_path):
     tool("create_from_images", tmp_path / "set", folder, "--resolution", 16)
     assert "no image by its ending" not in reasons(tmp_path / "set")["torn.dat"]
     fails("torn.dat", "create_from_images", tmp_path / "other", folder, "--resolution", 16, "--strict")
+
+
+@pytest.mark.parametrize("name", ["gone.png", "gone", "album.2019"])
+def test_strict_wants_what_may_be_images(folder, tmp_path, name, monkeypatch):
+    """A link to nothing, and a folder that cannot be read, whatever its name."""
+    if name == "album.2019":
+        (folder / name).mkdir()
+        whole = os.scandir
+
+        def refuse(path):
+            if os.fspath(path).endswith(name):
+                raise PermissionError(13, "Permission denied", path)
+            return whole(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+    else:
+        (folder / name).symlink_to("nowhere")
+    fails(f"{name}: ", "create_from_images", tmp_path / "set", folder, "--strict")
+    tool("create_from_images", tmp_path / "set", folder)
+    assert name in reasons(tmp_path / "set")
+
+
+def test_strict_does_not_want_what_is_no_image(folder, tmp_path):
+    (folder / "gone.txt").symlink_to("nowhere")
+    assert "a link to nothing" in reasons(convert(tmp_path / "set", folder))["gone.txt"]
 
 
 def test_clean_finds_the_same_images(folder, tmp_path, monkeypatch):

@@ -18,8 +18,8 @@ import numpy as np
 import PIL
 import tqdm
 
-from dnnlib.submission.disk import format_bytes, free_bytes
 from dnnlib.util import UserError
+from training.build_sample import Encoded, check_room, encode_sample, size_on_disk
 from training.dataset_items import Item, StoredFile, printable
 from training.dataset_writer import DatasetWriter, check_target, expected_bytes
 from training.encodings import Encoding
@@ -32,11 +32,7 @@ __all__ = [
     "held_out_order", "ordered_map", "published_order",
 ]  # fmt: skip
 
-Encoded = Sequence[bytes] | Failure  # the records of an item
-
 PUBLISHED_SEED = 123  # of the order in which the published tool writes images
-_SAMPLE = 16  # images that are encoded to estimate the size on disk
-_SAMPLE_BYTES = 32 << 20  # of their records that wait in memory to be written
 _UNDER_WAY = 4 << 20  # bytes of records per hand-over between processes, about
 
 
@@ -152,17 +148,18 @@ def build(
                 workers.start(len(items))
                 if done is None:
                     # While the processes start: what is done before would be done by one core.
-                    sizes, ready = _encode_sample(items, work, options.encoding)
+                    sizes, ready = encode_sample(items, work, options.encoding)
                     if advise is not None:
                         advise(sizes)
-                    _check_room(target, _expected_bytes(sizes, options, total), bool(sizes), total, say)
+                    needed = size_on_disk(sizes, options.encoding, options.shape, options.label_size, total)
+                    check_room(target, needed, bool(sizes), total, say)
                     for name, reason in skipped:
                         writer.skip(name, reason)
                     done = {"tried": 0, "consumed": 0}
                 else:
                     if options.strict and writer.num_skipped > len(skipped):  # by a command without --strict
                         name, reason = writer.skipped[min(len(skipped), len(writer.skipped) - 1)]
-                        raise _strict_error(name, reason)
+                        raise strict_error(name, reason)
                     so_far = writer.num_images + writer.num_validation
                     say(f"Going on after {so_far} images of an interrupted conversion.")
                 _convert(writer, items, workers, options, wanted, done, ready)
@@ -206,7 +203,7 @@ def _convert(
                     writer.append(records, _label(item, options.label_size), validation)
                     bar.update()
                 elif options.strict:
-                    raise _strict_error(item.name, records.reason)
+                    raise strict_error(item.name, records.reason)
                 else:
                     writer.skip(item.name, records.reason)
                 done[counter] += 1
@@ -228,7 +225,8 @@ def _convert(
             write(queue, "consumed", wanted)
 
 
-def _strict_error(name: str, reason: str) -> UserError:
+def strict_error(name: str, reason: str) -> UserError:
+    """What a bad image is with `strict`."""
     return UserError(f"{printable(name)}: {reason} (without --strict it would be skipped)")
 
 
@@ -270,46 +268,3 @@ def _key(items: Sequence[Item], render: Callable, options: BuildOptions) -> dict
         **{name: getattr(options, name) for name in names},
         **{f"source {name}": value for name, value in options.source.items()},
     }
-
-
-def _encode_sample(
-    items: Sequence[Item], work: Callable[[Item], Sequence[bytes]], encoding: Encoding
-) -> tuple[dict[int, int], dict[int, Encoded]]:
-    """({position: bytes of the records} of a few items that are whole, {position: what has become of the item}).
-
-    The second holds no more than fits well into memory. Both are empty for raw: there all items take the same room.
-    """
-    sizes: dict[int, int] = {}
-    ready: dict[int, Encoded] = {}
-    if encoding.name == "raw":
-        return sizes, ready
-    places = np.unique(np.linspace(0, len(items) - 1, _SAMPLE).astype(int)).tolist()
-    for place, records in zip(places, ordered_map(work, [items[place] for place in places], 1), strict=True):
-        if not isinstance(records, Failure):
-            sizes[place] = sum(map(len, records))
-        if sum(sizes.values()) <= _SAMPLE_BYTES:
-            ready[place] = records
-    return sizes, ready
-
-
-def _expected_bytes(sample: Mapping[int, int], options: BuildOptions, count: int) -> int | None:
-    """Size on disk; None if it is unknown, because the whole sample is bad."""
-    if options.encoding.name == "raw":
-        return expected_bytes(options.shape, count, options.label_size)
-    if not sample:
-        return None
-    return int(count * (sum(sample.values()) / len(sample) + 4 * options.label_size))
-
-
-def _check_room(target: Path, needed: int | None, about: bool, wanted: int, say: Callable[[str], None]) -> None:
-    free = free_bytes(target.parent)
-    if needed is None:
-        say(
-            f"Writing up to {wanted} images: none of those tried as a sample can be converted, so their size on disk "
-            f"is unknown ({format_bytes(free)} free)."
-        )
-        return
-    size = f"about {format_bytes(needed)}" if about else format_bytes(needed)
-    say(f"Writing up to {wanted} images: {size} on disk ({format_bytes(free)} free).")
-    if needed > free:
-        raise UserError(f"{target.parent}: {format_bytes(needed)} needed, {format_bytes(free)} free; try --max-images")

@@ -17,6 +17,8 @@ import numpy as np
 from dnnlib.util import UserError
 
 _PART_BYTES = 4 << 20
+_AROUND_BYTES = 2 << 20  # of a mapped file that a kernel may map around one number that is read
+_SCATTERED_BYTES = 32 << 20
 
 
 def label_parts(labels: np.ndarray) -> Iterator[np.ndarray]:
@@ -29,7 +31,7 @@ def label_parts(labels: np.ndarray) -> Iterator[np.ndarray]:
 
 def label_rows(labels: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
     """Labels [label_size] one by one, in the order of the indices, int [n]."""
-    step = rows_per_part(labels.shape[1])
+    step = scattered_rows(labels.shape[1])
     for start in range(0, len(indices), step):
         yield from labels[indices[start : start + step]]
         give_back(labels)
@@ -38,6 +40,11 @@ def label_rows(labels: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
 def rows_per_part(label_size: int) -> int:
     """How many labels of so many numbers make a part."""
     return max(1, _PART_BYTES // (4 * max(1, label_size)))
+
+
+def scattered_rows(label_size: int) -> int:
+    """How many labels of so many numbers make a part where they lie anywhere: each brings its surroundings along."""
+    return max(1, _SCATTERED_BYTES // (_AROUND_BYTES + 4 * label_size))
 
 
 def give_back(labels: np.ndarray) -> None:
@@ -85,11 +92,11 @@ def select_labels(labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
     if labels.ndim == 1:
         return labels[indices]
     chosen = scratch_labels(len(indices), labels.shape[1])
-    start = 0
-    for part in label_parts(chosen):
-        part[...] = labels[indices[start : start + len(part)]]
+    step = scattered_rows(labels.shape[1])
+    for start in range(0, len(indices), step):
+        chosen[start : start + step] = labels[indices[start : start + step]]
         give_back(labels)
-        start += len(part)
+        give_back(chosen)
     return chosen
 
 
@@ -149,7 +156,7 @@ def write_labels(file: BinaryIO, labels: np.ndarray, keep: np.ndarray | None = N
         for part in label_parts(labels):
             file.write(np.ascontiguousarray(part, "<f4").tobytes())
         return
-    step = rows_per_part(size)
+    step = scattered_rows(size)
     for start in range(0, len(keep), step):
         file.write(np.ascontiguousarray(labels[keep[start : start + step]], "<f4").tobytes())
         give_back(labels)

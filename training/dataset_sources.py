@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import tqdm
 
 from dnnlib.util import UserError, list_nearest
-from training.dataset_build import BuildOptions, BuildReport, Failure, Item, build, ordered_map
+from training.dataset_build import BuildOptions, BuildReport, Failure, Item, build, strict_error
 from training.dataset_items import StoredFile, printable
 from training.dataset_writer import check_target
 from training.fits import FILTERS, FITS, result_size
-from training.image_files import WHITE, ImageHeader, ImageSpec, read_header, render_item
-from training.image_shapes import check_size, nearest_sizes
+from training.image_files import WHITE, ImageSpec, render_item
+from training.image_shapes import check_size
 from training.item_table import Dropped
 from training.label_sources import LABEL_SOURCES, Labels, label_items
 from training.size_advice import advise_encoding
+from training.source_headers import Look, common_size, look_at, read_headers
 from training.source_listing import Listing, list_sources
 
 __all__ = [
@@ -36,8 +33,6 @@ __all__ = [
 ]
 
 _CHANNELS = (1, 3, 4)
-_FIRST_LOOK = 64  # images looked at before processes are started
-_MOST_SIZES = 10_000  # different ones that are counted
 
 
 @dataclass(frozen=True)
@@ -73,102 +68,6 @@ class ImageOptions:
             check_size(*result_size(*self.size, self.fit))
         elif self.fit != "center-crop":
             raise UserError(f"--fit {self.fit} without a size to fit to; expected --resolution with it")
-
-
-@dataclass
-class _Look:
-    """What the headers of many images say, in little memory."""
-
-    num_images: int = 0
-    bad: int = 0
-    first_bad: tuple[str, str] | None = None
-    grey: bool = True
-    small: int = 0
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (width, height)
-    firsts: dict[tuple[int, int], str] = field(default_factory=dict)  # name of the first image of a size
-
-    def add(self, name: str, header: ImageHeader | Failure, size: tuple[int, int] | None) -> None:
-        """Takes an image into account."""
-        if isinstance(header, Failure):
-            self.bad += 1
-            self.first_bad = self.first_bad or (name, header.reason)
-            return
-        key = (header.width, header.height)
-        if key in self.firsts or len(self.firsts) < _MOST_SIZES:
-            self.sizes[key] += 1
-            self.firsts.setdefault(key, name)
-        self.num_images += 1
-        self.grey = self.grey and header.grey
-        self.small += size is not None and (header.height < size[0] or header.width < size[1])
-
-
-def _headers(items: Sequence[Item], workers: int | None) -> Iterator[tuple[Item, ImageHeader | Failure]]:
-    """Every item with its header; the first ones without starting processes, because they may be all that is needed."""
-    head = [items[i] for i in range(min(len(items), _FIRST_LOOK))]
-    rest = _Tail(items, len(head))
-    bar = tqdm.tqdm(total=len(items), unit="img", desc="looking")
-    with bar, closing(ordered_map(read_header, rest, workers)) as others:
-        results = itertools.chain(ordered_map(read_header, head, 1), others)
-        for item, header in zip(itertools.chain(head, rest), results, strict=True):
-            bar.update()
-            yield item, header
-
-
-class _Tail(Sequence[Item]):
-    """A sequence without its first items."""
-
-    def __init__(self, items: Sequence[Item], start: int) -> None:
-        self._items, self._start = items, start
-
-    def __len__(self) -> int:
-        return len(self._items) - self._start
-
-    def __getitem__(self, index: int) -> Item:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._items[self._start + index]
-
-
-def _look(items: Sequence[Item], wanted: ImageOptions, options: BuildOptions) -> _Look:
-    """Headers, as far as they are needed: all to find the size, and until the first coloured one for the channels."""
-    look = _Look()
-    with closing(_headers(items, options.workers)) as headers:
-        for item, header in headers:
-            look.add(item.name, header, wanted.size)
-            if isinstance(header, Failure) and options.strict:
-                name, reason = look.first_bad
-                raise UserError(f"{printable(name)}: {reason} (without --strict it would be skipped)")
-            if wanted.size is not None and not look.grey:
-                break
-    return look
-
-
-def _common_size(look: _Look) -> tuple[int, int]:
-    """(height, width) of the images, if all have the same and it can be stored.
-
-    Raises:
-        UserError: they have not; names the first odd file.
-    """
-    (usual, count), *_ = look.sizes.most_common(1)
-    width, height = usual
-    *smaller, side = (size[0] for size in nearest_sizes(min(width, height), min(width, height)))
-    larger = f", --resolution {side} enlarges them" if smaller else ""
-    side = smaller[0] if smaller else side
-    advice = f"--resolution {side} crops and resizes all images to {side}x{side}{larger}"
-    try:
-        check_size(height, width)
-    except UserError as err:
-        raise UserError(
-            f"{printable(look.firsts[usual])} is {width}x{height}, expected sides that are a power of two, or a few "
-            f"times one; {advice}"
-        ) from err
-    odd = next((size for size in look.firsts if size != usual), None)
-    if odd is not None:
-        raise UserError(
-            f"{printable(look.firsts[odd])} is {odd[0]}x{odd[1]}, but {count} of {look.num_images} images are "
-            f"{width}x{height}; {advice}"
-        )
-    return height, width
 
 
 def _list_labelled(
@@ -217,12 +116,14 @@ def create_from_images(
     scratch = target.parent / f".{target.name}.unfinished" / "sources"
     try:
         listing, labels = _list_labelled(inputs, wanted, scratch, say, drop)
+        if options.strict and listing.first_lost is not None:
+            raise strict_error(*listing.first_lost)
         size, channels = wanted.size, wanted.channels
         if size is None or channels is None:
-            look = _look(listing.items, wanted, options)
+            look = look_at(listing.items, wanted.size, options.workers, options.strict)
             if not look.num_images:
                 _refuse_nothing(inputs, look.first_bad, look.bad + len(listing.others))
-            size = _common_size(look) if size is None else size
+            size = common_size(look) if size is None else size
             channels = (1 if look.grey else 3) if channels is None else channels
     except BaseException:
         _remove_scratch(scratch)
@@ -290,8 +191,8 @@ def look_at_images(
         listing, labels = _list_labelled(inputs, wanted, Path(scratch), say, drop)
         for name, reason in listing.others:
             say(f"skip     {printable(name)}: {reason}")
-        look = _Look()
-        for item, header in _headers(listing.items, options.workers):
+        look = Look()
+        for item, header in read_headers(listing.items, options.workers):
             look.add(item.name, header, wanted.size)
             what = header.reason if isinstance(header, Failure) else f"{header.size}{' grey' if header.grey else ''}"
             say(f"{'skip    ' if isinstance(header, Failure) else 'convert '} {printable(item.name)}: {what}")
@@ -304,4 +205,4 @@ def look_at_images(
     if wanted.size is not None:
         say(f"{look.small} images are smaller than {wanted.size[1]}x{wanted.size[0]} and would be enlarged.")
     elif look.num_images:
-        _common_size(look)
+        common_size(look)

@@ -12,7 +12,7 @@ import numpy as np
 
 from training.blob_file import BlobFile
 from training.dataset_items import Item, Part
-from training.dataset_labels import give_back, rows_per_part, select_labels
+from training.dataset_labels import give_back, rows_per_part, scattered_rows, select_labels
 
 _LENGTH = struct.Struct("<I")  # before a name
 
@@ -132,7 +132,7 @@ class ItemTable(Sequence[Item]):
         self._parts = {key: array("q") for key in ("start", "size", "method", "full_size", "crc")}
         self._part_of = array("i")
         self.labels: np.ndarray | None = None
-        self._read = 0  # vectors
+        self._near, self._stretches = -1, 0  # where the last vector lay; stretches of the file that were gone to
 
     def add_place(self, prefix: str, path: str, archive: bool) -> None:
         """Items added from now on have names that begin with `prefix`, and are in this folder or archive."""
@@ -182,9 +182,11 @@ class ItemTable(Sequence[Item]):
     def _label(self, index: int) -> int | np.ndarray:
         if self.labels.ndim == 1:
             return int(self.labels[index])
-        self._read += 1
-        if not self._read % rows_per_part(self.labels.shape[1]):
-            give_back(self.labels)
+        near = index // rows_per_part(self.labels.shape[1])  # in order, few steps lead elsewhere
+        if near != self._near:
+            self._near, self._stretches = near, self._stretches + 1
+            if not self._stretches % scattered_rows(self.labels.shape[1]):
+                give_back(self.labels)
         return np.array(self.labels[index])
 
     def select(self, indices: Sequence[int]) -> ItemTable:

@@ -22,7 +22,7 @@ import numpy as np
 from dnnlib.util import UserError, list_nearest
 from training.archives import open_item, open_regular
 from training.dataset_items import Item, printable
-from training.dataset_labels import give_back, rows_per_part, scratch_labels
+from training.dataset_labels import give_back, scattered_rows, scratch_labels
 from training.item_table import ItemTable
 from training.source_listing import LABEL_FILE, Listing
 
@@ -218,7 +218,7 @@ def _set_vectors(finder: _Finder, rows: Iterable[tuple[str, Any]], where: str) -
         if len(vector) != size or not size or not np.isfinite(vector).all():
             raise UserError(f"{where}: label {str(values)[:60]} of {printable(name)}, expected {size} finite numbers")
         finder.items.labels[finder.use(name)] = vector
-        if not number % rows_per_part(size):
+        if not number % scattered_rows(size):
             give_back(finder.items.labels)
     return Labels(size)
 
@@ -255,7 +255,7 @@ def _from_csv(finder: _Finder, file: str | None) -> Labels:
         indices = finder.use(row[0])
         if several:
             labels[np.ix_(indices, classes)] = 1
-            if not number % rows_per_part(len(ordered)):
+            if not number % scattered_rows(len(ordered)):
                 give_back(labels)
         else:
             labels[indices] = classes[0]

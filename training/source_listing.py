@@ -2,7 +2,8 @@
 
 A single input gives the names of its images as they are below it; of several inputs each puts its own name in front.
 Folders and archives are sorted by name, lists keep their order. Hidden files and `__MACOSX` are passed over. Files
-whose ending Pillow does not know are images if they begin as one: photographs have been named anything.
+without an ending, or with one that Pillow does not know, are images if they begin as one: photographs have been named
+anything, and a README is none.
 """
 
 from __future__ import annotations
@@ -41,11 +42,22 @@ LABEL_FILE = "dataset.json"
 
 @dataclass
 class Listing:
-    """What was found."""
+    """What was found.
+
+    others: left out, with the reason. label_files: dataset.json at the root, by prefix of the input.
+    first_lost: the first of the others that may have been an image, or a folder of them, but for its damage.
+    """
 
     items: ItemTable = field(default_factory=ItemTable)
-    others: Reasons = field(default_factory=Reasons)  # left out, with the reason
-    label_files: dict[str, Item] = field(default_factory=dict)  # dataset.json at the root, by prefix of the input
+    others: Reasons = field(default_factory=Reasons)
+    label_files: dict[str, Item] = field(default_factory=dict)
+    first_lost: tuple[str, str] | None = None
+
+    def lose(self, name: str, reason: str, folder: bool = False) -> None:
+        """Leaves out what cannot be read, so that nothing but its ending tells whether it is an image."""
+        self.others.append(name, reason)
+        if self.first_lost is None and (folder or os.path.splitext(name)[1].lower() in ("", *_endings())):
+            self.first_lost = (name, reason)
 
 
 def list_sources(inputs: Sequence[os.PathLike | str], scratch: Path, say: Callable[[str], None] = print) -> Listing:
@@ -109,10 +121,10 @@ def _take(listing: Listing, name: str, prefix: str, start: Callable[[int], bytes
         start: reads the first bytes, which cost time and are asked for only where the ending does not tell.
     """
     ending = os.path.splitext(name)[1]
-    if not ending or ending.lower() in _endings() or _looks_like_image(start):
+    if ending.lower() in _endings() or _looks_like_image(start, if_unreadable=not ending):
         listing.items.append(name, part)
     else:
-        listing.others.append(prefix + name, f"no image by its ending {ending}")
+        listing.others.append(prefix + name, f"no image by its {f'ending {ending}' if ending else 'first bytes'}")
 
 
 @functools.cache
@@ -121,11 +133,11 @@ def _endings() -> frozenset[str]:
     return frozenset(ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN)
 
 
-def _looks_like_image(start: Callable[[int], bytes]) -> bool:
+def _looks_like_image(start: Callable[[int], bytes], if_unreadable: bool = False) -> bool:
     try:
         return begins_like_image(start)
-    except (OSError, UserError):  # nothing speaks for an image, and what cannot be read is left out either way
-        return False
+    except (OSError, UserError):  # what cannot be read is left out either way: by its ending, or as a bad image
+        return if_unreadable
 
 
 def _start_of_file(path: str) -> Callable[[int], bytes]:
@@ -144,7 +156,7 @@ def _list_folder(listing: Listing, root: Path, prefix: str) -> None:
         elif reason is None:
             _take(listing, name, prefix, _start_of_file(os.path.join(root, name)))
         else:
-            listing.others.append(prefix + name, reason)
+            listing.lose(prefix + name, reason, os.path.isdir(os.path.join(root, name)))
 
 
 def walk_files(folder: os.PathLike | str) -> Iterator[tuple[str, str | None]]:
@@ -208,7 +220,7 @@ def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -
                 continue
             name = "/".join(steps)
             if isinstance(part, str):
-                listing.others.append(prefix + name, part)
+                listing.lose(prefix + name, part)
             elif name == LABEL_FILE:
                 listing.label_files[prefix] = Item(prefix + name, str(path), part=part)
             else:

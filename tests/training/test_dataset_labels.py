@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 
 import numpy as np
 import pytest
 
 from dnnlib.util import UserError
-from training import dataset_labels
+from training import dataset_labels, item_table
 from training.dataset_labels import (
     check_finite,
     label_parts,
+    label_rows,
     one_hot_labels,
     read_labels,
     scratch_labels,
+    select_labels,
     write_labels,
 )
 
@@ -23,6 +26,51 @@ from training.dataset_labels import (
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     monkeypatch.setattr(dataset_labels, "_PART_BYTES", 64)
+
+
+def _mapped_mb() -> float:
+    """Memory of this process that belongs to files, in MB."""
+    with open("/proc/self/status") as file:
+        fields = dict(line.split(":") for line in file)
+    return sum(int(fields[name].split()[0]) for name in ("RssFile", "RssShmem")) / 1000
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="tells memory of files on Linux only")
+@pytest.mark.parametrize("how", ["rows", "select", "write", "items"])
+def test_labels_read_in_any_order_take_little_memory(monkeypatch, how):
+    """What a kernel maps around each number counts, too."""
+    monkeypatch.undo()  # parts as they are
+    count, size = 250_000, 100
+    labels = scratch_labels(count, size)  # 100 MB
+    for part in label_parts(labels):
+        part[...] = 0.5
+    order = np.random.default_rng(0).permutation(count)[:30_000]
+    before = _mapped_mb()
+    most, whole = [0.0], dataset_labels.give_back
+
+    def watched(given: np.ndarray) -> None:
+        most[0] = max(most[0], _mapped_mb() - before)
+        whole(given)
+
+    monkeypatch.setattr(dataset_labels, "give_back", watched)
+    monkeypatch.setattr(item_table, "give_back", watched)
+    if how == "rows":
+        found = sum(float(row[0]) for row in label_rows(labels, order))
+    elif how == "select":
+        found = float(select_labels(labels, order)[:, 0].sum())
+    elif how == "write":
+        with tempfile.TemporaryFile() as file:
+            write_labels(file, labels, order)
+            file.seek(0)
+            found = float(np.lib.format.read_array(file)[:, 0].sum())
+    else:
+        items = item_table.ItemTable()
+        items.add_place("", "", False)
+        for _ in range(count):
+            items.append("")
+        items.labels = labels
+        found = sum(float(items[int(index)].label[0]) for index in order)
+    assert found == 0.5 * len(order) and 0 < most[0] < 40
 
 
 def numbers(count: int = 23, size: int = 5) -> np.ndarray:

@@ -25,7 +25,7 @@ from training.dataset_labels import (
     give_back,
     label_parts,
     one_hot_labels,
-    rows_per_part,
+    scattered_rows,
     scratch_labels,
     write_label_header,
 )
@@ -145,8 +145,8 @@ def _read_array(file: BinaryIO, path: Path, count: int) -> np.ndarray:
     labels = scratch_labels(*shape)
     if by_columns:
         for column in range(shape[1]):
-            labels[:, column] = _numbers(file, dtype, count)
-            give_back(labels)
+            for part in label_parts(labels):
+                part[:, column] = _numbers(file, dtype, len(part))
         return labels
     for part in label_parts(labels):
         part[...] = _numbers(file, dtype, part.size).reshape(part.shape)
@@ -201,7 +201,7 @@ def _place(path: Path, rows: Iterable[tuple[str, Any]], names: Sequence[str]) ->
         if place < len(names) and names[place] == name:
             labels[place] = value
             found[place] = True
-        if not number % rows_per_part(labels.size // len(labels)):
+        if not number % scattered_rows(labels.size // len(labels)):
             give_back(labels)
     if labels is not None and not found.all():
         first, count = names[int(np.argmin(found))], int((~found).sum())
