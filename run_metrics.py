@@ -15,8 +15,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from dnnlib.util import UserError, format_time
+from dnnlib.util import UserError, file_sha256, format_time
 from metrics import registry
+from metrics.errors import NotFinite
 from metrics.report import MetricResult, format_value, read_results, write_result
 from metrics.run_data import RealSet, find_reals, run_of
 from metrics.snapshots import find_snapshots, open_generator
@@ -157,11 +158,11 @@ def measure_run(
 ) -> None:
     """Measures what has not been measured, writes it to `result_dir` at once, prints everything with the best.
 
-    A snapshot that cannot be measured (its images are not finite, say) does not keep the others from it. Raises
-    `UserError` in the end if there was one; at once if it is the first that is tried.
+    A snapshot that cannot be measured does not keep the others from it. Raises `UserError` in the end if there was one;
+    at once if it is the first that is tried, unless it is the network that is broken.
     """
     check_writable(result_dir)
-    known = _known_results(result_dir, snapshots[0], names, reals, options)
+    known = _known_results(result_dir, snapshots, names, reals, options)
     failed: list[str] = []
     for index, snapshot in enumerate(snapshots):
         file = Path(snapshot).name
@@ -172,7 +173,7 @@ def measure_run(
                 write_result(result_dir, snapshot, result)
                 known[result.name][file] = result
         except UserError as err:
-            if index == 0:
+            if index == 0 and not isinstance(err, NotFinite):  # what is wrong may concern all
                 raise
             failed.append(file)
             click.echo(f"{file}: {err}", err=True)
@@ -183,6 +184,8 @@ def measure_run(
     print_table(results)
     for name in names:
         values = {file: known[name][file].value for file in files if file in known[name]}
+        if not values:
+            continue
         best = (max if registry.find_metric(name).higher_is_better else min)(values, key=values.get)
         key, value = next(iter(known[name][best].values.items()))
         all_same = len(values) > 1 and len(set(values.values())) == 1
@@ -195,10 +198,10 @@ def measure_run(
 
 
 def _known_results(
-    result_dir: str, snapshot: str, names: list[str], reals: RealSet, options: dict[str, Any]
+    result_dir: str, snapshots: list[str], names: list[str], reals: RealSet, options: dict[str, Any]
 ) -> dict[str, dict[str, MetricResult]]:
     """By metric, then by file name of the snapshot: results that an earlier measurement left, if all that a value
-    depends on (images and labels by their content, weights, conventions, seed) was as it is now."""
+    depends on (the snapshot, images and labels by their content, weights, conventions, seed) was as it is now."""
     known: dict[str, dict[str, MetricResult]] = {name: {} for name in names}
     found = {name: results for name in names if (results := read_results(result_dir, name))}
     if not found:
@@ -208,15 +211,21 @@ def _known_results(
     from metrics.conditions import differing, expected_conditions
     from metrics.real_sets import RealSets
 
-    content = load_state(snapshot)
+    content = load_state(snapshots[0])
     state = content[2] if isinstance(content, tuple) and len(content) == 3 else content
     network = getattr(state, "get", {}.get)("static_kwargs", {})
     sets = RealSets(reals.open(network.get("resolution"), network.get("label_size", 0)))
     looks = {key: value for key, value in options.items() if key not in ("num_gpus", "minibatch_gpu")}
+    paths, sums = {Path(snapshot).name: snapshot for snapshot in snapshots}, {}
     for name, results in found.items():
         now, strange = expected_conditions(registry.find_metric(name), sets, **looks), {}
-        for file, result in results:
+        for file, result, sha256 in results:
+            if file not in paths:  # of another run, or a snapshot that is gone
+                continue
             different = differing(asdict(result), now)
+            if sha256 is not None and not different:
+                sums[file] = sums.get(file) or file_sha256(paths[file])
+                different = ["snapshot of that name"] if sha256 != sums[file] else []
             if not different:
                 known[name][file] = result
             strange[file] = different

@@ -16,7 +16,7 @@ from dnnlib.tflib import pickles
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError, file_sha256
 from metrics.fakes import FakeInputs, fake_inputs, with_shape
-from metrics.images import box_average
+from metrics.images import all_finite, box_average
 from metrics.inputs import Generator
 from metrics.noise import IndexedRandom
 from metrics.variants import Variant
@@ -122,7 +122,7 @@ def build_attribute_tower(Gs: Generator, attributes: Attributes, seed: int, vari
     w = Gs.components["mapping"].get_output_for(latents, labels)
     dlatents = w[:, -1] if w.shape.rank == 3 else w
     if not attributes.classifiers:
-        return AttributeTower(inputs, dlatents, None, tf.constant(True))
+        return AttributeTower(inputs, dlatents, None, all_finite(dlatents))
     given = labels if variant.labels_on_images else tf.zeros_like(labels)
     rng = IndexedRandom(seed, inputs.first_index)
     images = Gs.get_output_for(latents, given, is_validation=True, randomize_noise=True, rng=rng)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dnnlib.util import UserError
+from metrics.errors import NotFinite
 from metrics.inputs import MetricInputs
 
 _BLOCK = 1024  # rows and columns of distances at a time; changes nothing but memory and speed
@@ -44,7 +45,7 @@ def _distances(features: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]
         raise UserError(f"diversity needs the features [n, d] of at least 2 images, found shape {list(features.shape)}")
     if not np.isfinite(features).all():
         bad = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-        raise UserError(f"the features of fake {bad} are not finite: the network that made it is broken")
+        raise NotFinite(f"the features of fake {bad} are not finite: the network that made it is broken")
     # Around the mean the differences of large numbers cancel least.
     centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
     blocks = [slice(i, min(i + _BLOCK, len(centred))) for i in range(0, len(centred), _BLOCK)]

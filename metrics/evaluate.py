@@ -220,7 +220,7 @@ class Evaluator:
             asked = [question for question, count in counts.items() if indices[0] < count]
             if series == IMAGES:
                 return {q: tower.outputs[q] for q in asked}, tower.finite, self._feeds(tower, indices)
-            feeds = path_feeds(tower, *series[1:], self._seed, indices, self._labels(indices))
+            feeds = path_feeds(tower, *series[1:], self._seed, indices, self._labels(indices), self.variant)
             return {q: tower.distances[q] for q in asked}, tower.finite, feeds
 
         title = "fakes" if series == IMAGES else "pairs"

@@ -73,7 +73,7 @@ def load_feature_network(
         return Vgg16(_find(VGG16, given, "use a metric in effnet, which needs no download"))
     source = given.get(VGG16_LPIPS) or (None if VGG16 in given else default_source(VGG16_LPIPS))
     source = source or _find(VGG16, given, "use a metric in effnet, which needs no download")
-    return Vgg16Lpips(source, given.get(LPIPS_LINEAR) or default_source(LPIPS_LINEAR))
+    return Vgg16Lpips(source, lambda: _find(LPIPS_LINEAR, given, "pip install --no-deps lpips, which has them"))
 
 
 def _load_effnet(source: WeightSource | None) -> EffnetLite0:

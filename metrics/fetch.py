@@ -82,7 +82,8 @@ def default_source(slot: str, cache_dir: os.PathLike | str | None = None) -> Wei
     folder = _folder(cache_dir)
     lock = _read_lock(folder)
     for file in slot_files(slot):
-        if file.name in lock and (folder / file.file_name).is_file():
+        recorded = lock.get(file.name)  # which is not worth more than what is known of the file
+        if recorded and recorded.startswith(file.sha256 or "") and (folder / file.file_name).is_file():
             return WeightSource(str(folder / file.file_name), lock[file.name])
     return None
 
@@ -108,10 +109,10 @@ def _read_lock(folder: Path) -> dict[str, str]:
 
 def _fetch_one(file: CanonicalFile, folder: Path, progress: bool, num_attempts: int) -> Fetched:
     lock, path = _read_lock(folder), folder / file.file_name
-    expected = lock.get(file.name) or file.sha256
+    expected = tuple(digits for digits in (file.sha256, lock.get(file.name)) if digits)
     if path.is_file():
         sha256 = file_sha256(path)
-        if expected is None or sha256.startswith(expected):
+        if all(sha256.startswith(digits) for digits in expected):
             return _record(file, path, sha256, lock)
     errors = []
     for url in file.urls:
@@ -121,12 +122,14 @@ def _fetch_one(file: CanonicalFile, folder: Path, progress: bool, num_attempts: 
             errors.append(f"{url}: {_reason(err)}")
             continue
         sha256 = file_sha256(part)
-        if expected is None or sha256.startswith(expected):
+        if all(sha256.startswith(digits) for digits in expected):
             os.replace(part, path)
             return _record(file, path, sha256, lock)
         part.unlink()
         kept = f", recorded in {folder / LOCK_NAME}" if file.name in lock else ""
-        errors.append(f"{url}: wrong checksum, expected sha256 {expected}{kept}, found {sha256}; not kept")
+        errors.append(
+            f"{url}: wrong checksum, expected sha256 {' and '.join(expected)}{kept}, found {sha256}; not kept"
+        )
     raise UserError(
         f"cannot fetch {file.name}: {'; '.join(errors)} (a file fetched by other means can be given with "
         f"--weights {file.slot}=FILE)"

@@ -91,14 +91,15 @@ def _distances(pixels: tf.Tensor, network: FeatureNetwork, crop: bool, variant: 
 
 
 def path_feeds(
-    tower: PathTower, space: str, ends: str, seed: int, indices: np.ndarray, labels: np.ndarray
+    tower: PathTower, space: str, ends: str, seed: int, indices: np.ndarray, labels: np.ndarray, variant: Variant
 ) -> dict[tf.Tensor, Any]:
     """What makes the tower measure the pairs with these indices; space, ends: as in `PathSampling`."""
     size = tower.ends.shape.as_list()[1]
     first, last = latents = latents_of_path(seed, indices, size)
     t = path_positions_of(seed, indices) if ends == "full" else np.zeros(len(indices))
     if space == "z":
-        first, last = slerp(*latents, t), slerp(*latents, t + EPSILON)
+        length = 1 if variant.unit_paths else np.sqrt(size)
+        first, last = (length * slerp(*latents, at) for at in (t, t + EPSILON))
         positions = np.stack([np.zeros_like(t), np.ones_like(t)], axis=1)  # the step was taken in z
     else:
         positions = np.stack([t, t + EPSILON], axis=1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnnlib.util import UserError
+from metrics.errors import NotFinite
 from metrics.inputs import MetricInputs
 
 EPSILON = 1e-4
@@ -27,11 +27,10 @@ class PathSampling:
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Points at fraction t [N] of the great circles from a to b [N, L]; float64 [N, L], of length sqrt(L).
+    """Points at fraction t [N] of the great circles from a to b [N, L]; float64 [N, L], of length 1.
 
-    Only the directions of a and b matter, as for a mapping network that normalises its input; the length is that of a
-    typical N(0, 1) latent, for networks that take labels beside it. Opposite or equal directions have no unique
-    circle: random latents do not meet them, and equal ones stay where they are.
+    Only the directions of a and b matter, as for a mapping network that normalises its input. Opposite or equal
+    directions have no unique circle: random latents do not meet them, and equal ones stay where they are.
     """
     a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a.astype(np.float64), b.astype(np.float64)))
     cosine = np.clip(np.sum(a * b, axis=1, keepdims=True), -1, 1)
@@ -39,7 +38,7 @@ def slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(across, axis=1, keepdims=True)
     across = across / np.where(length > 0, length, 1)
     angle = np.asarray(t, np.float64)[:, None] * np.arccos(cosine)
-    return (a * np.cos(angle) + across * np.sin(angle)) * np.sqrt(a.shape[1])
+    return a * np.cos(angle) + across * np.sin(angle)
 
 
 def kept(distances: np.ndarray) -> np.ndarray:
@@ -50,11 +49,11 @@ def kept(distances: np.ndarray) -> np.ndarray:
 
 
 def path_length(distances: np.ndarray) -> float:
-    """Mean of the distances [N] over epsilon² without the outliers. Raises `UserError` if one is not finite."""
+    """Mean of the distances [N] over epsilon² without the outliers. Raises `NotFinite` if one is not finite."""
     distances = np.asarray(distances, np.float64)
     if not np.isfinite(distances).all():
         bad = int(np.flatnonzero(~np.isfinite(distances))[0])
-        raise UserError(f"the perceptual distance of pair {bad} is not finite: the network that made it is broken")
+        raise NotFinite(f"the perceptual distance of pair {bad} is not finite: the network that made it is broken")
     return float(distances[kept(distances)].mean())
 
 

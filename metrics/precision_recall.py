@@ -32,9 +32,13 @@ class _Part:
         return _Part(self.features[rows], self.lengths[rows])
 
 
-def _part(features: np.ndarray, rows: slice) -> _Part:
-    """These rows of features float16 or float32 [n, d]."""
-    part = features[rows].astype(np.float32, copy=False)
+def _part(features: np.ndarray, rows: slice, centre: np.ndarray) -> _Part:
+    """These rows of features float16 or float32 [n, d], seen from the centre float32 [d].
+
+    Distances do not depend on it, but their rounding does: far from the origin, where the lengths of rows are large and
+    their distances small, little would be left of these.
+    """
+    part = features[rows] - centre
     return _Part(part, np.square(part).sum(axis=1, dtype=np.float64).astype(np.float32))
 
 
@@ -61,6 +65,12 @@ class _Distances:
         return result
 
 
+def _centre(features: np.ndarray) -> np.ndarray:
+    """Mean of the rows of features [n, d]: float32 [d]."""
+    total = sum((features[rows].sum(axis=0, dtype=np.float64) for rows in _slices(len(features), _ROWS)), start=0.0)
+    return np.asarray(total / max(len(features), 1), np.float32)
+
+
 def _slices(n: int, size: int) -> Iterator[slice]:
     return (slice(i, min(i + size, n)) for i in range(0, n, size))
 
@@ -79,20 +89,24 @@ def _num_blocks(num_reals: int, num_fakes: int) -> int:
     return sum(columns_of) + math.ceil(num_fakes / _ROWS) * math.ceil(num_reals / _COLUMNS)
 
 
-def radii(features: np.ndarray, k: int = K, distances: _Distances | None = None) -> np.ndarray:
+def radii(
+    features: np.ndarray, k: int = K, distances: _Distances | None = None, centre: np.ndarray | None = None
+) -> np.ndarray:
     """Squared distance of every row of features, float16 or float32 [n, d], to its k-th nearest other row: float32 [n].
 
-    distances: whose memory to use; None: its own. Raises `UserError` for fewer than k + 1 rows.
+    distances: whose memory to use; None: its own. centre: see `_part`; None: the mean. Raises `UserError` for fewer
+    than k + 1 rows.
     """
     n = len(features)
     if n <= k:
         raise UserError(f"precision and recall need more than {k} images, found {n}")
     nearest, distances = np.full((n, k), np.inf, np.float32), distances or _Distances()
+    centre = _centre(features) if centre is None else centre
     for strip in _slices(n, _ROWS):
-        part = _part(features, strip)
+        part = _part(features, strip, centre)
         for columns in _slices(strip.stop, _COLUMNS):  # distances are symmetric: half of them tell all
             above = max(columns.start, strip.start)
-            d = distances(part[above - strip.start :], _part(features, columns))
+            d = distances(part[above - strip.start :], _part(features, columns, centre))
             if columns.start >= strip.start:
                 own = d[: columns.stop - columns.start]
                 np.fill_diagonal(own, np.inf)  # not itself; equal rows elsewhere do count
@@ -110,11 +124,12 @@ def precision_recall(reals: np.ndarray, fakes: np.ndarray, k: int = K, progress:
     total = _num_blocks(len(reals), len(fakes))
     with progress_bar(total, "distances", "block", shown=progress, leave=False) as bar:
         distances = _Distances(bar.update)
-        real_radii, fake_radii = radii(reals, k, distances), radii(fakes, k, distances)
+        centre = _centre(reals)
+        real_radii, fake_radii = (radii(features, k, distances, centre) for features in (reals, fakes))
         for rows in _slices(len(fakes), _ROWS):
-            part = _part(fakes, rows)
+            part = _part(fakes, rows, centre)
             for columns in _slices(len(reals), _COLUMNS):
-                d = distances(part, _part(reals, columns))
+                d = distances(part, _part(reals, columns, centre))
                 precise[rows] |= (d <= real_radii[columns]).any(axis=1)
                 recalled[columns] |= (d <= fake_radii[rows, None]).any(axis=0)
     return float(precise.mean()), float(recalled.mean())

@@ -8,9 +8,9 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from dnnlib.util import UserError, format_time
+from dnnlib.util import UserError, file_sha256, format_time
 from metrics.variants import DEFAULT_VARIANT, VARIANTS
 
 FEW_IMAGES = 10_000  # below this many, the distance depends on their number more than many models differ
@@ -95,17 +95,31 @@ def format_line(snapshot: str, result: MetricResult) -> str:
 def write_result(run_dir: os.PathLike | str, snapshot_name: str, result: MetricResult) -> None:
     """Appends the result to `metric-<name>.txt` (one line for people) and `metric-<name>.jsonl` (the whole record).
 
-    snapshot_name: file name of the networks that were measured. Raises `UserError` if the folder cannot be written.
+    snapshot_name: file of the networks that were measured, or its name in `run_dir`; its checksum tells it from another
+    of that name. Raises `UserError` if the folder cannot be written.
     """
-    record: dict[str, Any] = {"snapshot": os.path.basename(snapshot_name), **dataclasses.asdict(result)}
+    path = next((p for p in (snapshot_name, os.path.join(run_dir, snapshot_name)) if os.path.isfile(p)), None)
+    record: dict[str, Any] = {
+        "snapshot": os.path.basename(snapshot_name),
+        "snapshot_sha256": None if path is None else file_sha256(path),
+        **dataclasses.asdict(result),
+    }
     record["timestamp"] = round(time.time(), 3)
     stem = os.path.join(run_dir, f"metric-{result.name}")
     _append(f"{stem}.txt", format_line(snapshot_name, result))
     _append(f"{stem}.jsonl", json.dumps(record))
 
 
-def read_results(run_dir: os.PathLike | str, name: str) -> list[tuple[str, MetricResult]]:
-    """(file name of the snapshot, result) of every record of a metric that `write_result` left in this folder.
+class Recorded(NamedTuple):
+    """snapshot: file name of what was measured; sha256: of that file, None if it was not recorded."""
+
+    snapshot: str
+    result: MetricResult
+    sha256: str | None = None
+
+
+def read_results(run_dir: os.PathLike | str, name: str) -> list[Recorded]:
+    """Every record of a metric that `write_result` left in this folder.
 
     Lines that are no records (half of one, left by a killed process; fields of another version) are passed over.
     """
@@ -123,7 +137,7 @@ def read_results(run_dir: os.PathLike | str, name: str) -> list[tuple[str, Metri
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             record = json.loads(line)
             result = MetricResult(**{key: value for key, value in record.items() if key in names})
-            found.append((str(record["snapshot"]), result))
+            found.append(Recorded(str(record["snapshot"]), result, record.get("snapshot_sha256")))
     return found
 
 

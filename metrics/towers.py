@@ -12,6 +12,7 @@ import numpy as np
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
+from metrics.errors import NotFinite
 from metrics.fakes import FakeInputs, fake_inputs
 from metrics.feature_names import INCEPTION
 from metrics.features import FeatureNetwork
@@ -103,7 +104,7 @@ class Stream:
                     raise
                 for value, finite in results:
                     if not all(finite):
-                        raise UserError(
+                        raise NotFinite(
                             f"the network made images with values that are not finite ({title} {start} to "
                             f"{begin - 1}): the training has diverged; go back to an earlier snapshot"
                         )

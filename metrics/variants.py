@@ -21,7 +21,8 @@ class Variant:
     the reals of metrics named `_full`; box_of_crop: the box average before a path length's features is chosen for the
     height after cropping, else for the height before; softmax_bias: Inception's classes are those of its last layer
     with its bias, else without; labels_on_images: the images of linear separability are made with the labels that w is
-    made with, else without.
+    made with, else without; unit_paths: points of paths in z have length 1, else sqrt(L) as latents have, which differs
+    where the mapping network takes labels beside z before it normalises both.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Variant:
     box_of_crop: bool = True
     softmax_bias: bool = True
     labels_on_images: bool = False
+    unit_paths: bool = True
 
     def for_full(self) -> Variant:
         """The conventions for metrics named `_full`."""
@@ -47,7 +49,12 @@ _ALL = (
         "scores without the bias of the last layer",
         real_ddof=0, fake_ddof=0, box_of_crop=False, softmax_bias=False,
     ),
-    Variant("corrected", "as sg2; linear separability labels the images as it labels w", labels_on_images=True),
+    Variant(
+        "corrected",
+        "as sg2; both covariances of _full metrics unbiased, too; linear separability labels the images as it labels "
+        "w; paths in z are of points as long as latents",
+        full_real_ddof=1, labels_on_images=True, unit_paths=False,
+    ),
 )  # fmt: skip
 VARIANTS = {variant.name: variant for variant in _ALL}
 

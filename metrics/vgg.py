@@ -9,6 +9,7 @@ independent implementations that report the published numbers do it. The record 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from metrics.layers import Constants
 from metrics.perceptual import perceptual_embedding
 from metrics.vgg_network import STAGES, load_layers, normalize, stages
 from metrics.weight_files import WeightFile, pick, read_weight_file
-from metrics.weights import LPIPS_LINEAR, WeightSource, variable_of
+from metrics.weights import WeightSource
 
 INPUT_SIZE = 224
 NUM_FEATURES = 4096
@@ -78,27 +79,22 @@ class Vgg16Lpips:
     """LPIPS of version 0.1 with VGG16, as an embedding whose squared distance it is. It gives no other features.
 
     source: the published network pickle, or the state dict of an LPIPS module, which hold everything; or VGG16 of
-    torchvision, and then linear: the state dict of linear weights from the package lpips (weights/v0.1/vgg.pth).
-    Raises `UserError`.
+    torchvision, and then linear: says where the state dict of linear weights from the package lpips is
+    (weights/v0.1/vgg.pth). Raises `UserError`.
     """
 
     name = VGG16_LPIPS
     outputs = ("perceptual",)
     num_features = 0
 
-    def __init__(self, source: WeightSource, linear: WeightSource | None = None) -> None:
+    def __init__(self, source: WeightSource, linear: Callable[[], WeightSource]) -> None:
         file = read_weight_file(source)
         self._layers, rest = load_layers(file, {})
         self.weights_sha256 = file.sha256
         if _has_linear(rest):
             self._linear = _linear_weights(rest)
-        elif linear is None:
-            raise UserError(
-                f"{file.place}: VGG16 without the linear weights of LPIPS: give them too, with "
-                f"--weights lpips_linear=FILE or {variable_of(LPIPS_LINEAR)}=FILE, or pip install --no-deps lpips"
-            )
         else:
-            other = read_weight_file(linear)
+            other = read_weight_file(linear())
             self._linear = _linear_weights(other)
             self.weights_sha256 = hashlib.sha256(f"{file.sha256} {other.sha256}".encode()).hexdigest()
         self._constants = Constants()

@@ -71,7 +71,7 @@ _NVIDIA_LICENCE = "non-commercial (Nvidia Source Code License)"
 CANONICAL_FILES = (
     CanonicalFile(
         INCEPTION, INCEPTION, "inception-2015-12-05.tgz",
-        (f"https://storage.googleapis.com/{_GOOGLE}inception-2015-12-05.tgz", f"http://{_GOOGLE}inception-2015-12-05.tgz"),
+        (f"https://storage.googleapis.com/{_GOOGLE}inception-2015-12-05.tgz",),
         None, "frozen TensorFlow graph", "Apache-2.0",
     ),
     CanonicalFile(

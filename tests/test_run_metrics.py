@@ -312,12 +312,46 @@ def test_a_diverged_snapshot_does_not_keep_the_others_from_being_measured(made, 
     records = [json.loads(line) for line in (run / "metric-fd_pixels.jsonl").read_text().splitlines()]
     assert [r["snapshot"] for r in records] == ["network-snapshot-000000.pkl", "network-snapshot-000010.pkl"]
     assert "000005" not in result.stdout and "000005" not in (run / "metric-fd_pixels.txt").read_text()
-    # The first one says what is wrong at once: it may concern all.
+    # Nor does the first one; nor if there is no other.
     (run / "network-snapshot-000005.pkl").rename(run / "network-snapshot-000000.pkl")
     (run / "metric-fd_pixels.jsonl").unlink()
     result = call("--network", run, "--metrics", "fd_pixels")
-    assert result.exit_code == 2 and "error: the network made images with values that are not" in result.stderr
-    assert "could not be measured" not in result.stderr and reports == [str(run)]
+    assert result.exit_code == 2 and "1 of 2 snapshots could not be measured" in result.stderr
+    assert "best fd_pixels" in result.stdout and reports == [str(run)] * 2
+    (run / "network-snapshot-000010.pkl").unlink()
+    (run / "metric-fd_pixels.jsonl").unlink()
+    result = call("--network", run, "--metrics", "fd_pixels")
+    assert result.exit_code == 2 and "1 of 1 snapshots could not be measured" in result.stderr
+    assert not (run / "metric-fd_pixels.jsonl").exists()
+
+
+def test_a_snapshot_of_the_same_name_is_another(made, tmp_path, reports, monkeypatch):
+    """Of another run that is measured into the same directory, or written again."""
+    one = copy_of_run(made, tmp_path)
+    other, results = tmp_path / "00002-other", tmp_path / "results"
+    shutil.copytree(one, other)
+    with tf.Graph().as_default(), tfutil.create_session():
+        _, _, Gs = pickles.load(one / "network-snapshot-000010.pkl")
+        Gs.reset_trainables()
+        pickles.save((None, None, Gs), other / "network-snapshot-000010.pkl")
+    measured, measure = [], run_metrics.measure
+
+    def counted(snapshot, names, *rest):
+        measured.append(snapshot)
+        yield from measure(snapshot, names, *rest)
+
+    monkeypatch.setattr(run_metrics, "measure", counted)
+    for run, number in ((one, 2), (one, 2), (other, 3), (other, 3)):
+        result = call("--network", run, "--metrics", "fd_pixels", "--result-dir", results)
+        assert result.exit_code == 0 and len(measured) == number, (run, result.output)
+    assert measured[2] == str(other / "network-snapshot-000010.pkl")
+
+
+def test_other_mistakes_of_the_first_snapshot_end_it(made, tmp_path, reports):
+    run = copy_of_run(made, tmp_path)
+    (run / "network-snapshot-000000.pkl").write_bytes(b"nonsense")
+    result = call("--network", run, "--metrics", "fd_pixels")
+    assert result.exit_code == 2 and "could not be measured" not in result.stderr
     assert not (run / "metric-fd_pixels.jsonl").exists()
 
 

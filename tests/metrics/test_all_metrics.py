@@ -161,7 +161,7 @@ def test_variants_divide_covariances_as_published(session, tmp_path):
     assert len({r.value for r in found.values()}) == 3
     # StyleGAN2 has no metrics named `_full`: they are those of ADA, unless another variant is asked for.
     full = dataclasses.replace(pixel_metric(40, "fd_full"), num_real=None, full=True)
-    for name, ddof in (("sg2", (0, 1)), ("corrected", (0, 1)), ("ada", (0, 1)), ("pt", (0, 0))):
+    for name, ddof in (("sg2", (0, 1)), ("corrected", (1, 1)), ("ada", (0, 1)), ("pt", (0, 0))):
         value = evaluate(full, generator, dataset, variant=name, cache_dir=tmp_path, progress=False).value
         assert value == expected(*ddof), name
     assert {name: r.variant for name, r in found.items()} == {name: name for name in VARIANTS}

@@ -128,6 +128,19 @@ def test_wrong_checksum_keeps_nothing(server, offer, tmp_path, expected):
     assert not list(tmp_path.glob("net*")) and default_source("vgg16", tmp_path) is None
 
 
+def test_a_record_is_worth_no_more_than_what_is_known(server, offer, tmp_path):
+    """Of a damaged or exchanged file whose own checksum somebody recorded."""
+    offer(server.url, sha256=SHA256[:8])
+    (tmp_path / "net.pth").write_bytes(b"another")
+    wrong = hashlib.sha256(b"another").hexdigest()
+    (tmp_path / LOCK_NAME).write_text(json.dumps({"net": wrong}))
+    assert default_source("vgg16", tmp_path) is None
+    with pytest.raises(UserError, match=f"expected sha256 {SHA256[:8]} and {wrong}, recorded in"):
+        get(tmp_path)
+    (tmp_path / LOCK_NAME).unlink()
+    assert get(tmp_path).path.read_bytes() == CONTENT
+
+
 def test_first_digits_are_enough(server, offer, tmp_path):
     offer(server.url, sha256=SHA256[:8])
     assert get(tmp_path).pinned
@@ -226,8 +239,8 @@ def test_table():
     assert len({file.file_name for file in CANONICAL_FILES}) == len(names)
     for file in CANONICAL_FILES:
         assert file.slot in SLOTS and file.urls and file.kind and file.licence
-        # What has no checksum is first asked for where nobody on the way can exchange it.
-        assert file.urls[0].startswith("https://")
+        # Nobody on the way can exchange it.
+        assert all(url.startswith("https://") for url in file.urls)
         # Eight digits are those that PyTorch writes into the name of a file.
         assert file.sha256 is None or len(file.sha256) == 64 or f"-{file.sha256}." in file.file_name
 

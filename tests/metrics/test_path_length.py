@@ -16,11 +16,11 @@ from dnnlib.util import UserError
 from metrics.evaluate import Evaluator
 from metrics.images import box_average
 from metrics.noise import IndexedRandom, PairedRandom, path_positions_of
-from metrics.path_graph import face_crop, latents_of_path, perceived_size
+from metrics.path_graph import build_path_tower, face_crop, latents_of_path, path_feeds, perceived_size
 from metrics.path_length import PathSampling, compute_path_length, kept, path_length, slerp
 from metrics.registry import PERCEPTUAL, MetricSpec
-from metrics.variants import VARIANTS
-from tests.metrics.fakes import PIXELS, LinearGenerator, PixelFeatures, random_dataset
+from metrics.variants import VARIANTS, find_variant
+from tests.metrics.fakes import LATENT_SIZE, PIXELS, LinearGenerator, PixelFeatures, random_dataset
 
 SAMPLINGS = [PathSampling(space, ends, crop) for space in "zw" for ends in ("full", "end") for crop in (False, True)]
 
@@ -37,7 +37,7 @@ def spec_of(sampling, count=40, name="ppl_pixels"):
 def test_quarter_circle_by_hand():
     a, b = np.array([[3.0, 0, 0, 0]]), np.array([[0.0, 0.5, 0, 0]])
     for t in (0, 1 / 3, 0.5, 1, -1):
-        expected = 2 * np.array([[np.cos(t * np.pi / 2), np.sin(t * np.pi / 2), 0, 0]])  # sqrt(4) long
+        expected = np.array([[np.cos(t * np.pi / 2), np.sin(t * np.pi / 2), 0, 0]])
         np.testing.assert_allclose(slerp(a, b, np.array([t])), expected, atol=1e-12)
 
 
@@ -47,7 +47,7 @@ def test_circles_are_even(seed, size, t):
     rng = np.random.default_rng(seed)
     a, b = rng.standard_normal((2, 5, size))
     at = slerp(a, b, np.full(5, t))
-    np.testing.assert_allclose(np.sum(at**2, axis=1), size, rtol=1e-9)
+    np.testing.assert_allclose(np.sum(at**2, axis=1), 1, rtol=1e-9)
     np.testing.assert_allclose(slerp(b, a, np.full(5, 1 - t)), at, atol=1e-6)
 
     def angle(x, y):
@@ -58,7 +58,7 @@ def test_circles_are_even(seed, size, t):
 
 def test_equal_ends_stay():
     a = np.ones((1, 4))
-    np.testing.assert_allclose(slerp(a, 3 * a, np.array([0.3])), a, atol=1e-7)
+    np.testing.assert_allclose(slerp(a, 3 * a, np.array([0.3])), a / 2, atol=1e-7)
 
 
 def test_outliers_do_not_count():
@@ -113,12 +113,12 @@ def analytic(generator, sampling, count, seed=0):
     if sampling.space == "w":
         steps = (ends - begins).astype(np.float64)
     else:
-        # The derivative of a great circle: its angle times the unit tangent, at radius sqrt(L).
+        # The derivative of a great circle: its angle times the unit tangent.
         a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (begins, ends))
         cosine = np.sum(a * b, axis=1, keepdims=True)
         across, angle = (b - cosine * a) / np.sqrt(1 - cosine**2), np.arccos(cosine)
         at = angle * t[:, None]
-        steps = angle * (across * np.cos(at) - a * np.sin(at)) * np.sqrt(a.shape[1])
+        steps = angle * (across * np.cos(at) - a * np.sin(at))
     images = 127.5 * (steps @ generator.a.astype(np.float64)).reshape(count, *generator.shape)
     h, w = (size // 8 for size in generator.shape[1:])
     if sampling.crop:
@@ -194,3 +194,14 @@ def test_a_real_network_is_measured_in_float32(session, tmp_path):
         found, expected = (np.concatenate(list(evaluator.path_distances(spec.name))) for evaluator in evaluators)
         np.testing.assert_allclose(found, expected, rtol=0.05)
         assert evaluators[0].run(spec.name).value == pytest.approx(path_length(expected), rel=0.01)
+
+
+@pytest.mark.parametrize(("variant", "length"), [("sg2", 1.0), ("ada", 1.0), ("corrected", LATENT_SIZE**0.5)])
+def test_length_of_points_in_z(session, variant, length):
+    """Published code feeds unit vectors, which weigh little beside labels; latents are sqrt(L) long."""
+    generator = LinearGenerator(label_size=2)
+    found = find_variant(variant)
+    tower = build_path_tower(generator, [(PIXELS, False)], {PIXELS: PixelFeatures()}, 0, found)
+    feeds = path_feeds(tower, "z", "full", 0, np.arange(5), np.zeros((5, 2), np.float32), found)
+    for fed in (tower.inputs.latents, tower.ends):
+        np.testing.assert_allclose(np.linalg.norm(feeds[fed], axis=1), length, rtol=1e-5)

@@ -72,13 +72,25 @@ def test_is_the_definition(dtype):
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (21, 7), (32, 16), (40, 8), (1000, 1000)])
 def test_blocks_make_no_difference(monkeypatch, rows, columns):
     rng = np.random.default_rng(4)
-    # Values on a grid make every distance exact, and ties frequent.
-    reals, fakes = rng.integers(0, 4, (2, 45, 3)).astype(np.float32)
+    # Values on a grid, and a mean of 1.5, make every distance exact, and ties frequent.
+    half, fakes = rng.integers(0, 4, (2, 45, 3)).astype(np.float32)
+    reals = np.concatenate([half, 3 - half])
     whole = precision_recall(reals, fakes), radii(reals)
     monkeypatch.setattr(module, "_ROWS", rows)
     monkeypatch.setattr(module, "_COLUMNS", columns)
     assert precision_recall(reals, fakes) == whole[0]
     np.testing.assert_array_equal(radii(reals), whole[1])
+
+
+def test_far_from_the_origin():
+    """There lengths are large and distances small: in float32 these are lost unless all is seen from the mean."""
+    rng = np.random.default_rng(5)
+    reals = (30 + 0.5 * rng.standard_normal((150, 64))).astype(np.float16)
+    fakes = (30 + 0.5 * rng.standard_normal((130, 64))).astype(np.float16)
+    reals, fakes = np.tile(reals, (1, 64)), np.tile(fakes, (1, 64))
+    expected = brute_force(reals.astype(np.float64), fakes.astype(np.float64))
+    assert precision_recall(reals, fakes) == pytest.approx(expected)
+    assert 0.1 < expected[0] < 1 and 0.1 < expected[1] < 1
 
 
 def test_too_few():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -55,7 +56,7 @@ def test_files_grow_by_a_line_per_result(tmp_path):
     assert [record["snapshot"] for record in records] == ["network-snapshot-000000.pkl", "network-snapshot-000010.pkl"]
     assert records[1]["values"] == {"fid50k": 20.5} and records[1]["timestamp"] > 1.7e9
     fields = {field.name for field in dataclasses.fields(MetricResult)}
-    assert set(records[0]) == fields | {"snapshot", "timestamp"}
+    assert set(records[0]) == fields | {"snapshot", "snapshot_sha256", "timestamp"}
 
 
 def test_half_a_line_left_by_a_killed_process_swallows_nothing(tmp_path):
@@ -103,9 +104,17 @@ def test_results_are_read_back(tmp_path):
     with open(tmp_path / "metric-fid50k.jsonl", "a") as file:
         file.write('{"snapshot": "cut.pkl", "val\n[1]\n{"snapshot": "old.pkl"}\n')
     write_result(tmp_path, "b.pkl", other)
-    assert read_results(tmp_path, "fid50k") == [("a.pkl", RESULT), ("b.pkl", other)]
+    assert read_results(tmp_path, "fid50k") == [("a.pkl", RESULT, None), ("b.pkl", other, None)]
     # Records of before there were variants are those of the default.
     text = (tmp_path / "metric-fid50k.jsonl").read_text().splitlines()[0]
     record = {key: value for key, value in json.loads(text).items() if key not in ("variant", "higher_is_better")}
     (tmp_path / "metric-fid50k.jsonl").write_text(json.dumps(record | {"later": 1}) + "\n")
-    assert read_results(tmp_path, "fid50k") == [("a.pkl", RESULT)]
+    assert read_results(tmp_path, "fid50k") == [("a.pkl", RESULT, None)]
+
+
+def test_a_result_tells_which_file_of_that_name_it_is_of(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(b"networks")
+    for name in ("a.pkl", str(tmp_path / "a.pkl")):
+        write_result(tmp_path, name, RESULT)
+    found = read_results(tmp_path, "fid50k")
+    assert [one.sha256 for one in found] == [hashlib.sha256(b"networks").hexdigest()] * 2

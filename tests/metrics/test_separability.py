@@ -11,6 +11,7 @@ from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from metrics.attributes import load_attributes
+from metrics.errors import NotFinite
 from metrics.evaluate import Evaluator
 from metrics.inputs import AttributeSamples
 from metrics.noise import labels_of, latents_of
@@ -235,6 +236,17 @@ def test_table_through_the_evaluator(session, tmp_path):
     assert result.values["ls_small_z"] < 1.3
     with pytest.raises(UserError, match="ls_small needs attributes of 61 fakes, the table has 60"):
         Evaluator([ls_metric(61)], LinearGenerator(), random_dataset(), **options)
+
+
+def test_a_table_does_not_hide_a_broken_mapping(session, tmp_path):
+    """No image is made that could show it."""
+    generator = LinearGenerator()
+    mapping = generator.components["mapping"].get_output_for
+    generator.components["mapping"].get_output_for = lambda *inputs: mapping(*inputs) * np.nan
+    place = write_table(tmp_path / "a.csv", np.full((10, 2), 0.25))
+    options = dict(attributes=place, cache_dir=tmp_path, progress=False)
+    with pytest.raises(NotFinite, match="values that are not finite"):
+        Evaluator([ls_metric(10)], generator, random_dataset(), **options).run("ls_small")
 
 
 def test_classifiers_that_do_not_fit(session, tmp_path, classifiers):

@@ -10,7 +10,7 @@ import metrics.vgg
 import metrics.vgg_network
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
-from metrics.features import load_feature_network
+from metrics.features import WeightsUnavailable, load_feature_network
 from metrics.fetch import default_source
 from metrics.vgg import Vgg16, Vgg16Lpips
 from metrics.vgg_network import conv_shapes
@@ -112,18 +112,22 @@ def write_pickle(path, state, linear):
     return write_network(path, {k: np.ascontiguousarray(v) for k, v in variables.items()})
 
 
+def unwanted():
+    raise AssertionError("the file has linear weights of its own")
+
+
 @pytest.mark.parametrize("form", ["two files", "two containers", "one state dict", "network pickle"])
 def test_squared_distance_of_embeddings_is_lpips(session, small, tmp_path, state, linear, images, form):
     a, b = tmp_path / "a", tmp_path / "b"
     if form == "two files":
-        network = Vgg16Lpips(source(write_torch(a, state)), source(write_torch(b, linear)))
+        network = Vgg16Lpips(source(write_torch(a, state)), lambda: source(write_torch(b, linear)))
     elif form == "two containers":
         save_file(state, a)
         with open(b, "wb") as file:
             np.savez(file, **linear)
         network = load_feature_network("vgg16_lpips", {"vgg16": source(a), LPIPS_LINEAR: source(b)})
     elif form == "one state dict":
-        network = Vgg16Lpips(source(write_together(a, state, linear)))
+        network = Vgg16Lpips(source(write_together(a, state, linear)), unwanted)
     else:
         network = load_feature_network("vgg16_lpips", {"vgg16_lpips": source(write_pickle(a, state, linear))})
     embedding = session.run(network.perceptual(tf.constant(images)))
@@ -136,7 +140,7 @@ def test_squared_distance_of_embeddings_is_lpips(session, small, tmp_path, state
 
 def test_black_images_have_no_distance_and_no_nan(session, small, tmp_path, state, linear):
     zero = {k: v * 0 for k, v in state.items()}  # no activation: length 0
-    network = Vgg16Lpips(source(write_torch(tmp_path / "a", zero)), source(write_torch(tmp_path / "b", linear)))
+    network = Vgg16Lpips(source(write_torch(tmp_path / "a", zero)), lambda: source(write_torch(tmp_path / "b", linear)))
     embedding = session.run(network.perceptual(tf.zeros([1, 3, 16, 16])))
     assert embedding.shape[1] == network.num_embedding(16, 16) and not embedding.any()
 
@@ -196,18 +200,33 @@ def refused(call, text):
 
 def test_refusals(small, tmp_path, state, linear):
     vgg = source(write_torch(tmp_path / "a", state))
-    refused(lambda: Vgg16Lpips(vgg), "without the linear weights of LPIPS: .*lpips_linear=FILE .*, or pip install")
     negative = linear | {"lin3.model.1.weight": -linear["lin3.model.1.weight"]}
     bad = source(write_torch(tmp_path / "b", negative))
-    refused(lambda: Vgg16Lpips(vgg, bad), "linear weights 3 of LPIPS are not all >= 0")
-    refused(lambda: Vgg16Lpips(vgg, vgg), r"without 'lin0\.model\.1\.weight' of LPIPS")
+    refused(lambda: Vgg16Lpips(vgg, lambda: bad), "linear weights 3 of LPIPS are not all >= 0")
+    refused(lambda: Vgg16Lpips(vgg, lambda: vgg), r"without 'lin0\.model\.1\.weight' of LPIPS")
     missing = source(write_torch(tmp_path / "c", {k: v for k, v in state.items() if k != "classifier.3.bias"}))
     refused(lambda: Vgg16(missing), r"without 'classifier\.3\.bias' of VGG16")
-    network = Vgg16Lpips(vgg, source(write_torch(tmp_path / "d", linear)))
+    network = Vgg16Lpips(vgg, lambda: source(write_torch(tmp_path / "d", linear)))
     refused(lambda: network.features(tf.zeros([1, 3, 32, 32])), "gives no features: use vgg16")
     refused(lambda: network.perceptual(tf.zeros([1, 3, 15, 32])), "16 pixels at least, found 15x32")
     assert network.weights_sha256 not in (Vgg16(vgg).weights_sha256, "") and len(network.weights_sha256) == 64
     assert (network.resize_name(64, 64), network.outputs) == ("none", ("perceptual",))
+
+
+def test_linear_weights_are_fetched_where_they_are_wanted(small, tmp_path, state, monkeypatch):
+    """A training that cannot have them is told as of any other weights, and trains on."""
+    asked = []
+
+    def fetch(names):
+        asked.extend(names)
+        raise UserError("no network")
+
+    monkeypatch.setattr(metrics.features, "default_source", lambda slot: None)
+    monkeypatch.setattr(metrics.features, "fetch", fetch)
+    monkeypatch.delenv("SG2_WEIGHTS_LPIPS_LINEAR", raising=False)
+    with pytest.raises(WeightsUnavailable, match="lpips_linear needs weights: no network, or set SG2_WEIGHTS_LPIPS_"):
+        load_feature_network("vgg16_lpips", {"vgg16": source(write_torch(tmp_path / "a", state))})
+    assert asked == [LPIPS_LINEAR]
 
 
 def test_published_linear_weights(tmp_path):
