@@ -106,6 +106,8 @@ def _print_network(state: snapshot.NetworkState, variables: bool, stats: bool) -
     )
     options = ", ".join(f"{key}={value!r}"[:200] for key, value in state["static_kwargs"].items())
     click.echo(f"  options: {options or 'none'}")
+    if state.unknown:
+        click.echo(f"  kept as data, it cannot be run: {state.unknown}")
     moments = {name: _mean_and_std(value) for name, value in rows} if stats else {}
     bad = [name for name, value in rows if value.size and not np.isfinite(moments.get(name, 0)).all()]
     if bad:
