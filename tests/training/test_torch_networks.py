@@ -180,8 +180,7 @@ def test_another_filter(golden):
             G.add(f"synthesis.b{r}.{conv}.resample_filter", haar)
     assert load_state(dump(G))["static_kwargs"]["resample_kernel"] == [0.5, 0.5]
     G.add("synthesis.b32.conv0.resample_filter", FILTER)
-    with pytest.raises(UserError, match="its layers have different resampling filters"):
-        load_state(dump(G))
+    assert "its layers have different resampling filters" in load_state(dump(G)).unknown
 
 
 def test_what_our_networks_cannot_be(golden):
