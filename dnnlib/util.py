@@ -11,20 +11,13 @@ import secrets
 import sys
 import tempfile
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
-import requests
-import requests.adapters
-import tqdm
-import urllib3
+if TYPE_CHECKING:
+    import requests
 
-_CHUNK_BYTES = 1 << 20
 _MAX_LISTED = 100
-_BODY_ATTEMPTS = 3  # a connection that breaks in the middle of a file is tried again this often
-_RETRY_STATUS = (429, 500, 502, 503, 504)
-_TIMEOUT_SEC = (20, 60)  # connect, read
 
 
 class UserError(Exception):
@@ -222,10 +215,12 @@ def open_url(
         except OSError as err:
             reason = err.strerror or err
             raise UserError(f"cannot make the cache {os.path.dirname(path)} for downloads: {reason}") from err
-        _download(str(url), path, num_attempts, verbose, sha256)
+        from dnnlib.download import download  # here, because it imports requests
+
+        download(str(url), path, num_attempts, verbose, sha256)
         return open(path, "rb")
 
-    path = urllib.request.url2pathname(urllib.parse.urlsplit(str(url)).path) if is_url(url) else os.fspath(url)
+    path = _path_of(str(url)) if is_url(url) else os.fspath(url)
     try:
         file = open(path, "rb")  # noqa: SIM115 (the caller closes it)
     except OSError as err:
@@ -239,6 +234,12 @@ def open_url(
     return file
 
 
+def _path_of(file_url: str) -> str:
+    import urllib.request  # here, because it takes long to import
+
+    return urllib.request.url2pathname(urllib.parse.urlsplit(file_url).path)
+
+
 def _cached_path(url: str, cache_dir: os.PathLike | str | None) -> str:
     """Name in the cache: a hash of the URL, so that equal file names of different places do not meet, and the name."""
     name = urllib.parse.unquote(os.path.basename(urllib.parse.urlsplit(url).path))
@@ -247,55 +248,8 @@ def _cached_path(url: str, cache_dir: os.PathLike | str | None) -> str:
     return os.path.join(folder, f"{hashlib.sha256(url.encode()).hexdigest()[:32]}_{name}")
 
 
-def make_session(num_attempts: int) -> requests.Session:
+def make_session(num_attempts: int) -> "requests.Session":
     """A session that tries each request so often (>= 1), waiting longer each time. Proxies are from the environment."""
-    retry = urllib3.Retry(
-        total=num_attempts - 1, backoff_factor=0.2, status_forcelist=_RETRY_STATUS, raise_on_status=False
-    )
-    session = requests.Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
-    return session
+    from dnnlib.download import make_session  # here, because it imports requests
 
-
-def _download(url: str, path: str, num_attempts: int, verbose: bool, sha256: str | None) -> None:
-    if num_attempts < 1:
-        raise ValueError(f"num_attempts must be at least 1, found {num_attempts}")
-    last: Exception | None = None
-    with make_session(num_attempts) as session:
-        for _ in range(min(num_attempts, _BODY_ATTEMPTS)):
-            try:
-                _download_once(session, url, path, verbose, sha256)
-                return
-            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as err:
-                last = err
-                if isinstance(getattr(err, "args", [None])[0], urllib3.exceptions.MaxRetryError):
-                    break  # the adapter has already tried num_attempts times
-            except (requests.RequestException, OSError) as err:
-                last = err
-                break
-    reason = " ".join(str(last).split())
-    raise UserError(f"cannot download {url}: {reason[:300]} (a file fetched by other means can be given as a path)")
-
-
-def _download_once(session: requests.Session, url: str, path: str, verbose: bool, sha256: str | None) -> None:
-    with session.get(url, stream=True, timeout=_TIMEOUT_SEC, headers={"Accept-Encoding": "identity"}) as response:
-        response.raise_for_status()
-        length = response.headers.get("Content-Length", "")
-        expected = int(length) if length.isdigit() and not response.headers.get("Content-Encoding") else None
-        digest = hashlib.sha256()
-        size = 0
-        title = os.path.basename(path)[33:] or url
-        bar = tqdm.tqdm(total=expected, unit="B", unit_scale=True, desc=title, disable=not verbose, file=sys.stderr)
-        with atomic_write(path) as file, bar:
-            for chunk in response.iter_content(_CHUNK_BYTES):
-                file.write(chunk)
-                digest.update(chunk)
-                size += len(chunk)
-                bar.update(len(chunk))
-            if expected is not None and size != expected:
-                raise requests.ConnectionError(f"the connection ended after {size} of {expected} bytes")
-            if sha256 is not None and digest.hexdigest() != sha256.lower():
-                raise UserError(
-                    f"{url}: wrong checksum, expected sha256 {sha256.lower()}, found {digest.hexdigest()}; nothing kept"
-                )
+    return make_session(num_attempts)

@@ -10,7 +10,7 @@ import pickle
 import re
 import struct
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,13 @@ import numpy as np
 from dnnlib.util import EasyDict
 
 SOURCE = "raise RuntimeError('source text of a pickle must never be executed')\n"
-_STORAGES = {"float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage", "int64": "LongStorage"}
+_STORAGES = {
+    "float32": "FloatStorage",
+    "float64": "DoubleStorage",
+    "float16": "HalfStorage",
+    "int64": "LongStorage",
+    "bool": "BoolStorage",
+}
 FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]).astype(np.float32) / 64
 
 
@@ -121,6 +127,13 @@ class Module:
         module = self.at(owner)
         kind = module.buffers if name in ("noise_const", "w_avg", "resample_filter") else module.parameters
         kind[name] = value
+
+    def tensors(self, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+        """(dotted name, array) of all parameters, then all buffers, then those of modules inside."""
+        for name, value in (*self.parameters.items(), *self.buffers.items()):
+            yield f"{prefix}{name}", value
+        for name, module in self.modules.items():
+            yield from module.tensors(f"{prefix}{name}.")
 
     def __reduce__(self) -> Any:
         state = dict(

@@ -29,7 +29,7 @@ STATE_SUFFIX = "_sn"
 #: What the comparison method of StyleGAN2-ADA normalises, in files with `use_spectral_norm`.
 PUBLISHED_LAYERS = "*/Conv0,*/Conv1_down,4x4/Conv"
 _WEIGHTS = ("weight", "mod_weight")
-_EPSILON = 1e-12  # of squared norms
+_EPSILON = 1e-8  # of squared norms, as the published comparison method has it (spec 4.9)
 
 
 def one_iteration(w: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -18,6 +18,7 @@ from dnnlib.snapshot.torch_records import TorchModule
 from training.torch_options import (
     D_ARGS,
     G_ARGS,
+    NotPublished,
     check_arguments,
     feature_maps,
     low_precision,
@@ -26,6 +27,7 @@ from training.torch_options import (
     setting,
     unless,
 )
+from training.torch_unknown import keep, strangeness
 
 # Network of the file -> name here, in the order of published tuples.
 _NETWORKS = {"G": "G", "D": "D", "G_ema": "Gs"}
@@ -35,10 +37,12 @@ def states_of(content: Any) -> Any:
     """States of the networks in a file's content.
 
     Returns (G, D, Gs) for a dictionary with `G`, `D` and `G_ema`, one state for a dictionary with `G_ema` alone and for
-    a single network. Raises `PickleError` for anything else, and for networks that our builders cannot make.
+    a single network. A network that is none of the published program becomes a state that nobody builds
+    (`torch_unknown`). Raises `PickleError` for anything else, and for damaged networks.
     """
     if isinstance(content, TorchModule):
-        name = "D" if any(n.startswith("b4.out.") for n, _ in content.tensors()) else "Gs"
+        is_d = content.class_name == "Discriminator" or any(n.startswith("b4.out.") for n, _ in content.tensors())
+        name = "D" if is_d else "Gs"
         return _state(content, name)
     if not isinstance(content, dict):
         raise PickleError(f"a PyTorch file with {type(content).__name__}, expected a dictionary with G, D and G_ema")
@@ -55,7 +59,11 @@ def _state(module: TorchModule, name: str) -> NetworkState:
     try:
         return _discriminator(module) if name == "D" else _generator(module, name)
     except PickleError as err:
-        raise PickleError(f"network {name} ({module.class_name[:60]!r}): {err}") from err
+        # What another program's network lacks is no damage.
+        reason = strangeness(module, name) or (str(err) if isinstance(err, NotPublished) else None)
+        if reason is None:
+            raise PickleError(f"network {name} ({module.class_name[:60]!r}): {err}") from err
+    return keep(module, name, f"network {name} ({module.class_name[:60]!r}): {reason}")
 
 
 class _Tensors:
@@ -87,12 +95,12 @@ class _Tensors:
 
     def dense(self, name: str) -> np.ndarray:
         """Weights [out, in] as [in, out]."""
-        return np.ascontiguousarray(self.take(name, 2).T)
+        return self.take(name, 2).T
 
     def conv(self, name: str, flip: bool = False) -> np.ndarray:
         """Weights [out, in, kh, kw] as [kh, kw, in, out]; `flip` turns both spatial axes round."""
         w = self.take(name, 4).transpose(2, 3, 1, 0)
-        return np.ascontiguousarray(w[::-1, ::-1] if flip else w)
+        return w[::-1, ::-1] if flip else w
 
     def count(self, pattern: str) -> int:
         """How many of `pattern` with 0, 1, ... there are."""
@@ -102,10 +110,10 @@ class _Tensors:
         return number
 
     def finish(self) -> None:
-        """PickleError if a tensor is left over."""
+        """NotPublished if a tensor is left over."""
         if self.left:
             names = ", ".join(name[:60] for name in list(self.left)[:4])
-            raise PickleError(f"{len(self.left)} tensors have no place in a StyleGAN2 network: {names}")
+            raise NotPublished(f"{len(self.left)} tensors have no place in a StyleGAN2 network: {names}")
 
 
 def _resolutions(tensors: _Tensors, pattern: str) -> list[int]:

@@ -37,6 +37,10 @@ D_ARGS: dict[str, Any] = {
 }
 
 
+class NotPublished(PickleError):
+    """A sound network that is none of the published program, or has a form of it that our builders do not make."""
+
+
 def unless(default: Any, name: str, value: Any) -> dict[str, Any]:
     """An option if it differs from the default of our builder: published files name only these."""
     return {name: value} if value != default or type(value) is not type(default) else {}
@@ -51,13 +55,13 @@ def arguments(module: TorchModule, key: str) -> Mapping[str, Any]:
 
 
 def check_arguments(module: TorchModule, known: Mapping[str, Any], kwargs: Any = None, where: str = "") -> None:
-    """PickleError for an argument that the published classes do not have: what it changes is not known here."""
+    """NotPublished for an argument that the published classes do not have: what it changes is not known here."""
     kwargs = arguments(module, "") if kwargs is None else kwargs
     if not isinstance(kwargs, dict):
         raise PickleError(f"damaged: argument {where[:-1]!r} is not a dictionary")
     for key, value in kwargs.items():
         if key not in known:
-            raise PickleError(f"unknown argument {where + str(key)[:60]!r}: {list_nearest(str(key), known)}")
+            raise NotPublished(f"unknown argument {where + str(key)[:60]!r}: {list_nearest(str(key), known)}")
         if known[key] is not None:
             check_arguments(module, known[key], value, f"{where}{key}.")
 
@@ -85,7 +89,7 @@ def lr_multiplier(module: TorchModule, layer: TorchModule | None, default: float
 
 
 def low_precision(module: TorchModule, pattern: str, resolutions: list[int], group: str) -> int:
-    """How many of the highest resolutions run in float16; PickleError if others do."""
+    """How many of the highest resolutions run in float16; NotPublished if others do."""
     blocks = [module.find(pattern.format(r)) for r in resolutions]
     if not all(block is not None and isinstance(block.state.get("use_fp16"), bool) for block in blocks):
         value = setting(module, None, "num_fp16_res", group, 0)
@@ -93,7 +97,7 @@ def low_precision(module: TorchModule, pattern: str, resolutions: list[int], gro
     flags = [block.state["use_fp16"] for block in blocks if block is not None]
     count = sum(flags)
     if flags != [False] * (len(flags) - count) + [True] * count:
-        raise PickleError("float16 is used at other than the highest resolutions, which our networks cannot do")
+        raise NotPublished("float16 is used at other than the highest resolutions, which our networks cannot do")
     return count
 
 
@@ -106,9 +110,9 @@ def resampling(filters: list[np.ndarray]) -> dict[str, Any]:
             continue  # plain sampling, or a buffer of another shape that only training uses
         row = value.sum(axis=0).astype(np.float64)
         if not np.allclose(np.outer(row, row), value, atol=1e-5):
-            raise PickleError("its resampling filter is not separable, which our networks cannot do")
+            raise NotPublished("its resampling filter is not separable, which our networks cannot do")
         if found is not None and (found.shape != row.shape or not np.allclose(found, row, atol=1e-5)):
-            raise PickleError("its layers have different resampling filters, which our networks cannot do")
+            raise NotPublished("its layers have different resampling filters, which our networks cannot do")
         found = row
     if found is None or (found.shape == taps.shape and np.allclose(found, taps, atol=1e-5)):
         return {}
@@ -126,5 +130,5 @@ def feature_maps(channels: Mapping[int, int], last: int | None) -> dict[str, Any
                 return {**unless(16384, "fmap_base", base), **unless(512, "fmap_max", limit)}
     nf = Fmaps(explicit=channels)
     if last not in (None, nf(0)):
-        raise PickleError(f"its last dense layer has {last} feature maps, expected the {nf(0)} of 4x4")
+        raise NotPublished(f"its last dense layer has {last} feature maps, expected the {nf(0)} of 4x4")
     return {"fmap_explicit": dict(sorted(channels.items()))}

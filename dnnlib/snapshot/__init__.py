@@ -5,16 +5,17 @@
 
 import importlib
 import os
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from dnnlib.snapshot.arrays import PickleError
 from dnnlib.snapshot.convert import Converter
-from dnnlib.snapshot.machine import interpret
+from dnnlib.snapshot.machine import interpret, outline
 from dnnlib.snapshot.source import read_bytes
 from dnnlib.snapshot.state import READABLE_VERSIONS, NetworkState, check_state
 from dnnlib.snapshot.torch_records import TorchModule
 
-__all__ = ["READABLE_VERSIONS", "NetworkState", "PickleError", "load_state", "parse"]
+__all__ = ["READABLE_VERSIONS", "NetworkState", "PickleError", "load_state", "parse", "parse_outline"]
 
 # Knows what the modules of PyTorch networks are in terms of our builders: `states_of(content)`.
 _TRANSLATOR = "training.torch_networks"
@@ -40,8 +41,18 @@ def load_state(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any
 
 def parse(data: bytes, where: str) -> Any:
     """`load_state` of a file's uncompressed content; where: its name for error texts."""
+    return _content(lambda: interpret(data), where)
+
+
+def parse_outline(file: BinaryIO, size: int, where: str) -> Any:
+    """`parse` of a file (seekable, at its start, of `size` bytes) without reading its weights: arrays of more than 4096
+    bytes have their shape and type, but no content."""
+    return _content(lambda: outline(file, size), where)
+
+
+def _content(interpreted: Callable[[], Any], where: str) -> Any:
     try:
-        content = Converter(check_state).convert(interpret(data), 0)
+        content = Converter(check_state).convert(interpreted(), 0)
         return importlib.import_module(_TRANSLATOR).states_of(content) if _is_torch(content) else content
     except PickleError as err:
         # Names from a damaged file may hold anything, line ends and terminal codes included.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dnnlib.snapshot.instructions import Payload
 from dnnlib.util import UserError
 
 _DTYPE_NAME = re.compile(r"[<>=|]?(f[248]|[iu][1248]|b1)")
@@ -78,21 +79,29 @@ class PickledArray:
             raise PickleError("damaged: shape of an array")
         if isinstance(raw, str):
             raw = encode_latin1(raw, self._budget)  # text of Python 2
-        if not isinstance(raw, (bytes, memoryview)):
+        if not isinstance(raw, (bytes, memoryview, Payload)):
             raise PickleError("refused: an array that is not made of numbers")
         expected = math.prod(shape) * dtype.value.itemsize
         if len(raw) != expected:
             raise PickleError(f"damaged: an array of shape {list(shape)} needs {expected} bytes, found {len(raw)}")
         self._budget.spend(expected)
+        if isinstance(raw, Payload):
+            self._value = without_content(shape, dtype.value)
+            return self
         value = np.frombuffer(raw, dtype.value).reshape(shape, order="F" if fortran else "C")
         self._value = np.array(value, dtype=np.dtype(value.dtype.type), order="C")
         return self
 
     def finish(self) -> np.ndarray:
-        """The array: writable, native byte order, C order."""
+        """The array: native byte order, C order; writable unless it is `without_content`."""
         if self._value is None:
             raise PickleError("damaged: an array without content")
         return self._value
+
+
+def without_content(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros in the native byte order that take no memory and cannot be written to: shape and type alone count."""
+    return np.broadcast_to(np.zeros((), dtype.newbyteorder("=")), shape)
 
 
 def _is_size(n: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.snapshot.arrays import PickledArray, PickleError
+from dnnlib.snapshot.instructions import Payload
 from dnnlib.snapshot.machine import NetworkRecord, describe
 from dnnlib.snapshot.torch_records import ModuleRecord, TorchModule
 
@@ -61,6 +62,6 @@ class Converter:
             return self._make_network(self.convert(value.state, depth))
         if isinstance(value, ModuleRecord):
             return TorchModule(value.class_name, value.source, self.convert(value.state, depth))
-        if isinstance(value, np.generic):
+        if isinstance(value, (np.generic, Payload)):
             return value
         raise PickleError(f"refused: {describe(value)} where data belongs")

@@ -1,21 +1,19 @@
 """A pickle interpreter that can only make data: numbers, text, containers, arrays, and records of networks.
 
-Python's own unpickler calls what a file names. This one calls nothing: `pickletools` (standard library) decodes the
-instructions, and the class below interprets those that network files need. The few names such files refer to map to
+Python's own unpickler calls what a file names. This one calls nothing: `instructions.py` decodes the file, and the
+class below interprets what network files need. The few names such files refer to map to
 fixed actions (`names.py`, `_call`); any other name ends the reading. No TensorFlow is loaded.
 """
 
 import io
-import pickletools
 import struct
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 from dnnlib.snapshot.arrays import ArrayBudget, PickledArray, PickledDtype, PickleError, encode_latin1, make_scalar
+from dnnlib.snapshot.instructions import Take, TooManyInstructions, instructions, take_from, take_outline
 from dnnlib.snapshot.names import Global, describe, look_up
-from dnnlib.snapshot.scan import MAX_OPS
 from dnnlib.snapshot.torch_records import TORCH_CALLS
 from dnnlib.util import EasyDict
 
@@ -38,9 +36,8 @@ _NEW: dict[str, Callable[[], Any]] = {"network": NetworkRecord, "easydict": Easy
 _PUSH_ARG = frozenset(
     ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
     + ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
+    + ("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8")
 )
-# Instruction and length of its head, after which the bytes themselves follow.
-_BYTES_HEAD = {"SHORT_BINBYTES": 2, "BINBYTES": 5, "BINBYTES8": 9, "BYTEARRAY8": 9}
 _PUSH_NEW: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -62,18 +59,26 @@ def interpret(data: bytes, kind_of_file: str = "network file") -> Any:
     Raises:
         PickleError: damaged data, or anything that network files do not use. Memory stays in proportion to `len(data)`.
     """
-    machine = _Machine(ArrayBudget(2 * len(data) + (1 << 20)), kind_of_file)
+    return _interpret(io.BytesIO(data), take_from(data), len(data), kind_of_file)
+
+
+def outline(file: BinaryIO, size: int) -> Any:
+    """`interpret` of a network file that is not read as a whole: arrays of more than 4096 bytes have their shape and
+    type but no content, and take no memory.
+
+    Args:
+        file: seekable, at its start; size: its length in bytes.
+    """
+    return _interpret(file, take_outline(file), size, "network file")
+
+
+def _interpret(file: BinaryIO, take: Take, size: int, kind_of_file: str) -> Any:
+    machine = _Machine(ArrayBudget(2 * size + (1 << 20)), kind_of_file)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in damaged text
-            for count, (op, arg, position) in enumerate(pickletools.genops(io.BytesIO(data))):
-                if count >= MAX_OPS:
-                    raise PickleError(f"refused: more than {MAX_OPS} instructions")
-                if op.name in _BYTES_HEAD:
-                    start = position + _BYTES_HEAD[op.name]
-                    machine.stack.append(memoryview(data)[start : start + len(arg)])  # no second copy of the weights
-                else:
-                    machine.step(op.name, arg)
+        for name, arg, _ in instructions(file, take):
+            machine.step(name, arg)
+    except TooManyInstructions as err:
+        raise PickleError(f"refused: {err}") from err
     except (ValueError, OverflowError, struct.error, IndexError, KeyError, MemoryError) as err:
         # IndexError: an empty stack, KeyError: an unset memo entry; the others come from decoding an argument.
         reason = " ".join(str(err).split())[:120]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import pickletools
 import struct
-import warnings
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
-from dnnlib.snapshot.arrays import PickleError
+from dnnlib.snapshot.instructions import TooManyInstructions, instructions, take_outline
 from dnnlib.snapshot.names import is_known
 
-MAX_OPS = 1_000_000  # networks take some ten thousand; each may cost a few hundred bytes
 _SOURCE_KEYS = ("build_module_src", "module_src")
 _TEXT = frozenset(
     ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
@@ -38,17 +34,13 @@ class Scan:
         return [name for name in self.names if not is_known(*name.rpartition(".")[::2])]
 
 
-def scan_pickle(data: bytes) -> Scan:
-    """Goes through the instructions of a pickle, interpreting none."""
+def scan_pickle(file: BinaryIO) -> Scan:
+    """Goes through the instructions of a pickle, from where the file is, interpreting none and reading no weights."""
     scan, texts, memo = Scan(), [None, None], {}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in damaged text
-            for count, (op, arg, _) in enumerate(pickletools.genops(io.BytesIO(data))):
-                if count >= MAX_OPS:
-                    raise PickleError(f"more than {MAX_OPS} instructions")
-                _look(scan, op.name, arg, texts, memo)
-    except (ValueError, OverflowError, struct.error, IndexError, MemoryError, PickleError) as err:
+        for name, arg, _ in instructions(file, take_outline(file)):
+            _look(scan, name, arg, texts, memo)
+    except (ValueError, OverflowError, struct.error, IndexError, MemoryError, TooManyInstructions) as err:
         scan.damage = " ".join(str(err).split())[:120]
     return scan
 

@@ -1,9 +1,11 @@
 """The bytes of a network file: from a path, a URL or a file object, uncompressed, and recognised if it is no pickle."""
 
+import contextlib
 import gzip
 import io
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,11 +17,13 @@ _MAX_FILE_BYTES = 16 << 30
 # Weights hardly shrink. What grows more than this was made to fill the memory.
 _GZIP_RATIO, _GZIP_SLACK = 20, 64 << 20
 _CHUNK = 1 << 20
+_GZIP = b"\x1f\x8b"
+_START = 4096  # bytes in which another kind of file shows
 # Names by which published commands call published files, and where they are now.
 _ALIASES = {"gdrive:networks/": "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/"}
 
 _FOREIGN = (
-    (b"\x1f\x8b", "gzip inside of gzip: unpack it once"),
+    (_GZIP, "gzip inside of gzip: unpack it once"),
     (b"PK\x03\x04", "a zip archive (perhaps a PyTorch checkpoint)"),
     (b"\x89HDF", "an HDF5 file"),
     (b"\x93NUMPY", "a numpy file"),
@@ -41,22 +45,52 @@ def read_bytes(source: os.PathLike | str | BinaryIO, **open_options: object) -> 
         UserError: not readable, empty, not a pickle, damaged gzip, or too large; the text starts with the name.
     """
     if hasattr(source, "read"):
-        file, where = source, str(getattr(source, "name", "network file"))
-        data = _read_limited(file, where)
+        where = str(getattr(source, "name", "network file"))
+        data = _read_limited(source, where)
     else:
-        where = os.fspath(source)
-        if os.path.isdir(where):
-            where = newest_snapshot(where)
-        with open_url(resolve_alias(where), **open_options) as file:
+        with _open(source, open_options) as (file, where):
             data = _read_limited(file, where)
-    if data[:2] == b"\x1f\x8b":
+    if data[:2] == _GZIP:
         data = _gunzip(data, where)
-    if not data:
+    _check_start(data[:_START], where)
+    return data, where
+
+
+@contextlib.contextmanager
+def open_stream(source: os.PathLike | str, **open_options: object) -> Iterator[tuple[BinaryIO, int, str]]:
+    """Context manager: (file, its size in bytes, name for error texts) of a network file that is not read yet.
+
+    The file is seekable, at its start and uncompressed; of gzip all is unpacked into memory. Args and errors are those
+    of `read_bytes`, but for file objects, which this does not take.
+    """
+    with _open(source, open_options) as (file, where):
+        start = file.read(len(_GZIP))
+        file.seek(0)
+        if start == _GZIP:
+            file = io.BytesIO(_gunzip(_read_limited(file, where), where))
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        _check_start(file.read(_START), where)
+        file.seek(0)
+        yield file, size, where
+
+
+@contextlib.contextmanager
+def _open(source: os.PathLike | str, open_options: dict[str, object]) -> Iterator[tuple[BinaryIO, str]]:
+    where = os.fspath(source)
+    if os.path.isdir(where):
+        where = newest_snapshot(where)
+    with open_url(resolve_alias(where), **open_options) as file:
+        yield (file if file.seekable() else io.BytesIO(_read_limited(file, where))), where
+
+
+def _check_start(start: bytes, where: str) -> None:
+    """Raises `UserError` for the first bytes of a file that is something else."""
+    if not start:
         raise UserError(f"{where}: empty, expected a network pickle")
     for magic, what in _FOREIGN:
-        if data.lstrip()[: len(magic)].lower() == magic.lower():
+        if start.lstrip()[: len(magic)].lower() == magic.lower():
             raise UserError(f"{where}: not a network pickle but {what}")
-    return data, where
 
 
 def newest_snapshot(directory: str) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 from dnnlib.snapshot.arrays import PickleError
 
 READABLE_VERSIONS = (2, 3, 4, 5)
+#: Key of a state whose network nobody here builds: why, one sentence. Others are found out when they are built.
+UNKNOWN = "unknown_network"
 _REQUIRED = {"version": int, "name": str, "static_kwargs": dict, "build_func_name": str, "variables": list}
 _MOST_ITEMS, _MOST_NESTED, _LARGEST_NUMBER, _MOST_LAYERS = 100, 4, 1 << 40, 1000
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
@@ -21,6 +23,12 @@ class NetworkState(dict):
     Keys: version (int), name, static_kwargs (dict), components (dict name -> NetworkState), build_func_name,
     build_module_src (text, never executed), variables (list of (name, float array)), and what else the file has.
     """
+
+    @property
+    def unknown(self) -> str | None:
+        """Why nobody here builds it, if it is known without trying."""
+        reason = self.get(UNKNOWN)
+        return None if reason is None else "".join(c if c.isprintable() else "?" for c in str(reason)[:300])
 
 
 def check_state(state: dict[str, Any]) -> NetworkState:

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from dnnlib.snapshot.arrays import without_content
+from dnnlib.snapshot.instructions import Payload
 from dnnlib.snapshot.torch_pickle import STORAGE_DTYPES, Storage, TensorRecord, read_pickle, shorten
 from dnnlib.util import UserError, list_nearest
 
@@ -23,6 +25,7 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _MAX_FILE_BYTES = 4 << 30
 _MAX_DEPTH = 50
+_STORAGE_HEAD = 2048  # bytes of a storage saved alone before its numbers begin: some 300
 _MAX_GROWTH = 4  # tensors may share storage, but not so often that a small file fills the memory
 
 
@@ -67,22 +70,28 @@ def read_state_dict(path: os.PathLike | str, expected: Mapping[str, tuple[int, .
     return {name: state[name] for name in expected}
 
 
-def read_storage(data: bytes | memoryview) -> tuple[Storage, memoryview]:
+def read_storage(data: bytes | memoryview | Payload) -> tuple[Storage, memoryview | Payload]:
     """(description, bytes) of a storage that was saved alone, as a tensor inside an ordinary pickle carries it.
+
+    Of a `Payload` only the description is read.
 
     Raises `UserError`: damaged, or anything but one storage in the older layout of `torch.save`.
     """
+    head = io.BytesIO(data.head(_STORAGE_HEAD) if isinstance(data, Payload) else data)
     try:
-        value, storages = _read_legacy(io.BytesIO(data))
+        value, places = _legacy_layout(head, len(data))
     except (RuntimeError, ValueError, EOFError, TypeError, LookupError) as err:
         raise UserError(f"damaged PyTorch storage: {' '.join(str(err).split())[:120]}") from err
-    if not isinstance(value, Storage) or value.key not in storages:
+    if not isinstance(value, Storage) or value.key not in places:
         raise UserError(f"expected a PyTorch storage, found something of type {type(value).__name__.strip('_')}")
-    return value, storages[value.key]
+    begin, end = places[value.key]
+    return value, data.part(begin, end) if isinstance(data, Payload) else head.getbuffer()[begin:end]
 
 
-def tensor_array(tensor: TensorRecord, data: memoryview) -> np.ndarray:
+def tensor_array(tensor: TensorRecord, data: memoryview | Payload) -> np.ndarray:
     """The tensor, copied out of its storage's bytes: C order, native byte order, bfloat16 widened to float32.
+
+    Of a `Payload`, an array without content.
 
     Raises `UserError` unless the tensor lies within its storage, and the storage has as many bytes as it declares.
     """
@@ -98,6 +107,8 @@ def tensor_array(tensor: TensorRecord, data: memoryview) -> np.ndarray:
             f"a tensor of size {list(tensor.size)}, stride {list(tensor.stride)} and offset {tensor.offset} "
             f"does not fit its storage {storage.key!r} of {storage.numel} elements"
         )
+    if isinstance(data, Payload):
+        return without_content(tensor.size, np.dtype(np.float32) if storage.kind == "BFloat16Storage" else dtype)
     if not count:
         array = np.zeros(tensor.size, dtype)
     else:
@@ -132,6 +143,13 @@ def _read_zip(buffer: io.BytesIO) -> tuple[Any, dict[str, memoryview]]:
 
 
 def _read_legacy(buffer: io.BytesIO) -> tuple[Any, dict[str, memoryview]]:
+    view = buffer.getbuffer()
+    value, places = _legacy_layout(buffer, len(view))
+    return value, {key: view[begin:end] for key, (begin, end) in places.items()}
+
+
+def _legacy_layout(buffer: io.BytesIO, size: int) -> tuple[Any, dict[str, tuple[int, int]]]:
+    """(content, where each storage's bytes begin and end) of a file of `size` bytes, which `buffer` is the start of."""
     try:
         magic = read_pickle(buffer)
     except (ValueError, LookupError, TypeError, UserError):
@@ -149,17 +167,17 @@ def _read_legacy(buffer: io.BytesIO) -> tuple[Any, dict[str, memoryview]]:
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise UserError("its list of storages is not a list of names")
     kinds = {storage.key: storage.kind for storage in _find_storages(value)}
-    view, position, storages = buffer.getbuffer(), buffer.tell(), {}
+    view, position, places = buffer.getbuffer(), buffer.tell(), {}
     for key in keys:
         # A storage that no tensor uses tells nothing of its element size, so what follows it could not be found.
         if key not in kinds:
             raise UserError(f"its storage {key!r} belongs to no tensor")
         begin = position + 8
         end = begin + int.from_bytes(view[position:begin], "little") * STORAGE_DTYPES[kinds[key]].itemsize
-        if end > len(view):
-            raise UserError(f"its storage {key!r} ends at byte {end}, but the file has {len(view)}: it is cut short")
-        storages[key], position = view[begin:end], end
-    return value, storages
+        if end > size or begin > len(view):
+            raise UserError(f"its storage {key!r} ends at byte {end}, but the file has {size}: it is cut short")
+        places[key], position = (begin, end), end
+    return value, places
 
 
 def _find_storages(value: Any) -> list[Storage]:

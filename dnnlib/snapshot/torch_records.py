@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.snapshot.arrays import ArrayBudget, PickledArray, PickleError
+from dnnlib.snapshot.instructions import Payload
 from dnnlib.snapshot.torch_pickle import Storage, make_tensor
 from dnnlib.snapshot.torch_reader import read_storage, tensor_array
 from dnnlib.util import UserError
@@ -24,7 +25,7 @@ class StorageRecord:
     """The numbers that tensors are views of."""
 
     storage: Storage
-    data: memoryview
+    data: memoryview | Payload
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _items(state: dict[str, Any], key: str) -> list[tuple[str, Any]]:
 
 
 def _storage(args: tuple[Any, ...], budget: ArrayBudget) -> StorageRecord:
-    if len(args) != 1 or not isinstance(args[0], (bytes, memoryview)):
+    if len(args) != 1 or not isinstance(args[0], (bytes, memoryview, Payload)):
         raise PickleError("damaged: a PyTorch storage that is not made of bytes")
     budget.spend(len(args[0]))  # the reader works on a copy
     try:

@@ -41,6 +41,8 @@ def build(value: Any, where: str = "") -> Any:
     if isinstance(value, NetworkState):
         net, state = Network.__new__(Network), dict(value)
         try:
+            if value.unknown is not None:
+                raise NotBuiltHere(value.unknown)
             # Before its components: what nobody builds is told of the whole, not of some part.
             find_builder(state["build_func_name"], state["version"], [name for name, _ in state["variables"]])
             if "components" in state:

@@ -13,9 +13,11 @@ from dnnlib import tflib
 from dnnlib.snapshot import NetworkState, load_state
 from dnnlib.snapshot.writer import save_states
 from dnnlib.tflib import pickles
+from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from training.config import TrainConfig
 from training.init_from import adopt_architecture, read_source
+from training.spectral_norm import one_iteration
 
 SIZES = dict(num_channels=3, resolution=8, fmap_base=32, fmap_max=8)
 ADA = "training.networks"
@@ -81,6 +83,18 @@ def test_feature_maps_of_the_constant(session):
     np.testing.assert_allclose(
         G.run(z, None, randomize_noise=False, truncation_psi=None), images[0], rtol=1e-3, atol=1e-4
     )
+
+
+def test_epsilon_of_spectral_normalisation(session):
+    """Spec 4.9: 1e-8, which small weights feel. The sums of squares here are of its size."""
+    w = np.array([[3e-5, 0], [0, 4e-5]], np.float32)
+    u = np.array([[0.6, 0.8]], np.float32)
+    product = u.astype(np.float64) @ w.T
+    v = product / np.sqrt(np.sum(product**2) + 1e-8)
+    right = v @ w / np.sqrt(np.sum((v @ w) ** 2) + 1e-8)
+    found = tflib.run(list(one_iteration(tf.constant(w), tf.constant(u))))
+    np.testing.assert_allclose(found[0], v, rtol=1e-5)
+    np.testing.assert_allclose(found[1], right, rtol=1e-5)
 
 
 def test_spectral_normalisation(session, tmp_path):

@@ -2,17 +2,21 @@
 
 import io
 import json
+import pickle
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+import run_surgery
 from dnnlib import tflib
 from dnnlib.snapshot import NetworkState, load_state
 from dnnlib.tflib import pickles
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from tests import torch_network_sample
-from tests.torch_pickles import FILTER, discriminator, dumps, generator
+from tests.torch_pickles import FILTER, SOURCE, discriminator, dumps, generator
+from training.surgery.files import read_model
 
 TOLERANCE = 1e-4
 
@@ -176,8 +180,7 @@ def test_another_filter(golden):
             G.add(f"synthesis.b{r}.{conv}.resample_filter", haar)
     assert load_state(dump(G))["static_kwargs"]["resample_kernel"] == [0.5, 0.5]
     G.add("synthesis.b32.conv0.resample_filter", FILTER)
-    with pytest.raises(UserError, match="its layers have different resampling filters"):
-        load_state(dump(G))
+    assert "its layers have different resampling filters" in load_state(dump(G)).unknown
 
 
 def test_what_our_networks_cannot_be(golden):
@@ -188,25 +191,135 @@ def test_what_our_networks_cannot_be(golden):
             load_state(dump(dict(G=G, D=D, G_ema=G)))
         assert "\n" not in str(info.value)
 
-    one = np.ones((2, 2), np.float32)
-    refused(lambda G, D: G.add("synthesis.input.freqs", one), "network G .*: 1 tensors have no place .*input.freqs")
     refused(lambda G, D: G.at("synthesis").modules.pop("b16"), r"blocks at \[8, 32\], expected 8, 16, 32, \.\.\. with")
     refused(lambda G, D: G.at("mapping").modules.clear(), "its mapping network has no layers")
     refused(lambda G, D: D.at("b4").modules.pop("out"), "network D .*: no tensor 'b4.out.weight'")
     refused(lambda G, D: D.add("b4.out.weight", np.ones(3, np.float32)), r"'b4.out.weight' has shape \[3\], expected 2")
     refused(lambda G, D: D.add("b4.out.bias", np.ones(1, np.int64)), "'b4.out.bias' is int64, expected floats")
-    refused(lambda G, D: G.attributes.update(_init_kwargs=dict(synthesis_kwargs=dict(channel_bas=1))),
-            "unknown argument 'synthesis_kwargs.channel_bas': did you mean 'channel_base'")  # fmt: skip
     refused(lambda G, D: G.at("synthesis.b4.conv1").attributes.update(conv_clamp=[1]), "damaged: conv_clamp is list")
-    refused(lambda G, D: [G.at(f"synthesis.b{r}").attributes.update(use_fp16=r == 8) for r in (8, 16, 32)],
-            "float16 is used at other than the highest resolutions")  # fmt: skip
+    refused(lambda G, D: D.add("x.../../y", np.ones(1, np.float32)), "damaged: the name of a variable of network 'D'")
+    refused(lambda G, D: D.add("steps", np.array(1 << 60)), "'steps' has whole numbers of more than 53 bits")
     with pytest.raises(UserError, match="a PyTorch file without the network G_ema, it has D, other"):
         load_state(dump(dict(D=golden_networks(golden)[2], other=1)))
 
 
+def _strange_class(G, D):  # noqa: N803
+    """As of another program: other layers, some of the published ones not there, whole numbers."""
+    D.class_name = "ProjectedDiscriminator"
+    D.at("b4").modules.clear()
+    D.add("norm.weight", np.ones(3, np.float32))
+    D.add("norm.num_batches", np.array(7))
+    D.add("norm.used", np.array([True, False]))
+    D.attributes.update(_init_kwargs=dict(c_dim=0, backbone=dict(depths=[1, 2], name="vit"), raw=b"x", far=[0] * 1000))
+
+
+UNKNOWN = {
+    "class": (_strange_class, "D", r"network D \('ProjectedDiscriminator'\): 3 tensors have no place .*: norm.weight"),
+    "layers of one that lacks others": (
+        lambda G, D: [D.at("b4").modules.pop("out"), D.add("b4.head.weight", np.ones((1, 2), np.float32))],
+        "D", r"network D \('Discriminator'\): 1 tensors have no place .*: b4.head.weight",
+    ),
+    "class of one that lacks some": (
+        lambda G, D: [D.at("b4").modules.pop("out"), setattr(D, "class_name", "Critic")],
+        "D", r"its class is 'Critic', not Discriminator",
+    ),
+    "layers": (
+        lambda G, D: G.add("synthesis.input.freqs", np.ones((2, 2), np.float32)),
+        "G", r"network G \('Generator'\): 1 tensors have no place .*: synthesis.input.freqs",
+    ),
+    "argument": (
+        lambda G, D: D.attributes.update(_init_kwargs=dict(epilogue_kwargs=dict(mbstd_grop_size=1))),
+        "D", "unknown argument 'epilogue_kwargs.mbstd_grop_size': did you mean 'mbstd_group_size'",
+    ),
+    "precision": (
+        lambda G, D: [D.at(f"b{r}").attributes.update(use_fp16=r == 8) for r in (8, 16, 32)],
+        "D", "float16 is used at other than the highest resolutions",
+    ),
+}  # fmt: skip
+
+
+def with_unknown(golden, case):
+    """(content of a file with one strange network, its role, why it is not known)"""
+    change, role, message = UNKNOWN[case]
+    _, G, D = golden_networks(golden)
+    _, ema, _ = golden_networks(golden)
+    change(G, D)
+    return dict(G=G, D=D, G_ema=ema), role, message
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_an_unknown_network_is_kept_beside_the_others(golden, session, tmp_path, case):
+    content, role, message = with_unknown(golden, case)
+    path = tmp_path / "torch.pkl"
+    path.write_bytes(dumps(content))
+    nets = dict(zip(("G", "D", "Gs"), pickles.load(path), strict=True))
+    assert [name for name, net in nets.items() if net.is_kept] == [role]
+    data = golden("ada_uncond_Gskip_Dresnet.npz")
+    images = nets["Gs"].run(data["in/latents"], None, randomize_noise=False, truncation_psi=0.7)
+    assert relative_error(images, data["out/images_psi_0.7"]) < TOLERANCE
+    net = nets[role]
+    with pytest.raises(UserError, match=f"torch.pkl: .*{message}.*kept as it is in the file") as info:
+        net.run(data["in/latents"], None)
+    assert "\n" not in str(info.value)
+    tensors = dict(content[role].tensors())
+    assert list(net.vars) == list(tensors)
+    for name, value in tensors.items():
+        np.testing.assert_array_equal(net.get_var(name), value)
+    # Written, it is the same again, by every way of reading; no program text travels with it.
+    pickles.save(tuple(nets.values()), tmp_path / "again.pkl")
+    assert SOURCE.strip().encode() not in (tmp_path / "again.pkl").read_bytes()
+    with open(tmp_path / "again.pkl", "rb") as file:
+        again = [pickles.load(tmp_path / "again.pkl"), pickle.load(file)]
+    for opened in again:
+        assert [net.is_kept for net in opened] == [name == role for name in nets]
+        kept = opened[list(nets).index(role)]
+        assert kept.static_kwargs == net.static_kwargs and list(kept.vars) == list(tensors)
+        for name in tensors:
+            np.testing.assert_array_equal(kept.get_var(name), net.get_var(name))
+    with pytest.raises(UserError, match=message):
+        again[0][list(nets).index(role)].run(data["in/latents"], None)
+
+
+def test_what_is_kept_of_another_program(golden):
+    content, *_ = with_unknown(golden, "class")
+    state = load_state(dump(content))[1]
+    assert state["static_kwargs"] == {"c_dim": 0, "backbone": {"depths": [1, 2], "name": "vit"}}
+    values = dict(state["variables"])
+    assert values["norm.num_batches"] == 7.0 and values["norm.used"].tolist() == [1.0, 0.0]
+    assert state["build_func_name"] == "PyTorch:ProjectedDiscriminator" and not state["build_module_src"]
+    alone = load_state(dump(content["D"]))
+    assert alone["name"] == "Gs" and alone.unknown  # nothing tells what it is
+
+
+def test_commands_with_an_unknown_network(golden, tmp_path):
+    content, _, message = with_unknown(golden, "class")
+    path = tmp_path / "torch.pkl"
+    path.write_bytes(dumps(content))
+
+    def surgery(*words):
+        return CliRunner().invoke(run_surgery.cli, [*map(str, words)])
+
+    result = surgery("info", path)
+    assert result.exit_code == 0 and "kept as data" in result.output and "norm.num_batches" in result.output
+    for kind in ("npz", "safetensors"):
+        result = surgery("convert", path, tmp_path / f"net.{kind}", "--format", kind)
+        assert result.exit_code == 0, result.output
+        states = read_model(str(tmp_path / f"net.{kind}"), as_data=True).networks
+        assert np.array_equal(dict(states["D"]["variables"])["norm.weight"], np.ones(3)) and states["D"].unknown
+    for keep, code in (("Gs", 0), ("D", 0)):
+        result = surgery("strip", path, tmp_path / f"{keep}.pkl", "--keep", keep)
+        assert result.exit_code == code, result.output
+        assert (load_state(tmp_path / f"{keep}.pkl").unknown is None) == (keep == "Gs")
+    result = surgery("convert", path, tmp_path / "saved", "--format", "savedmodel")
+    assert result.exit_code == 0, result.output
+    for words in (["widen", path, tmp_path / "wide.pkl", "--fmap-base", 512],
+                  ["convert", path, tmp_path / "tf.pkl", "--format", "tf"]):  # fmt: skip
+        result = surgery(*words)
+        assert result.exit_code == 2 and result.output.count("\n") == 1 and "ProjectedDiscriminator" in result.output
+
+
 def test_nothing_is_executed_and_no_pytorch_is_needed(golden, tmp_path):
     """The source text in these files raises; Python's unpickler would have to import PyTorch."""
-    import pickle
     import sys
 
     _, G, _ = golden_networks(golden)

@@ -57,11 +57,17 @@ class Ranks(Sequence[Rank]):
 def find_discriminator(networks: Any, where: str) -> Any:
     """The discriminator of what a network pickle holds: the network whose first input are images.
 
+    Networks beside it that nobody here builds do no harm.
+
     Raises:
-        UserError: there is none, or several.
+        UserError: there is none, or several, or it is one that nobody here builds.
     """
     candidates = networks if isinstance(networks, (tuple, list)) else [networks]
-    found = [net for net in candidates if len(getattr(net, "input_shape", None) or ()) == 4]
+    kept = [net for net in candidates if getattr(net, "is_kept", False)]
+    built = [net for net in candidates if not getattr(net, "is_kept", False)]
+    found = [net for net in built if len(getattr(net, "input_shape", None) or ()) == 4]
+    if not found and kept:
+        min(kept, key=lambda net: len(net.components)).require_built()  # generators have components
     if len(found) != 1:
         raise UserError(f"{where} holds {len(found)} networks that take images, expected one discriminator")
     return found[0]

@@ -18,6 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from dnnlib.snapshot import NetworkState
+from dnnlib.snapshot.arrays import without_content
 from dnnlib.snapshot.state import check_state
 from dnnlib.util import UserError, atomic_write
 from training.surgery.states import flat_variables
@@ -25,6 +26,7 @@ from training.surgery.states import flat_variables
 _FORMAT = "stylegan2 networks"
 _VERSION = 1
 _METADATA = "metadata_json"
+_SAFETENSORS_TYPES = {"F16": "f2", "F32": "f4", "F64": "f8"}
 _MOST_GROWTH = 20  # of a file that is unpacked; weights hardly shrink
 
 
@@ -37,6 +39,15 @@ def write_npz(networks: Mapping[str, NetworkState], path: os.PathLike | str) -> 
 
 def read_npz(path: os.PathLike | str) -> dict[str, NetworkState]:
     """Networks by name. Raises `UserError` for damaged files and those of other content."""
+    return _read_npz(path, lambda file, name: file[name])
+
+
+def outline_npz(path: os.PathLike | str) -> dict[str, NetworkState]:
+    """`read_npz` without reading weights: arrays have their shape and type, but no content."""
+    return _read_npz(path, _npz_outline)
+
+
+def _read_npz(path: os.PathLike | str, take: Callable[[Any, str], np.ndarray]) -> dict[str, NetworkState]:
     try:
         # Opened here, because numpy leaves a damaged file open.
         with open(path, "rb") as opened:
@@ -45,10 +56,19 @@ def read_npz(path: os.PathLike | str) -> dict[str, NetworkState]:
                 raise UserError(f"{path}: one array, not an archive of arrays that `convert` wrote")
             with file:
                 _refuse_bomb(file, path)
-                arrays = {name: file[name] for name in file.files}
+                arrays = {name: take(file, name) for name in file.files if name != _METADATA}
+                text = str(file[_METADATA]) if _METADATA in file.files else ""
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as err:
         raise UserError(f"{path}: not readable as .npz ({' '.join(str(err).split())[:120]})") from err
-    return _networks(str(arrays.pop(_METADATA, "")), arrays, path)
+    return _networks(text, arrays, path)
+
+
+def _npz_outline(file: Any, name: str) -> np.ndarray:
+    with file.zip.open(f"{name}.npy") as entry:
+        version = np.lib.format.read_magic(entry)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(entry)
+    return without_content(shape, dtype)
 
 
 def _refuse_bomb(file: Any, path: os.PathLike | str) -> None:
@@ -66,18 +86,39 @@ def write_safetensors(networks: Mapping[str, NetworkState], path: os.PathLike | 
 
 def read_safetensors(path: os.PathLike | str) -> dict[str, NetworkState]:
     """Networks by name. Raises `UserError` for damaged files and those of other content."""
+    return _read_safetensors(path, lambda file, name: file.get_tensor(name))
+
+
+def outline_safetensors(path: os.PathLike | str) -> dict[str, NetworkState]:
+    """`read_safetensors` without reading weights: arrays have their shape and type, but no content."""
+    return _read_safetensors(path, _safetensors_outline)
+
+
+def _read_safetensors(path: os.PathLike | str, take: Callable[[Any, str], np.ndarray]) -> dict[str, NetworkState]:
     try:
         with safetensors.safe_open(path, "numpy") as file:
             text = (file.metadata() or {}).get("networks", "")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            arrays = {name: take(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, ValueError, TypeError, safetensors.SafetensorError) as err:
         raise UserError(f"{path}: not readable as .safetensors ({' '.join(str(err).split())[:120]})") from err
     return _networks(text, arrays, path)
 
 
+def _safetensors_outline(file: Any, name: str) -> np.ndarray:
+    part = file.get_slice(name)
+    kind = _SAFETENSORS_TYPES.get(part.get_dtype())
+    if kind is None:
+        raise ValueError(f"array {name!r} is {part.get_dtype()}, expected floats")
+    return without_content(tuple(part.get_shape()), np.dtype(kind))
+
+
 READERS: dict[str, Callable[[os.PathLike | str], dict[str, NetworkState]]] = {
     ".npz": read_npz,
     ".safetensors": read_safetensors,
+}
+OUTLINES: dict[str, Callable[[os.PathLike | str], dict[str, NetworkState]]] = {
+    ".npz": outline_npz,
+    ".safetensors": outline_safetensors,
 }
 
 

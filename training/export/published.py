@@ -72,8 +72,8 @@ def as_published(state: NetworkState) -> NetworkState:
     """The state as it is written: a line in place of stored source code, by which published loaders find their own
     builder; the group size of minibatch standard deviation, which the converter takes for the whole minibatch if it is
     not said; and, only where needed, a key `notes` that published loaders ignore (`notes_on`). Networks of the first
-    StyleGAN stay as they are."""
-    if is_first_stylegan(state):
+    StyleGAN, and those of other programs, stay as they are."""
+    if is_first_stylegan(state) or state.unknown:
         return state
     module = "training.networks" if is_ada(state) else "training.networks_stylegan2"
     if not is_ada(state):

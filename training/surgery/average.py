@@ -18,10 +18,19 @@ from training.surgery.states import (
     is_growing,
     lod_of,
     noise_resolution,
+    option,
     refuse_growing,
     synthesis_prefix,
     with_variables,
 )
+
+# Options that change the function but not the variables, and their defaults.
+_FUNCTION = {
+    "rectify_latents": False,
+    "normalize_latents": True,
+    "nonlinearity": "lrelu",
+    "mapping_nonlinearity": "lrelu",
+}
 
 
 def average(models: Sequence[Model], weights: Sequence[float] | None = None) -> tuple[Model, Report]:
@@ -126,6 +135,13 @@ def _require_equal(first: Model, other: Model) -> None:
                 f"{other.path}: {name} is of another architecture than in {first.path}: {len(differing)} variables "
                 f"differ, first {differing[0]}; bring one to the other's with copy, grow, shrink or widen"
             )
+        for key, default in _FUNCTION.items():
+            a, b = (option(part[name], key, default) for part in (first.networks, other.networks))
+            if a != b:
+                raise UserError(
+                    f"{other.path}: {name} has {key} {b}, that in {first.path} has {a}: their weights are of different "
+                    "functions"
+                )
         levels = [lod_of(part[name]) for part in (first.networks, other.networks)]
         if is_growing(state) and levels[0] != levels[1]:
             raise UserError(

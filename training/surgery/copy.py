@@ -21,6 +21,7 @@ from training.surgery.states import (
     is_growing,
     lod_of,
     noise_resolution,
+    option,
     resolution_of,
     synthesis_prefix,
     with_variables,
@@ -56,6 +57,7 @@ def copy(
         return is_in and not any(fnmatch.fnmatchcase(name, pattern) for pattern in without)
 
     report.notes += _notes_on_levels(common, source, target)
+    report.notes += _notes_on_latents(common, source, target)
 
     def change(name: str, state: NetworkState) -> NetworkState:
         if name not in common:
@@ -103,6 +105,17 @@ def _notes_on_levels(names: Sequence[str], source: Model, target: Model) -> list
     growing = [name for name in names if is_growing(target.networks[name])]
     levels = {name: [lod_of(model.networks[name]) for model in (source, target)] for name in growing}
     return [f"{name}: lod stays {new:g}; it was {old:g} where weights come from" for name, (old, new) in levels.items()]
+
+
+def _notes_on_latents(names: Sequence[str], source: Model, target: Model) -> list[str]:
+    notes = []
+    for name in names:
+        old, new = (option(model.networks[name], "rectify_latents", False) for model in (source, target))
+        if old != new:
+            notes.append(
+                f"{name}: rectify_latents stays {new}; it was {old} where weights come from: z gives another w"
+            )
+    return notes
 
 
 def _check_patterns(patterns: Sequence[str], source: Model, target: Model) -> None:

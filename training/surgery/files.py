@@ -15,11 +15,11 @@ from training.export.arrays import READERS
 from training.export.published import as_published
 from training.surgery.shapes import check_shapes
 from training.surgery.states import (
-    FIRST_STYLEGAN_REASON,
     Model,
     check_options,
     is_first_stylegan,
     is_generator,
+    refuse_unknown,
 )
 
 _ROLES = {"G": "G", "D": "D", "Gs": "Gs", "G_ema": "Gs"}
@@ -28,7 +28,7 @@ _ROLES = {"G": "G", "D": "D", "Gs": "Gs", "G_ema": "Gs"}
 def read_model(path: str, as_data: bool = False) -> Model:
     """The networks of a pickle (path or URL), or of a file that `convert` wrote (.npz, .safetensors).
 
-    as_data: the caller looks at no layer, so that networks of the first StyleGAN will do.
+    as_data: the caller looks at no layer, so that networks of the first StyleGAN and of other programs will do.
     Raises:
         UserError: not readable, no networks of StyleGAN2 inside, or some whose variables do not fit their options.
     """
@@ -36,11 +36,12 @@ def read_model(path: str, as_data: bool = False) -> Model:
     content = reader(path) if reader else snapshot.load_state(path)
     networks = _by_role(content)
     for state in networks.values():
-        check_options(state, path)
-        if not is_first_stylegan(state):
+        if not as_data:
+            refuse_unknown(state, path)
+        if not state.unknown:
+            check_options(state, path)
+        if not (state.unknown or is_first_stylegan(state)):
             check_shapes(state, path)
-        elif not as_data:
-            raise UserError(f"{path}: network builder {state['build_func_name']!r} {FIRST_STYLEGAN_REASON}")
     if not networks:
         raise UserError(f"{path}: expected networks G, D, Gs, or one of them; found {_describe(content)}")
     return Model(str(path), networks)
@@ -49,6 +50,8 @@ def read_model(path: str, as_data: bool = False) -> Model:
 def _by_role(content: Any) -> dict[str, NetworkState]:
     if isinstance(content, NetworkState):
         name = content["name"]
+        if content.unknown and name in ("G", "D", "Gs"):
+            return {name: content}
         if not is_generator(content):
             return {"D": content} if name == "D" else {}
         return {"G" if name == "G" else "Gs": content}

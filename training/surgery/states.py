@@ -262,6 +262,14 @@ def require_plain(state: NetworkState, path: str, command: str) -> None:
         )
 
 
+def refuse_unknown(state: NetworkState, path: str) -> None:
+    """Raises `UserError` for networks that can be copied, but whose layers nobody here knows."""
+    if state.unknown:
+        raise UserError(f"{path}: {state.unknown}")
+    if is_first_stylegan(state):
+        raise UserError(f"{path}: network builder {state['build_func_name']!r} {FIRST_STYLEGAN_REASON}")
+
+
 def refuse_growing(state: NetworkState, path: str, what: str) -> None:
     """Raises `UserError` for networks of progressive growing, which those of the first StyleGAN are, too."""
     if is_first_stylegan(state):

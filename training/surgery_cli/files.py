@@ -12,7 +12,7 @@ from training.export.arrays import READERS, write_npz, write_safetensors
 from training.export.published import as_published, notes_on, to_ada, to_stylegan2
 from training.surgery.files import read_model, write_model
 from training.surgery.report import compare
-from training.surgery.states import Model, is_ada, is_generator
+from training.surgery.states import Model, is_ada, is_generator, refuse_unknown
 from training.surgery_cli.common import (
     check_target,
     finish,
@@ -77,7 +77,8 @@ def convert_command(
         raise UserError(f"{target}: expected a name that ends in .{kind}, by which it is recognised again")
     if kind not in ("npz", "safetensors") and suffix in READERS:
         raise UserError(f"{target}: the ending says {suffix[1:]}, --format says {kind}")
-    model = read_model(source, as_data=kind in ("npz", "safetensors"))
+    # Of an export, one network is looked at.
+    model = read_model(source, as_data=exports or kind in ("npz", "safetensors"))
     notes = _export(model, target, kind, takes, psi, network, fp16) if exports else _write(model, target, kind)
     for note in notes:
         click.echo(note)
@@ -95,6 +96,8 @@ def _write(model: Model, target: str, kind: str) -> list[str]:
 
 
 def _export(model: Model, target: str, kind: str, takes: str, psi: float | None, network: str, fp16: bool) -> list[str]:
+    if network in model.networks:
+        refuse_unknown(model.networks[network], model.path)
     if network not in model.networks or not is_generator(model.networks[network]):
         raise UserError(f"{model.path}: has no {network}, found {', '.join(model.networks)}")
     if is_ada(model.networks[network]) and not model.networks[network]["static_kwargs"].get("label_size"):

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from dnnlib import snapshot
 from dnnlib.snapshot.scan import Scan, scan_pickle
-from dnnlib.snapshot.source import read_bytes
+from dnnlib.snapshot.source import open_stream
 from dnnlib.util import UserError
 
-_PIPE_COLUMNS = 160
 _PIECE = 1 << 15
 _MOST_NAMES = 12
+_LEFT = 3  # columns of text
 # What this package writes for published loaders, which take the builder from it: an import and nothing else.
 _HARMLESS = re.compile(r"from [\w.]+ import \w+\n")
 _FORMATS = {2: "StyleGAN2", 3: "StyleGAN2", 4: "StyleGAN2", 5: "StyleGAN2-ADA"}
@@ -30,35 +27,51 @@ _FORMATS = {2: "StyleGAN2", 3: "StyleGAN2", 4: "StyleGAN2", 5: "StyleGAN2-ADA"}
 @click.command("info")
 @click.argument("file")
 @click.option("--variables/--no-variables", default=True, show_default=True, help="List the variables, too.")
-def info_command(file: str, variables: bool) -> None:
+@click.option("--stats", is_flag=True, help="Mean and standard deviation of each, and whether some are not finite.")
+def info_command(file: str, variables: bool, stats: bool) -> None:
     """Says what is in a network file: networks, options, variables.
 
-    FILE is a path or URL of a pickle of StyleGAN2, StyleGAN2-ADA or stylegan2-ada-pytorch, or a run directory, whose
-    newest snapshot is meant. Warns of program text and
-    of names that networks have no use for. Nothing is executed; TensorFlow and PyTorch are not needed.
+    FILE is a path or URL of a pickle of StyleGAN2, StyleGAN2-ADA or stylegan2-ada-pytorch, a run directory, whose
+    newest snapshot is meant, or what `convert` writes as npz or safetensors. Warns of program text and of names that
+    networks have no use for. Nothing is executed; TensorFlow and PyTorch are not needed. Without --stats, weights are
+    not even read, but for those of gzip files.
     """
-    data, where = read_bytes(file)
-    scan = scan_pickle(data)
-    # A pipe has no width of its own; lines of a table should not be folded there.
-    console = Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)
-    for warning in warnings_about(scan):
-        console.print(f"[bold]warning:[/bold] {escape(warning)}", highlight=False, soft_wrap=True)
-    content = snapshot.parse(data, where)
-    del data
+    if Path(file).suffix in (".npz", ".safetensors"):
+        content, where, kind = _read_arrays(file, stats)
+    else:
+        content, where, kind = _read_pickle(file, stats)
     networks = list(find_networks(content))
-    torch = any(name.startswith("torch_utils.") for name in scan.names)
-    kinds = {_FORMATS[state["version"]] + " for TensorFlow" for state in networks}
-    kind = "stylegan2-ada-pytorch" if torch else " and ".join(sorted(kinds)) or "no networks"
-    console.print(f"{escape(where)}: {kind}, pickle protocol {scan.protocol}", highlight=False, soft_wrap=True)
+    families = " and ".join(sorted({_FORMATS[state["version"]] + " for TensorFlow" for state in networks}))
+    click.echo(f"{where}: {kind.format(families or 'no networks')}")
     if not networks:
         raise UserError(f"{where}: holds {type(content).__name__}, no network")
     for state in networks:
-        _print_network(console, state, variables)
+        _print_network(state, variables, stats)
+
+
+def _read_pickle(file: str, stats: bool) -> tuple[Any, str, str]:
+    """(content, name for messages, kind of file with {} for the family), with warnings printed before it is read."""
+    with open_stream(file) as (stream, size, where):
+        scan = scan_pickle(stream)
+        for warning in warnings_about(scan):
+            click.echo(f"warning: {warning}")
+        stream.seek(0)
+        content = snapshot.parse(stream.read(), where) if stats else snapshot.parse_outline(stream, size, where)
+    torch = any(name.startswith("torch_utils.") for name in scan.names)
+    return content, where, f"{'stylegan2-ada-pytorch' if torch else '{}'}, pickle protocol {scan.protocol}"
+
+
+def _read_arrays(file: str, stats: bool) -> tuple[Any, str, str]:
+    """`_read_pickle` of what `convert` writes."""
+    from training.export.arrays import OUTLINES, READERS
+
+    suffix = Path(file).suffix
+    return (READERS if stats else OUTLINES)[suffix](file), file, f"{{}}, written by convert as {suffix[1:]}"
 
 
 def warnings_about(scan: Scan) -> Iterator[str]:
     """Sentences about program text and foreign names in a pickle."""
-    programs = [text for text in scan.sources if not _HARMLESS.fullmatch(text)]
+    programs = [text for text in scan.sources if text.strip() and not _HARMLESS.fullmatch(text)]
     if programs:
         lines = sum(text.count("\n") + 1 for text in programs)
         yield (
@@ -83,30 +96,36 @@ def find_networks(content: Any) -> Iterator[snapshot.NetworkState]:
             yield from find_networks(item)
 
 
-def _print_network(console: Console, state: snapshot.NetworkState, variables: bool) -> None:
+def _print_network(state: snapshot.NetworkState, variables: bool, stats: bool) -> None:
     rows = list(_rows(state, ""))
     total = sum(value.size for _, value in rows)
-    title = f"\n{state['name']}: {state['build_func_name']} (version {state['version']}), "
     parts = [f"{key}: {part['build_func_name']}" for key, part in state.get("components", {}).items()]
-    console.print(
-        escape(title + f"{len(rows)} variables, {total:,} numbers" + (f" ({', '.join(parts)})" if parts else "")),
-        highlight=False,
-        soft_wrap=True,
+    click.echo(
+        f"\n{state['name']}: {state['build_func_name']} (version {state['version']}), {len(rows)} variables, "
+        f"{total:,} numbers" + (f" ({', '.join(parts)})" if parts else "")
     )
     options = ", ".join(f"{key}={value!r}"[:200] for key, value in state["static_kwargs"].items())
-    console.print(escape(f"  options: {options or 'none'}"), highlight=False, soft_wrap=True)
-    moments = {name: _mean_and_std(value) for name, value in rows}
-    bad = [name for name, value in rows if value.size and not np.isfinite(moments[name]).all()]
+    click.echo(f"  options: {options or 'none'}")
+    if state.unknown:
+        click.echo(f"  kept as data, it cannot be run: {state.unknown}")
+    moments = {name: _mean_and_std(value) for name, value in rows} if stats else {}
+    bad = [name for name, value in rows if value.size and not np.isfinite(moments.get(name, 0)).all()]
     if bad:
-        console.print(f"  [bold]warning:[/bold] not finite: {escape(', '.join(bad[:6]))}", soft_wrap=True)
+        click.echo(f"  warning: not finite: {', '.join(bad[:6])}")
     if variables:
-        table = Table("variable", "shape", "type")
-        for column in ("numbers", "mean", "std"):
-            table.add_column(column, justify="right")
+        lines = [("variable", "shape", "type", "numbers", *(("mean", "std") if stats else ()))]
         for name, value in rows:
-            mean, std = (f"{number:.4g}" if value.size else "-" for number in moments[name])
-            table.add_row(escape(name), escape(str(list(value.shape))), str(value.dtype), f"{value.size:,}", mean, std)
-        console.print(table)
+            cells = (f"{number:.4g}" if value.size else "-" for number in moments.get(name, ()))
+            lines.append((name, str(list(value.shape)), str(value.dtype), f"{value.size:,}", *cells))
+        click.echo("\n".join(_columns(lines)))
+
+
+def _columns(lines: list[tuple[str, ...]]) -> Iterator[str]:
+    """Cells of equal width, those of the first three columns on the left, of numbers on the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for cells in lines:
+        padded = [c.ljust(w) if i < _LEFT else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        yield "  " + "  ".join(padded)
 
 
 def _mean_and_std(value: np.ndarray) -> tuple[float, float]:

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dnnlib.snapshot import NetworkState, load_state
+from dnnlib.snapshot.writer import save_states
+from dnnlib.tflib import pickles
 from dnnlib.util import UserError
 from training.clean.rank import find_discriminator, rank
 from training.dataset_build import Item
@@ -117,6 +120,20 @@ def test_what_cannot_be_ranked(tmp_path):
         find_discriminator((Company(), Company()), "x.pkl")
     with pytest.raises(UserError, match="x.pkl holds 0 networks that take images"):
         find_discriminator({"a": 1}, "x.pkl")
+
+
+def test_beside_networks_that_are_not_known(golden, session, tmp_path):
+    """A file whose generators nobody here builds has a discriminator all the same."""
+    G, D, Gs = load_state(golden.path("official_ada_uncond.pkl"))
+    strange = [NetworkState(net, static_kwargs={**net["static_kwargs"], "odd": 1}) for net in (G, D, Gs)]
+    save_states((strange[0], D, strange[2]), tmp_path / "g.pkl")
+    expected = golden("official_ada_uncond_expected.npz")
+    found = find_discriminator(pickles.load(tmp_path / "g.pkl"), "g.pkl")
+    np.testing.assert_allclose(found.run(expected["in/images"], None), expected["out/scores_batch8"], rtol=1e-3)
+    for nets in (strange, [G, strange[1], Gs]):
+        save_states(tuple(nets), tmp_path / "d.pkl")
+        with pytest.raises(UserError, match=r"d\.pkl: network 'D' \(D_main\) has unknown options odd"):
+            find_discriminator(pickles.load(tmp_path / "d.pkl"), "d.pkl")
 
 
 class Undecided(Company):

@@ -1,0 +1,75 @@
+"""Downloads over HTTP, complete or not at all. `dnnlib.util.open_url` is what others call.
+
+Apart from `util.py`, because `requests` takes a tenth of a second to import, which commands on local files do not need.
+"""
+
+import hashlib
+import os
+import sys
+
+import requests
+import requests.adapters
+import tqdm
+import urllib3
+
+from dnnlib.util import UserError, atomic_write
+
+_CHUNK_BYTES = 1 << 20
+_BODY_ATTEMPTS = 3  # a connection that breaks in the middle of a file is tried again this often
+_RETRY_STATUS = (429, 500, 502, 503, 504)
+_TIMEOUT_SEC = (20, 60)  # connect, read
+
+
+def make_session(num_attempts: int) -> requests.Session:
+    """A session that tries each request so often (>= 1), waiting longer each time. Proxies are from the environment."""
+    retry = urllib3.Retry(
+        total=num_attempts - 1, backoff_factor=0.2, status_forcelist=_RETRY_STATUS, raise_on_status=False
+    )
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+    return session
+
+
+def download(url: str, path: str, num_attempts: int, verbose: bool, sha256: str | None) -> None:
+    """Fetches a URL into the file `path`, whose folder exists. Raises `UserError`; nothing is then left at `path`."""
+    if num_attempts < 1:
+        raise ValueError(f"num_attempts must be at least 1, found {num_attempts}")
+    last: Exception | None = None
+    with make_session(num_attempts) as session:
+        for _ in range(min(num_attempts, _BODY_ATTEMPTS)):
+            try:
+                _download_once(session, url, path, verbose, sha256)
+                return
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as err:
+                last = err
+                if isinstance(getattr(err, "args", [None])[0], urllib3.exceptions.MaxRetryError):
+                    break  # the adapter has already tried num_attempts times
+            except (requests.RequestException, OSError) as err:
+                last = err
+                break
+    reason = " ".join(str(last).split())
+    raise UserError(f"cannot download {url}: {reason[:300]} (a file fetched by other means can be given as a path)")
+
+
+def _download_once(session: requests.Session, url: str, path: str, verbose: bool, sha256: str | None) -> None:
+    with session.get(url, stream=True, timeout=_TIMEOUT_SEC, headers={"Accept-Encoding": "identity"}) as response:
+        response.raise_for_status()
+        length = response.headers.get("Content-Length", "")
+        expected = int(length) if length.isdigit() and not response.headers.get("Content-Encoding") else None
+        digest = hashlib.sha256()
+        size = 0
+        title = os.path.basename(path)[33:] or url
+        bar = tqdm.tqdm(total=expected, unit="B", unit_scale=True, desc=title, disable=not verbose, file=sys.stderr)
+        with atomic_write(path) as file, bar:
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                file.write(chunk)
+                digest.update(chunk)
+                size += len(chunk)
+                bar.update(len(chunk))
+            if expected is not None and size != expected:
+                raise requests.ConnectionError(f"the connection ended after {size} of {expected} bytes")
+            if sha256 is not None and digest.hexdigest() != sha256.lower():
+                raise UserError(
+                    f"{url}: wrong checksum, expected sha256 {sha256.lower()}, found {digest.hexdigest()}; nothing kept"
+                )
