@@ -104,7 +104,7 @@ def test_metric_of_its_inputs(capsys):
     noise = np.random.default_rng(7).standard_normal(latents.shape).astype(np.float32)
 
     class Inputs:
-        scores, progress = None, True
+        scores, progress, num_fake = None, True, len(latents)
 
         def attribute_samples(self):
             for part in np.array_split(np.arange(len(latents)), 4):
