@@ -60,8 +60,8 @@ def read_bytes(source: os.PathLike | str | BinaryIO, **open_options: object) -> 
 def open_stream(source: os.PathLike | str) -> Iterator[tuple[BinaryIO, int, str]]:
     """Context manager: (file, its size in bytes, name for error texts) of a network file that is not read yet.
 
-    The file is seekable, at its start and uncompressed; of gzip all is unpacked into memory. Errors are those of `read_bytes`,
-    and so are the places that `source` may be, but for file objects.
+    The file is seekable, at its start and uncompressed; of gzip all is unpacked into memory. Errors are those of
+    `read_bytes`, and so are the places that `source` may be, but for file objects.
     """
     with _open(source, {}) as (file, where):
         start = file.read(len(_GZIP))
