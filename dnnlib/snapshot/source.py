@@ -57,13 +57,13 @@ def read_bytes(source: os.PathLike | str | BinaryIO, **open_options: object) -> 
 
 
 @contextlib.contextmanager
-def open_stream(source: os.PathLike | str, **open_options: object) -> Iterator[tuple[BinaryIO, int, str]]:
+def open_stream(source: os.PathLike | str) -> Iterator[tuple[BinaryIO, int, str]]:
     """Context manager: (file, its size in bytes, name for error texts) of a network file that is not read yet.
 
-    The file is seekable, at its start and uncompressed; of gzip all is unpacked into memory. Args and errors are those
-    of `read_bytes`, but for file objects, which this does not take.
+    The file is seekable, at its start and uncompressed; of gzip all is unpacked into memory. Errors are those of
+    `read_bytes`, and so are the places that `source` may be, but for file objects.
     """
-    with _open(source, open_options) as (file, where):
+    with _open(source, {}) as (file, where):
         start = file.read(len(_GZIP))
         file.seek(0)
         if start == _GZIP:
