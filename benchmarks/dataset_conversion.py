@@ -6,6 +6,8 @@ so that a ratio compares like with like on a machine whose speed varies.
 
 * of Pillow: images per second of the conversion in one process over those of Pillow.
 * two cores: images per second with two worker processes over those with one process, starting them included.
+* by CPU time: what two cores would give that run as fast as one does alone: twice the seconds of processors of the
+  conversion in one process over those with two worker processes, starting them included.
 * Pillow on two: the same of Pillow, in two processes that run already and write a file each: what the machine allows.
 * disk: size of the data set over that of the source files.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
+import resource
 import shutil
 import statistics
 import sys
@@ -67,6 +70,8 @@ class Row:
     pillow_two: float
     one: float
     two: float
+    cpu_one: float  # seconds of processors of one run
+    cpu_two: float
     disk: float  # size of the data set / of the source
 
     @property
@@ -83,6 +88,11 @@ class Row:
     def scaling(self) -> float:
         """Rate of two processes over that of one."""
         return self.two / self.one
+
+    @property
+    def scaling_by_cpu(self) -> float:
+        """The same on cores whose speed does not depend on what else runs."""
+        return 2 * self.cpu_one / self.cpu_two
 
 
 def make_files(folder: Path, case: Case, count: int) -> None:
@@ -151,6 +161,12 @@ def _seconds(work: Callable[[], int]) -> tuple[float, int]:
     return time.perf_counter() - start, size
 
 
+def _cpu_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
+
+
 def measure(name: str, case: Case, seconds: float, repeats: int, folder: Path) -> Row:
     """One row.
 
@@ -159,7 +175,7 @@ def measure(name: str, case: Case, seconds: float, repeats: int, folder: Path) -
     """
     sample = folder / "sample"
     make_files(sample, case, 16)
-    pace = _seconds(lambda: by_tool(sample, folder / "out", case, 1))[0] / 16
+    pace = _seconds(lambda: by_pillow(sorted(sample.iterdir()), folder / "pillow", case))[0] / 16
     count = int(np.clip(seconds / pace, 70, 20000))
     images = folder / "images"
     images.mkdir()
@@ -169,16 +185,19 @@ def measure(name: str, case: Case, seconds: float, repeats: int, folder: Path) -
     files = sorted(images.iterdir())
     source = sum(path.stat().st_size for path in files)
     times: dict[str, list[float]] = {"pillow": [], "pillow_two": [], "one": [], "two": []}
+    used: dict[str, list[float]] = {"cpu_one": [], "cpu_two": []}
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         by_two_pillows(pool, files[:4], folder / "pillow", case)  # starts the processes
         for _ in range(repeats):
             times["pillow"].append(_seconds(lambda: by_pillow(files, folder / "pillow", case))[0])
             times["pillow_two"].append(_seconds(lambda: by_two_pillows(pool, files, folder / "pillow", case))[0])
-            took, size = _seconds(lambda: by_tool(images, folder / "out", case, 1))
-            times["one"].append(took)
-            times["two"].append(_seconds(lambda: by_tool(images, folder / "out", case, 2))[0])
+            for workers, key in enumerate(("one", "two"), 1):
+                before = _cpu_seconds()
+                took, size = _seconds(lambda n=workers: by_tool(images, folder / "out", case, n))
+                times[key].append(took)
+                used[f"cpu_{key}"].append(_cpu_seconds() - before)
     rates = {key: count / statistics.median(values) for key, values in times.items()}
-    return Row(name, count, **rates, disk=size / source)
+    return Row(name, count, **rates, **{key: statistics.median(v) for key, v in used.items()}, disk=size / source)
 
 
 def rows(seconds: float = 8.0, repeats: int = 3, names: tuple[str, ...] = ()) -> list[Row]:
@@ -197,11 +216,13 @@ def report(found: list[Row]) -> None:
     from rich.table import Table
 
     table = Table("conversion", "images", "Pillow img/s", "one img/s", "two img/s", "of Pillow", "two cores")
-    table.add_column("Pillow on two")
-    table.add_column("disk")
+    for title in ("by CPU time", "Pillow on two", "disk"):
+        table.add_column(title)
     for row in found:
         rates = (f"{rate:.0f}" for rate in (row.pillow, row.one, row.two))
-        ratios = (f"{ratio:.2f}" for ratio in (row.of_pillow, row.scaling, row.pillow_scaling, row.disk))
+        ratios = (
+            f"{ratio:.2f}" for ratio in (row.of_pillow, row.scaling, row.scaling_by_cpu, row.pillow_scaling, row.disk)
+        )
         table.add_row(row.name, str(row.images), *rates, *ratios)
     Console(width=120).print(table)
 
