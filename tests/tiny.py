@@ -19,7 +19,7 @@ def tiny_config() -> TrainConfig:
         D=DiscriminatorConfig(**sizes),
         schedule=ScheduleConfig(total_kimg=0.064, batch=16, batch_gpu=16, kimg_per_tick=0.032),
         snapshots=SnapshotConfig(grid_size=(4, 2), image_ticks=1),
-        metrics=MetricsConfig(names=()),
+        metrics=MetricsConfig(names=(), skip_first=False),
     )
 
 

@@ -86,7 +86,7 @@ class MetricsConfig(Section):
     section: ClassVar[str] = "metrics"
     names: tuple[str, ...] = ("fid50k",)
     ticks: int = 10  # on network snapshots at least this many ticks apart; 0: only at the end
-    skip_first: bool = False  # not at the first tick
+    skip_first: bool = True  # not of untrained networks: 50,000 images of noise are minutes of a GPU
     inception: str | None = None  # path or URL of the Inception graph, for fid50k
     num_gpus: int | None = None  # None: as in training
 

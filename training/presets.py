@@ -23,7 +23,7 @@ class Preset:
     every: ticks between grids, network snapshots and metrics; fp16: how many of the highest resolutions run in low
     precision, with activations clamped to +-256; lr_steps, d_lr_steps, gamma_steps: ((kimg, value), ...) from where on
     other values hold; aug: noaug, or ada for adaptive augmentation; mirror: show every image left-right
-    reversed half of the time.
+    reversed half of the time; first: measure the untrained networks, too.
     """
 
     G: str
@@ -50,6 +50,7 @@ class Preset:
     gamma_steps: Steps = ()
     aug: str = "noaug"
     mirror: bool = False
+    first: bool = False
 
     def fields(self) -> dict[str, Any]:
         """The row as {path of a field: value}."""
@@ -87,6 +88,7 @@ class Preset:
             "snapshots.network_ticks": self.every[1],
             "snapshots.grid_size": self.grid,
             "metrics.ticks": self.every[2],
+            "metrics.skip_first": not self.first,
             "metrics.names": tuple(name for name in self.metrics.split(",") if name != "none"),
         }
 

