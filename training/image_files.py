@@ -17,6 +17,7 @@ from training.archives import open_item, read_item
 from training.color_profiles import to_srgb
 from training.dataset_items import Item, StoredFile
 from training.fits import FILTERS, crop_and_resize, fit_image, result_size
+from training.png_exif import png_has_exif
 from training.sharpen import sharpen
 
 __all__ = [
@@ -115,7 +116,7 @@ def read_header(source: str | os.PathLike | Item) -> ImageHeader:
             width, height = image.size
             if image.format == "TIFF":  # Pillow has swapped them already
                 width, height = image.tag_v2.get(256, width), image.tag_v2.get(257, height)
-            if _orientation(image) >= 5:
+            if (image.format != "PNG" or png_has_exif(file)) and _orientation(image) >= 5:
                 width, height = height, width
             return ImageHeader(width, height, image.mode in _GREY_MODES)
 
