@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import filelock
@@ -25,6 +26,7 @@ from dnnlib.util import UserError
 from tests.dataset_tools import bytes_of, fails, images_of, tool
 from training import dataset_writer
 from training.dataset_build import BuildOptions, Item, build
+from training.dataset_items import Part
 from training.dataset_writer import DatasetWriter
 from training.unfinished import Unfinished
 
@@ -374,3 +376,39 @@ def test_held_out_images_are_others(tmp_path):
         assert (kept == sorted(kept)) == (not shuffle)
         assert json.loads((path / "dataset.json").read_text())["num_validation"] == 10
     assert dataset_writer.VALIDATION == "validation-"
+
+
+@dataclass(frozen=True)
+class _Disk:
+    """Reads images that lie on a disk, which goes away at the fourth one, once."""
+
+    place: Path
+
+    def __call__(self, item: Item) -> np.ndarray:
+        away = self.place.with_name("away")
+        if item.name == "3.png" and not away.with_suffix(".was").exists():
+            away.with_suffix(".was").touch()
+            self.place.rename(away)
+        if not self.place.exists() or item.name == "1.png":  # that one is missing, and no other
+            raise FileNotFoundError(2, "No such file or directory", item.path)
+        return np.full((3, 4, 4), int(item.name[0]), np.uint8)
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_disk_that_goes_away_is_waited_for(tmp_path, archive):
+    """That is no reason to call thousands of images bad, and what came before a data set."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    place = disk / "pictures.zip"
+    if archive:
+        place.touch()
+    items = [Item(f"{i}.png", str(place if archive else disk / f"{i}.png")) for i in range(6)]
+    items = [replace(item, part=Part(0, 1)) if archive else item for item in items]
+    options, said = BuildOptions((3, 4, 4), shuffle=False, workers=1), []
+    with pytest.raises(UserError, match=r"disk: no longer there, nor is 3\.png; the same command goes on when it is"):
+        build(tmp_path / "set", items, _Disk(disk), options, say=said.append)
+    assert not (tmp_path / "set").exists()
+    (tmp_path / "away").rename(disk)
+    report = build(tmp_path / "set", items, _Disk(disk), options, say=said.append)
+    assert report.num_images == 5 and [name for name, _ in report.skipped] == ["1.png"]
+    assert "Going on after 2 images of an interrupted conversion." in said

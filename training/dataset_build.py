@@ -204,6 +204,11 @@ def _convert(
                     bar.update()
                 elif options.strict:
                     raise strict_error(item.name, records.reason)
+                elif _is_gone(item):
+                    raise UserError(
+                        f"{printable(os.path.dirname(item.path) or item.path)}: no longer there, nor is "
+                        f"{printable(item.name)}; the same command goes on when it is back"
+                    )
                 else:
                     writer.skip(item.name, records.reason)
                 done[counter] += 1
@@ -228,6 +233,13 @@ def _convert(
 def strict_error(name: str, reason: str) -> UserError:
     """What a bad image is with `strict`."""
     return UserError(f"{printable(name)}: {reason} (without --strict it would be skipped)")
+
+
+def _is_gone(item: Item) -> bool:
+    """Whether an item is missing with its folder or archive: a disk that went away, not a bad image."""
+    if os.path.lexists(item.path):
+        return False
+    return item.part is not None or not os.path.isdir(os.path.dirname(item.path) or os.curdir)
 
 
 def _label(item: Item, label_size: int) -> np.ndarray | None:
