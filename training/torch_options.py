@@ -106,10 +106,11 @@ def resampling(filters: list[np.ndarray]) -> dict[str, Any]:
     taps = np.asarray(_FILTER) / sum(_FILTER)
     found = None
     for value in filters:
-        if value.ndim != 2 or not value.size or abs(value.sum() - 1) > 1e-3:
+        if value.ndim not in (1, 2) or not value.size or abs(value.sum() - 1) > 1e-3:
             continue  # plain sampling, or a buffer of another shape that only training uses
-        row = value.sum(axis=0).astype(np.float64)
-        if not np.allclose(np.outer(row, row), value, atol=1e-5):
+        # From 8 taps on the filter of an axis is stored, below that their outer product.
+        row = (value if value.ndim == 1 else value.sum(axis=0)).astype(np.float64)
+        if value.ndim == 2 and not np.allclose(np.outer(row, row), value, atol=1e-5):
             raise NotPublished("its resampling filter is not separable, which our networks cannot do")
         if found is not None and (found.shape != row.shape or not np.allclose(found, row, atol=1e-5)):
             raise NotPublished("its layers have different resampling filters, which our networks cannot do")

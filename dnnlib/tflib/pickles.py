@@ -28,17 +28,21 @@ def load(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
         raise UserError(f"{where}: {err}") from err
 
 
-def build(value: Any, where: str = "") -> Any:
-    """The states in what `load_state` gives as networks, the rest as it is.
+def build(value: Any, where: str = "", built: dict[int, Any] | None = None) -> Any:
+    """The states in what `load_state` gives as networks, the rest as it is; one that occurs twice becomes one network.
 
     A network that nobody here builds becomes one that is kept as data (`dnnlib.tflib.kept`), so that those beside it
-    can be used; where: the file, which it then names. Raises UserError if one is damaged.
+    can be used; where: the file, which it then names; built: networks by the `id` of their states. Raises UserError if
+    one is damaged.
     """
     from dnnlib.tflib.kept import NotBuiltHere  # here, because these modules need TensorFlow
     from dnnlib.tflib.network import Network
     from dnnlib.tflib.registry import find_builder
 
+    built = {} if built is None else built
     if isinstance(value, NetworkState):
+        if id(value) in built:
+            return built[id(value)]
         net, state = Network.__new__(Network), dict(value)
         try:
             if value.unknown is not None:
@@ -46,15 +50,16 @@ def build(value: Any, where: str = "") -> Any:
             # Before its components: what nobody builds is told of the whole, not of some part.
             find_builder(state["build_func_name"], state["version"], [name for name, _ in state["variables"]])
             if "components" in state:
-                state["components"] = {key: build(part, where) for key, part in state["components"].items()}
+                state["components"] = {key: build(part, where, built) for key, part in state["components"].items()}
             net.restore(state)
         except NotBuiltHere as err:
             net.keep(state, str(err), where)
+        built[id(value)] = net
         return net
     if isinstance(value, (list, tuple)):
-        return type(value)(build(item, where) for item in value)
+        return type(value)(build(item, where, built) for item in value)
     if isinstance(value, dict):
-        return type(value)((key, build(item, where)) for key, item in value.items())
+        return type(value)((key, build(item, where, built)) for key, item in value.items())
     return value
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ import pytest
 
 from dnnlib.snapshot import load_state
 from dnnlib.snapshot.source import resolve_alias
+from dnnlib.tflib import pickles
 from dnnlib.util import UserError
 from tests.metrics.file_server import serve
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_url_with_cache_and_checksum(golden: Any, tmp_path: Path) -> None:
@@ -26,6 +31,22 @@ def test_url_with_cache_and_checksum(golden: Any, tmp_path: Path) -> None:
         again = load_state(server.url, sha256=good, **options)
         assert len(server.requests) == count and len(first) == len(again) == 3
     np.testing.assert_array_equal(first[2]["variables"][0][1], again[2]["variables"][0][1])
+
+
+def test_little_memory_is_enough_for_a_small_file(golden: Any) -> None:
+    code = (
+        "import resource, sys; from dnnlib.snapshot import load_state; "
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)); load_state(sys.argv[1])"
+    )
+    path = str(golden.path("official_sg2_uncond.pkl"))
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_network_that_occurs_twice_is_built_once(golden: Any, session: Any) -> None:
+    _, _, state = load_state(golden.path("official_sg2_uncond.pkl"))
+    first, (second,), by_name = pickles.build((state, [state], {"Gs": state}))
+    assert first is second is by_name["Gs"]
 
 
 def test_errors_name_the_url(tmp_path: Path) -> None:

@@ -183,6 +183,16 @@ def test_another_filter(golden):
     assert "its layers have different resampling filters" in load_state(dump(G)).unknown
 
 
+def test_a_long_filter_is_stored_for_one_axis(golden):
+    """From 8 taps on."""
+    _, G, _ = golden_networks(golden)
+    row = np.array([1, 7, 21, 35, 35, 21, 7, 1], np.float32) / 128
+    for r in (8, 16, 32):
+        for conv in ("conv0", "conv1"):
+            G.add(f"synthesis.b{r}.{conv}.resample_filter", row)
+    np.testing.assert_allclose(load_state(dump(G))["static_kwargs"]["resample_kernel"], row, rtol=1e-6)
+
+
 def test_what_our_networks_cannot_be(golden):
     def refused(change, message):
         _, G, D = golden_networks(golden)

@@ -123,7 +123,10 @@ def _draw(net: Any, dlatents: tf.Tensor, precision: dict[str, Any]) -> tf.Tensor
     # Of networks of progressive growing the generator as a whole says the level of detail, if it has one.
     grows = "lod" in net.components.synthesis.own_vars and "lod" in net.own_vars
     level = {"lod_in": net.find_var("lod").value()} if grows else {}
-    return net.components.synthesis.get_output_for(dlatents, **_OPTIONS, **level, **precision)
+    synthesis = net.components.synthesis
+    # Low precision that the network was trained in is bfloat16 in this layout, which few programs can run.
+    exact = {"num_fp16_res": 0} if synthesis.static_kwargs.get("num_fp16_res") else {}
+    return synthesis.get_output_for(dlatents, **{**_OPTIONS, **level, **exact, **precision})
 
 
 def check_against(inference: Inference, run: Callable[[dict[str, np.ndarray]], np.ndarray], what: str) -> float:

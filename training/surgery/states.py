@@ -138,7 +138,9 @@ def with_variables(state: NetworkState, values: Mapping[str, np.ndarray]) -> Net
 def with_options(state: NetworkState, **changes: Any) -> NetworkState:
     """The state with changed static options, in its components too; None takes an option away."""
     result = NetworkState(state)
-    result["static_kwargs"] = {k: v for k, v in {**state["static_kwargs"], **changes}.items() if v is not None}
+    # A stored None is a choice of its own, such as no truncation where the default truncates.
+    options = {**state["static_kwargs"], **changes}
+    result["static_kwargs"] = {k: v for k, v in options.items() if v is not None or k not in changes}
     result["components"] = {key: with_options(c, **changes) for key, c in state.get("components", {}).items()}
     for component in result["components"].values():
         if component["static_kwargs"].get("dlatent_broadcast") is not None and "resolution" in changes:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import run_surgery
 from dnnlib.util import UserError
 from tests.surgery_models import from_arrays, official, relative_error
+from training.surgery.states import with_options
 
 
 def test_onnx_from_latents(golden: Any, tmp_path: Path) -> None:
@@ -47,6 +48,22 @@ def test_graph_from_dlatents_of_a_residual_network(golden: Any) -> None:
     with open_inference(model.networks["G"], takes="w") as inference:
         images = inference.run({"dlatents": data["in/dlatents_plus"]})
     assert relative_error(images, data["out/synthesis_from_dlatents_plus"]) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["savedmodel", "onnx"])
+def test_trained_in_low_precision(golden: Any, tmp_path: Path, kind: str) -> None:
+    """As most published networks are: what is written computes in float32, which every program can."""
+    from training.export import onnx_model, saved_model
+
+    write, run = {
+        "savedmodel": (saved_model.write_saved_model, saved_model.run_saved_model),
+        "onnx": (onnx_model.write_onnx, onnx_model.run_onnx),
+    }[kind]
+    model, data = official(golden)
+    low = with_options(model.networks["Gs"], num_fp16_res=3)
+    assert write(low, tmp_path / "gs") < 1e-5
+    images = run(tmp_path / "gs", {"latents": data["in/latents"], "psi": np.array(0.7, np.float32)})
+    assert relative_error(images, data["out/Gs_images_psi_0.7"]) < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["savedmodel", "onnx"])
