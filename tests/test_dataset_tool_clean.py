@@ -91,7 +91,9 @@ def test_a_kept_image_is_not_moved_away_under_another_name(folder):
     (folder / "c.png").hardlink_to(folder / "b.png")
     Path("list.txt").write_text("in/b.png\nin/../in/b.png\nin/gone.png\nin/lost.png\n")
     before = files_below(folder)
-    result = tool("clean", folder, "list.txt", "--drop-duplicates", "--apply", "move", "aside", "--workers", 1)
+    options = ("--drop-duplicates", "--apply", "move", "aside", "--workers", 1)
+    result = tool("clean", folder, "list.txt", *options, code=2)
+    assert "error: 2 of 4 files could not be moved" in result.stderr  # those that are not there
     assert f"Not looked at: {folder}/0.png: the same file as {folder}/b.png" in result.stdout
     assert "Not looked at: list.txt/in/b.png: the same file as" in result.stdout
     assert before - files_below(folder) == {"sub/copy.bmp", "bad.jpg"}
