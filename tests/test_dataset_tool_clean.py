@@ -85,6 +85,22 @@ def test_clean_moves_aside_and_a_second_run_finds_nothing_to_drop(folder):
     assert "2 images: 2 kept, 0 dropped" in tool("clean", folder, *FILTERS, "--workers", 1).stdout
 
 
+def test_a_kept_image_is_not_moved_away_under_another_name(folder):
+    """Links beside their files, and names on a list: the same image twice, but no copy of it."""
+    (folder / "0.png").symlink_to("b.png")
+    (folder / "c.png").hardlink_to(folder / "b.png")
+    Path("list.txt").write_text("in/b.png\nin/../in/b.png\nin/gone.png\nin/lost.png\n")
+    before = files_below(folder)
+    options = ("--drop-duplicates", "--apply", "move", "aside", "--workers", 1)
+    result = tool("clean", folder, "list.txt", *options, code=2)
+    assert "error: 2 of 4 files could not be moved" in result.stderr  # those that are not there
+    assert f"Not looked at: {folder}/0.png: the same file as {folder}/b.png" in result.stdout
+    assert "Not looked at: list.txt/in/b.png: the same file as" in result.stdout
+    assert before - files_below(folder) == {"sub/copy.bmp", "bad.jpg"}
+    with Image.open(folder / "0.png") as image:
+        np.testing.assert_array_equal(image, photo(1, 40, 50))
+
+
 def test_clean_without_filters_looks_for_the_usual(folder):
     pytest.importorskip("imagehash", reason="the library ImageHash is not installed")
     result = tool("clean", folder, "--workers", 1)
@@ -110,6 +126,7 @@ def test_clean_of_several_folders_compares_across_them(folder, tmp_path):
     [
         (("nowhere",), "nowhere is not there"),
         (("in", "in/"), "an input is given twice"),
+        (("in", "in/sub"), "in/sub lies in in, and its images would be there twice; give in alone"),
         (("empty",), "no images in empty"),
         (("in", "--apply", "move", "in/aside", "--min-size", 9), "where the next run would find the images again"),
         (("in", "--masks", "in"), "give --max-asymmetry, too"),

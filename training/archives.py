@@ -23,6 +23,10 @@ MAX_FILE_BYTES = 1 << 30  # larger files are not images, or archive members that
 ZIP_ENDINGS = (".zip", ".cbz")
 TAR_ENDINGS = (".tar",)
 PACKED_TAR_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
+_BEYOND = "the archive is cut off or damaged: the member would reach beyond its end"
+_LARGEST = (1 << 63) - 1  # size that a list of members holds
+# tarfile reads names of any length and headers that follow headers, as far as a damaged size leads.
+_TAR_ERRORS = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError)
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _DECOMPRESSORS = {8: lambda: zlib.decompressobj(-15), 12: bz2.BZ2Decompressor}
 _BLOCK_BYTES = {8: 1 << 12, 12: 1 << 20}  # that have to be read before the first byte comes out, at most
@@ -132,14 +136,15 @@ def _decompress(decompressor, data: bytes, full: int) -> bytes:
 
 def _read_lzma(data: bytes, full: int) -> bytes:
     """Method 14: version, size and properties of LZMA, then a stream without a header."""
-    (size,) = struct.unpack_from("<H", data, 2)
-    properties = data[4 : 4 + size]
-    if len(properties) < 5:
-        raise UserError("the member of the archive is damaged (no LZMA properties)")
-    lc, rest = properties[0] % 9, properties[0] // 9
-    (dict_size,) = struct.unpack_from("<I", properties, 1)
-    chain = [{"id": lzma.FILTER_LZMA1, "lc": lc, "lp": rest % 5, "pb": rest // 5, "dict_size": dict_size}]
-    return _decompress(lzma.LZMADecompressor(lzma.FORMAT_RAW, None, chain), data[4 + size :], full)
+    try:
+        (size,) = struct.unpack_from("<H", data, 2)
+        first, dict_size = struct.unpack_from("<BI", data[4 : 4 + size])
+        lc, rest = first % 9, first // 9
+        chain = [{"id": lzma.FILTER_LZMA1, "lc": lc, "lp": rest % 5, "pb": rest // 5, "dict_size": dict_size}]
+        decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, None, chain)
+    except (struct.error, lzma.LZMAError) as err:
+        raise UserError(f"the member of the archive is damaged (no LZMA properties: {err})") from err
+    return _decompress(decompressor, data[4 + size :], full)
 
 
 def zip_members(path: Path) -> Iterator[tuple[str, Part | str]]:
@@ -150,11 +155,16 @@ def zip_members(path: Path) -> Iterator[tuple[str, Part | str]]:
     """
     try:
         with open_regular(str(path)) as file:
+            total = os.fstat(file.fileno()).st_size
             for entry in read_directory(file):
                 if entry.name.endswith("/"):
                     continue
                 if entry.encrypted:
                     yield entry.name, "encrypted"
+                elif entry.start + entry.packed_size > total:
+                    yield entry.name, _BEYOND
+                elif entry.size > _LARGEST:
+                    yield entry.name, f"the archive is damaged: {entry.size} bytes in a member"
                 else:
                     yield entry.name, Part(entry.start, entry.packed_size, entry.method, entry.size, entry.crc)
     except (OSError, ValueError) as err:
@@ -170,17 +180,34 @@ def tar_members(path: Path) -> Iterator[tuple[str, Part | str]]:
     count = 0
     try:
         with tarfile.open(path, "r:") as archive:
+            total = path.stat().st_size
             while (member := archive.next()) is not None:
                 archive.members.clear()  # it would hold an object for every member
                 count += 1
+                if archive.offset < member.offset_data:  # going back there would never end
+                    raise tarfile.ReadError("a member of negative size")
                 if member.isreg() and not member.issparse():
-                    yield member.name, Part(member.offset_data, member.size)
+                    known = member.offset_data + member.size <= total
+                    yield member.name, Part(member.offset_data, member.size) if known else _BEYOND
                 elif not member.isdir():
                     yield member.name, "not a regular file inside the archive (a link, a pipe or the like)"
-    except (tarfile.TarError, OSError, ValueError) as err:
+            _check_tar_end(archive)
+    except _TAR_ERRORS as err:
+        reason = str(err) or type(err).__name__
         if not count:
-            raise UserError(f"cannot read the archive {path}: {err}") from err
-        yield f"(after member {count})", f"the archive is cut off or damaged ({err})"
+            raise UserError(f"cannot read the archive {path}: {reason}") from err
+        yield f"(after member {count})", f"the archive is cut off or damaged ({reason})"
+
+
+def _check_tar_end(archive: tarfile.TarFile) -> None:
+    """Whether the archive ends where no member was found: tarfile takes any block that is no header for the end.
+
+    Raises:
+        ReadError: it does not.
+    """
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError("no header where the next member should be")
 
 
 def unpack_tar(path: Path, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import filelock
 import numpy as np
 
 from dnnlib.util import UserError, list_nearest
@@ -170,9 +172,12 @@ def _drop(listing: Listing, dropped: Dropped) -> None:
 
 
 def _remove_scratch(scratch: Path) -> None:
-    """Decompressed archives, unless an interrupted conversion still needs them."""
-    if scratch.is_dir() and not (scratch.parent / "journal.json").exists():
-        shutil.rmtree(scratch.parent, ignore_errors=True)
+    """Decompressed archives, unless an interrupted conversion, or another process at work on it, needs them."""
+    if not scratch.is_dir():
+        return
+    with contextlib.suppress(filelock.Timeout, OSError), filelock.FileLock(scratch.parent / "lock", timeout=0):
+        if not (scratch.parent / "journal.json").exists():
+            shutil.rmtree(scratch.parent, ignore_errors=True)
 
 
 def look_at_images(

@@ -83,6 +83,13 @@ def list_sources(inputs: Sequence[os.PathLike | str], scratch: Path, say: Callab
 
 
 def _kind(path: Path) -> str:
+    try:
+        return _find_kind(path)
+    except OSError as err:
+        raise UserError(f"cannot read {path}: {err.strerror or err}; check its name and who may read it") from err
+
+
+def _find_kind(path: Path) -> str:
     if path.is_dir():
         return "folder"
     if not path.exists():
@@ -161,38 +168,53 @@ def _list_folder(listing: Listing, root: Path, prefix: str) -> None:
 
 def walk_files(folder: os.PathLike | str) -> Iterator[tuple[str, str | None]]:
     """(relative name, None or the reason to leave it out) of all files below a folder, in the order of the names."""
-    return _walk(os.fspath(folder), "", set())
+    return _walk(os.fspath(folder))
 
 
-def _walk(folder: str, below: str, seen: set[str]) -> Iterator[tuple[str, str | None]]:
-    """(relative name, None or the reason to leave it out) of all files, in the order of the whole names."""
-    real = os.path.realpath(folder)
-    if real in seen:  # a link to a folder further up would lead round in circles
-        return
-    seen.add(real)
-    try:
-        with os.scandir(folder) as entries:
-            # A folder is sorted as what its files begin with: `a.png` comes before `a/b.png`.
-            found = sorted(
-                entry.name + "/" if _is_folder(entry) else entry.name
+def _walk(root: str) -> Iterator[tuple[str, str | None]]:
+    seen: set[str] = set()
+    ahead = [""]  # relative names, the next one last; those of folders end in a slash, that of the root is empty
+    while ahead:
+        name = ahead.pop()
+        path = os.path.join(root, name)
+        if name and not name.endswith("/"):
+            yield name, _reason_against(path)
+            continue
+        real = os.path.realpath(path)
+        if real in seen:  # a link to a folder further up would lead round in circles
+            continue
+        seen.add(real)
+        try:
+            ahead += _names_in(path, name)
+        except OSError as err:
+            yield name.rstrip("/") or ".", f"the folder cannot be read ({err.strerror or err})"
+
+
+def _names_in(folder: str, below: str) -> list[str]:
+    """What is in a folder, the last first: `below` and its name, and a slash behind that of a folder.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    with os.scandir(folder.rstrip("/") or "/") as entries:
+        # A folder is sorted as what its files begin with: `a.png` comes before `a/b.png`.
+        return sorted(
+            (
+                below + entry.name + ("/" if _is_folder(entry) else "")
                 for entry in entries
                 if not entry.name.startswith(".") and entry.name != "__MACOSX"
-            )
+            ),
+            reverse=True,
+        )
+
+
+def _reason_against(path: str) -> str | None:
+    """Why what is no folder is no file to read either; None: it is one."""
+    try:
+        mode = os.stat(path).st_mode
     except OSError as err:
-        yield below.rstrip("/") or ".", f"the folder cannot be read ({err.strerror or err})"
-        return
-    for name in found:
-        path = os.path.join(folder, name)
-        if name.endswith("/"):
-            yield from _walk(path.rstrip("/"), below + name, seen)
-            continue
-        try:
-            mode = os.stat(path).st_mode
-        except OSError as err:
-            broken = "a link to nothing" if os.path.islink(path) else f"cannot be read ({err.strerror or err})"
-            yield below + name, broken
-            continue
-        yield below + name, None if stat.S_ISREG(mode) else f"not a regular file but a {kind_of_file(mode)}"
+        return "a link to nothing" if os.path.islink(path) else f"cannot be read ({err.strerror or err})"
+    return None if stat.S_ISREG(mode) else f"not a regular file but a {kind_of_file(mode)}"
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -235,7 +257,11 @@ def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -
 
 def _list_list(listing: Listing, path: Path, prefix: str) -> None:
     listing.items.add_place(prefix, str(path.parent), archive=False)
-    with open_regular(str(path)) as file:
+    try:
+        file = open_regular(str(path))
+    except OSError as err:
+        raise UserError(f"cannot read the list {path}: {err.strerror or err}") from err
+    with file:
         separator = b"\0" if b"\0" in file.read(1 << 16) else b"\n"
         file.seek(0)
         for line in _lines(file, separator):

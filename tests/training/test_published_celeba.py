@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -44,6 +48,16 @@ def test_jpeg_and_bad_files(tmp_path):
     assert "Wrote 1 images of 128x128x3" in output and "Skipped 2 files" in output
     assert "100x218, expected 178x218" in (tmp_path / "out" / "skipped.csv").read_text()
     assert "error: 00000" in fails("create_celeba", tmp_path / "b", tmp_path / "in", "--strict")
+
+
+def test_a_pipe_among_the_pictures_is_skipped(tmp_path):
+    """To open one as a file waits for somebody to write into it."""
+    save(tmp_path / "in" / "000001.jpg", picture(1))
+    os.mkfifo(tmp_path / "in" / "000002.jpg")
+    code = "import sys, dataset_tool; dataset_tool.cli.main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "create_celeba", tmp_path / "out", tmp_path / "in", "--workers", "1"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert "not a regular file but a pipe" in (tmp_path / "out" / "skipped.csv").read_text()
 
 
 def test_wrong_arguments(folder, tmp_path):

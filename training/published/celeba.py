@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dnnlib.util import UserError
+from training.archives import open_regular
 from training.dataset_build import BuildOptions, BuildReport, Item
 from training.image_files import planes
 from training.published.writing import build_items, tell_count
@@ -43,9 +44,9 @@ def render(item: Item, cx: int, cy: int) -> np.ndarray:
     """The square of 128x128 with its centre at column cx, row cy: uint8 [3, 128, 128].
 
     Raises:
-        UserError, OSError or what the decoder raises: broken, or of another size.
+        UserError, OSError or what the decoder raises: broken, of another size, or not a regular file.
     """
-    with Image.open(item.path) as image:
+    with open_regular(item.path) as file, Image.open(file) as image:
         if image.size != (WIDTH, HEIGHT):
             raise UserError(f"{image.width}x{image.height}, expected {WIDTH}x{HEIGHT}: not of img_align_celeba")
         left, top = cx - SIDE // 2, cy - SIDE // 2

@@ -1,0 +1,185 @@
+"""Archives that are damaged or made to do harm, and inputs that the system refuses to read."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import struct
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import filelock
+import pytest
+
+from tests.dataset_tools import fails, images_of, tool
+from tests.hostile_images import PICTURE, encoded
+from training import source_listing
+
+COUNT = 5
+
+
+def convert(out: Path, *arguments: object) -> dict[str, str]:
+    """Names and reasons of what was left out."""
+    tool("create_from_images", out, *arguments, "--workers", 1)
+    path = out / "skipped.csv"
+    if not path.exists():
+        return {}
+    with open(path, newline="", encoding="utf-8") as file:
+        return dict(list(csv.reader(file))[1:])
+
+
+def make_tar(path: Path) -> list[int]:
+    """Images 0.png to 4.png in a tar archive; where their headers begin."""
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as out:
+        for index in range(COUNT):
+            data = encoded(PICTURE, "png")
+            member = tarfile.TarInfo(f"{index}.png")
+            member.size = len(data)
+            out.addfile(member, io.BytesIO(data))
+    with tarfile.open(path) as file:
+        return [member.offset for member in file]
+
+
+def set_size(path: Path, header: int, size: int) -> None:
+    """Gives a member of a tar archive another size, in base 256, with the right checksum of its header."""
+    content = bytearray(path.read_bytes())
+    block = content[header : header + 512]
+    first = b"\xff" if size < 0 else b"\x80"
+    block[124:136] = first + size.to_bytes(11, "big", signed=True)
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    content[header : header + 512] = block
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_a_damaged_header_inside_a_tar_is_not_its_end(tmp_path, damage):
+    path = tmp_path / "a.tar"
+    third = make_tar(path)[3]
+    content = bytearray(path.read_bytes())
+    content[third + 5] ^= 0xFF
+    path.write_bytes(content if damage == "flipped" else content[: third + 300])
+    reasons = convert(tmp_path / "set", path)
+    assert list(reasons) == ["(after member 3)"]
+    assert "the archive is cut off or damaged" in reasons["(after member 3)"]
+    assert len(images_of(tmp_path / "set")) == 3
+    fails("the archive is cut off or damaged", "create_from_images", tmp_path / "strict", path, "--strict")
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 20])
+def test_a_tar_may_end_with_any_number_of_zeros(tmp_path, blocks):
+    path = tmp_path / "a.tar"
+    make_tar(path)
+    with tarfile.open(path) as file:
+        last = file.getmembers()[-1]
+    end = last.offset_data + -(-last.size // 512) * 512
+    path.write_bytes(path.read_bytes()[:end] + bytes(512 * blocks))
+    assert convert(tmp_path / "set", path, "--strict") == {}
+    assert len(images_of(tmp_path / "set")) == COUNT
+
+
+@pytest.mark.parametrize("size", [2**70, 2**62, -(2**20)])
+def test_sizes_in_a_tar_that_cannot_be(tmp_path, size):
+    """One beyond what numbers of files hold, one beyond the archive, and one that leads back to its beginning."""
+    path = tmp_path / "a.tar"
+    set_size(path, make_tar(path)[2], size)
+    reasons = convert(tmp_path / "set", path)
+    assert "(after member 3)" in reasons
+    assert all("the archive is cut off or damaged" in reason for reason in reasons.values())
+    assert ("2.png" in reasons) == (size > 0)
+    assert len(images_of(tmp_path / "set")) == 2
+
+
+def make_zip(path: Path, name: str, data: bytes, method: int = 0) -> int:
+    """A member beside a good image, stored but said to be compressed; where the entry in the directory begins."""
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("good.png", encoded(PICTURE, "png"))
+        out.writestr(name, data)
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02")
+    struct.pack_into("<H", content, entry + 10, method)
+    path.write_bytes(content)
+    return entry
+
+
+@pytest.mark.parametrize(("field", "reason"), [(24, f"{2**64 - 1} bytes"), (20, "beyond its end"), (42, "beyond")])
+def test_sizes_in_a_zip_that_cannot_be(tmp_path, field, reason):
+    """Size, compressed size and place, each said to be 2^64 - 1."""
+    path = tmp_path / "a.zip"
+    entry = make_zip(path, "big.png", encoded(PICTURE, "png"))
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<L", content, entry + field, 0xFFFFFFFF)
+    struct.pack_into("<H", content, entry + 30, 12)  # length of the extra field
+    behind = entry + 46 + len("big.png")
+    content[behind:behind] = struct.pack("<HHQ", 1, 8, 2**64 - 1)
+    end = content.rindex(b"PK\x05\x06")
+    struct.pack_into("<L", content, end + 12, struct.unpack_from("<L", content, end + 12)[0] + 12)
+    path.write_bytes(content)
+    reasons = convert(tmp_path / "set", path)
+    assert list(reasons) == ["big.png"] and reason in reasons["big.png"]
+    assert len(images_of(tmp_path / "set")) == 1
+
+
+@pytest.mark.parametrize("name", ["bad.png", "bad"])
+@pytest.mark.parametrize("data", [b"abc", b"\x09\x14\x02\x00]]xxxx", b"\x09\x14\x05\x00\xff\xff\xff\0\0" + b"x" * 40])
+def test_lzma_members_without_sense(tmp_path, name, data):
+    """Too short for the length of the properties, for the properties, and properties that no decoder takes."""
+    make_zip(tmp_path / "a.zip", name, data, method=14)
+    reasons = convert(tmp_path / "set", tmp_path / "a.zip")
+    assert list(reasons) == [name] and "damaged (no LZMA properties" in reasons[name]
+
+
+def test_folders_in_folders_in_folders(tmp_path):
+    """More than Python can call functions in functions."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(encoded(PICTURE, "png"))
+    here = os.open(tmp_path / "in", os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    file = os.open("z.png", os.O_WRONLY | os.O_CREAT, dir_fd=here)
+    os.write(file, encoded(PICTURE, "png"))
+    os.close(file)
+    os.close(here)
+    try:
+        found = list(source_listing.walk_files(tmp_path / "in"))
+    finally:  # pytest would call functions in functions to remove them
+        subprocess.run(["rm", "-r", tmp_path / "in"], check=True)
+    assert found == [("a.png", None), ("d/" * 1200 + "z.png", None)]
+
+
+def test_names_longer_than_the_system_knows(tmp_path):
+    fails("File name too long", "create_from_images", tmp_path / "set", "a" * 300)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_list_that_must_not_be_read(tmp_path, monkeypatch):
+    path = tmp_path / "list.txt"
+    path.write_text("0.png\n")
+
+    def refuse(name: str) -> None:
+        raise PermissionError(13, "Permission denied", name)
+
+    monkeypatch.setattr(source_listing, "open_regular", refuse)
+    fails(f"cannot read the list {path}: Permission denied", "create_from_images", tmp_path / "set", path)
+
+
+def test_what_another_process_works_on_is_left_alone(tmp_path):
+    """A second conversion to the same place fails: it removes its own decompressed archives only if nobody is there."""
+    make_tar(tmp_path / "a.tar")
+    (tmp_path / "cut.tar.gz").write_bytes(gzip.compress((tmp_path / "a.tar").read_bytes())[:100])
+    work = tmp_path / ".set.unfinished"
+    (work / "sources").mkdir(parents=True)
+    (work / "sources" / "other.tar").write_bytes(b"of the other process")
+    command = ("create_from_images", tmp_path / "set", tmp_path / "cut.tar.gz")
+    with filelock.FileLock(work / "lock"):
+        fails("cannot decompress", *command)
+        assert (work / "sources" / "other.tar").exists()
+    fails("cannot decompress", *command)
+    assert not work.exists()
