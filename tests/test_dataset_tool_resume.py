@@ -373,4 +373,3 @@ def test_held_out_images_are_others(tmp_path):
         assert sorted(kept + held) == list(range(100)) and max(np.diff(sorted(held))) < 60
         assert (kept == sorted(kept)) == (not shuffle)
         assert json.loads((path / "dataset.json").read_text())["num_validation"] == 10
-    assert dataset_writer.VALIDATION == "validation-"

@@ -50,9 +50,8 @@ def repair(path: os.PathLike | str, new_path: os.PathLike | str, say: Callable[[
     `dataset.json` is new, and `skipped.csv` lists what was dropped behind what was skipped before.
 
     Raises:
-        UserError: see `check_name`; `new_path` exists and is not empty, or cannot be written; nothing is whole, or nobody
-            can tell which
-            labels belong to which records.
+        UserError: see `check_name`; `new_path` exists and is not empty, or cannot be written; nothing is whole, or
+            nobody can tell which labels belong to which records.
     """
     directory = dataset_directory(path)
     target = Path(os.path.realpath(new_path))
