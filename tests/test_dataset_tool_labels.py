@@ -42,3 +42,67 @@ def test_each_input_has_its_own_json(tmp_path, vectors):
     if not vectors:  # a table that is given holds for all inputs
         arguments += ("--labels-file", tmp_path / "A" / "dataset.json")
         np.testing.assert_array_equal(labels_of(tmp_path / "all", *arguments)[0], np.eye(3)[[0, 1, 2, 0, 1, 2]])
+
+
+@pytest.fixture
+def pets(tmp_path, monkeypatch) -> Path:
+    """pictures/pets/cats/1.png, pictures/pets/dogs/1.png and pictures/pets/dogs/2.png below the working directory."""
+    for index, name in enumerate(PETS):
+        save(tmp_path / "pictures" / "pets" / name, index)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+PETS = ("cats/1.png", "dogs/1.png", "dogs/2.png")
+
+
+@pytest.mark.parametrize("style", ["absolute", "dotted", "plain", "up", "mixed"])
+def test_lists_have_the_folders_below_what_their_images_share(pets, style):
+    inside = [f"pictures/pets/{name}" for name in PETS]
+    lists = {
+        "absolute": [str(pets / name) for name in inside],
+        "dotted": [f"./{name}" for name in inside],
+        "plain": inside,
+        "up": [f"../{pets.name}/{name}" for name in inside],
+        "mixed": [str(pets / inside[0]), *inside[1:]],
+    }
+    Path("list.txt").write_text("\n".join(lists[style]))
+    labels, classes = labels_of(pets / "set", "list.txt", "--labels-from", "folders")
+    assert classes == ("cats", "dogs")
+    np.testing.assert_array_equal(labels, np.eye(2)[[0, 1, 1]])
+
+    for number, names in enumerate((PETS, inside, lists[style])):  # below what they share, or as they may be written
+        Path("labels.json").write_text(json.dumps({"labels": [[name, i] for i, name in enumerate(names)]}))
+        arguments = ("list.txt", "--labels-from", "json", "--labels-file", "labels.json")
+        np.testing.assert_array_equal(labels_of(pets / f"json{number}", *arguments)[0], np.eye(3))
+        Path("labels.csv").write_text("".join(f"{name},{i}\n" for i, name in enumerate(names)))
+        arguments = ("list.txt", "--labels-from", "csv", "--labels-file", "labels.csv")
+        np.testing.assert_array_equal(labels_of(pets / f"csv{number}", *arguments)[0], np.eye(3))
+
+
+def test_a_list_beside_a_folder(pets):
+    """The paths of the list do not change what the names of the folder's images mean."""
+    save(pets / "more" / "dogs" / "9.png", 9)
+    Path("list.txt").write_text("\n".join(str(pets / "pictures" / "pets" / name) for name in PETS[:2]))
+    labels, classes = labels_of(pets / "set", "list.txt", "more", "--labels-from", "folders")
+    assert classes == ("cats", "dogs")
+    np.testing.assert_array_equal(labels, np.eye(2)[[0, 1, 1]])
+    Path("labels.csv").write_text("dogs/9.png,a\npictures/pets/cats/1.png,b\ndogs/1.png,a\n")
+    arguments = ("list.txt", "more", "--labels-from", "csv", "--labels-file", "labels.csv")
+    np.testing.assert_array_equal(labels_of(pets / "csv", *arguments)[0], np.eye(2)[[1, 0, 0]])
+
+
+def test_what_clean_keeps_has_its_folders(pets):
+    tool(
+        "clean", "pictures/pets", "--min-size", 4, "--apply", "list", "kept.txt", "--report", "r.html", "--csv", "r.csv"
+    )
+    labels, classes = labels_of(pets / "set", "kept.txt", "--labels-from", "folders")
+    assert classes == ("cats", "dogs")
+    np.testing.assert_array_equal(labels, np.eye(2)[[0, 1, 1]])
+
+
+@pytest.mark.parametrize("separator", ["\r\n", "\0"])
+def test_a_list_with_a_byte_order_mark(pets, separator):
+    Path("list.txt").write_bytes(b"\xef\xbb\xbf" + separator.join(f"pictures/pets/{name}" for name in PETS).encode())
+    tool("create_from_images", "set", "list.txt", "--strict")
+    assert read_info(pets / "set").num_images == len(PETS)

@@ -23,7 +23,6 @@ from PIL import Image
 import dataset_tool
 from dnnlib.util import UserError
 from tests.dataset_tools import bytes_of, fails, images_of, tool
-from training import dataset_writer
 from training.dataset_build import BuildOptions, Item, build
 from training.dataset_writer import DatasetWriter
 from training.unfinished import Unfinished

@@ -1,6 +1,7 @@
 """Where the labels of images come from: names of folders, `dataset.json`, or a table.
 
-Names in label files are those of the images below the input (`cats/1.png`). An image that has no label is left out.
+Names in label files are those of the images below the input (`cats/1.png`); for images on a list, below the folder that
+all of these share, or as the list writes them. An image that has no label is left out.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ from dnnlib.util import UserError, list_nearest
 from training.archives import open_item, open_regular
 from training.dataset_items import Item, printable
 from training.dataset_labels import give_back, scattered_rows, scratch_labels
-from training.item_table import ItemTable
-from training.label_names import Finder
+from training.label_names import Finder, InnerNames
 from training.source_listing import LABEL_FILE, Listing
 
 LABEL_SOURCES = ("folders", "json", "csv")
@@ -64,8 +64,8 @@ def label_items(
     if source == "folders":
         if file is not None:
             raise UserError(f"labels from folders need no file, found {file}; expected --labels-from json or csv")
-        return _label_by_folder(listing.items)
-    finder = Finder(listing.items, each_input=source == "json" and file is None)
+        return _label_by_folder(listing)
+    finder = Finder(listing.items, listing.lists, each_input=source == "json" and file is None)
     labels = _from_json(listing, finder, file) if source == "json" else _from_csv(finder, file)
     if finder.unknown:
         say(f"{finder.unknown} labels belong to no image (the first: {printable(finder.first_unknown)}).")
@@ -76,13 +76,13 @@ def label_items(
 # ---------------------------------------------------------------- folders
 
 
-def _label_by_folder(items: ItemTable) -> Labels:
-    """The class is the first folder below the input."""
-    items.labels, names = _first_folders(items.inner_names)
+def _label_by_folder(listing: Listing) -> Labels:
+    """The class is the first folder below the input, or below the folder that all images of a list share."""
+    listing.items.labels, names = _first_folders(InnerNames(listing.items, listing.lists))
     return Labels(len(names), tuple(map(printable, names)))
 
 
-def _first_folders(paths: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _first_folders(paths: InnerNames) -> tuple[np.ndarray, tuple[str, ...]]:
     """int32 [N], classes, and their names, sorted."""
     ids: dict[str, int] = {}
     of = np.empty(len(paths), np.int32)
@@ -111,7 +111,8 @@ def _first_folders(paths: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _drop_unlabelled(listing: Listing, found: np.ndarray, file: str) -> None:
     if not found.any():
-        example = f" such as {printable(listing.items.inner_name(0))}" if len(listing.items) else ""
+        names = InnerNames(listing.items, listing.lists)
+        example = f" such as {printable(names.name(0))}" if len(names) else ""
         raise UserError(f"{file} has no label for any of the {len(listing.items)} images; expected names{example}")
     for index in map(int, np.flatnonzero(~found)):
         listing.others.append(listing.items[index].name, f"no label in {file}")
