@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.dataset_tools import tool
+from tests.dataset_tools import fails, tool
 from training.dataset_files import load_labels, read_info
+from training.label_sources import MOST_CLASSES
 
 
 def save(path: Path, red: int) -> Path:
@@ -106,3 +107,30 @@ def test_a_list_with_a_byte_order_mark(pets, separator):
     Path("list.txt").write_bytes(b"\xef\xbb\xbf" + separator.join(f"pictures/pets/{name}" for name in PETS).encode())
     tool("create_from_images", "set", "list.txt", "--strict")
     assert read_info(pets / "set").num_images == len(PETS)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected", "classes"),
+    [
+        (("0.37", "-1", "2.5e-1"), [[0.37], [-1], [0.25]], ()),
+        (("2", "10", "2"), [[1, 0], [0, 1], [1, 0]], ("2", "10")),
+        (("1.0", "2.0", "1.0"), [[1, 0], [0, 1], [1, 0]], ("1.0", "2.0")),
+        (("1.5", "v2", "1.5"), [[1, 0], [0, 1], [1, 0]], ("1.5", "v2")),
+        (("1.5;2", "2", "1.5"), [[1, 1], [1, 0], [0, 1]], ("2", "1.5")),
+    ],
+)
+def test_one_number_for_each_file(pets, column, expected, classes):
+    Path("labels.csv").write_text("file,label\n" + "".join(map("{},{}\n".format, PETS, column)))
+    arguments = ("pictures/pets", "--labels-from", "csv", "--labels-file", "labels.csv")
+    labels, found = labels_of(pets / "set", *arguments)
+    np.testing.assert_allclose(labels, expected, rtol=1e-6)
+    assert found == classes
+
+
+def test_classes_without_end_are_refused(pets):
+    rows = [f"{PETS[0]},person{index}" for index in range(MOST_CLASSES + 1)]
+    Path("labels.csv").write_text("\n".join(rows))
+    arguments = ("create_from_images", "set", "pictures/pets", "--labels-from", "csv", "--labels-file", "labels.csv")
+    fails(f"labels.csv: more than {MOST_CLASSES} classes", *arguments)
+    Path("labels.csv").write_text("\n".join(rows[1:]))
+    tool(*arguments, "--dry-run")

@@ -29,6 +29,7 @@ from training.source_listing import LABEL_FILE, Listing
 LABEL_SOURCES = ("folders", "json", "csv")
 MOST_CLASSES = 1 << 16  # a label has a number for each
 _NONE = -1
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 _EXPECTED = 'expected {"labels": [[file, label], ...]}'
 
 
@@ -198,26 +199,35 @@ def _set_vectors(finder: Finder, rows: Iterable[tuple[str, str, str, Any]]) -> L
 
 
 def _from_csv(finder: Finder, file: str | None) -> Labels:
-    """`file,class`; `file,class;class` for several at once; `file,number,number,...` for vectors."""
+    """`file,class`; `file,class;class` for several at once; `file,number,number,...` for vectors.
+
+    One number for each file is a vector of one if any of the numbers has a fraction: nobody numbers classes like that.
+    """
     if file is None:
         raise UserError("labels from csv need a table: --labels-file TABLE.csv, with rows such as cats/1.png,cat")
     header = next(_rows(file, False), None)
     skip = header is not None and not len(finder.find(header[0]))
     columns = 0
     names: set[str] = set()
-    several = False
+    several, numbers, fraction = False, True, False
     for row in _rows(file, skip):
         columns = columns or len(row)
         if len(row) != columns or columns < 2:
             raise UserError(f"{file}: found {','.join(row)[:80]!r}, expected {max(columns, 2)} columns: file,label")
         if columns == 2:
             several = several or ";" in row[1]
-            names.update(part.strip() for part in row[1].split(";"))
+            if numbers:
+                numbers = _NUMBER.fullmatch(row[1].strip()) is not None
+                fraction = fraction or (numbers and not float(row[1]).is_integer())
+            if len(names) <= MOST_CLASSES:  # one more than there may be, besides ""
+                names.update(part.strip() for part in row[1].split(";"))
     if not columns:
         raise UserError(f"{file}: no rows with labels")
-    if columns > 2:
+    if columns > 2 or (numbers and fraction):
         return _set_vectors(finder, (("", file, row[0], row[1:]) for row in _rows(file, skip)))
     names.discard("")
+    if len(names) > MOST_CLASSES:
+        raise UserError(f"{file}: more than {MOST_CLASSES} classes; expected fewer, or numbers in all rows")
     ordered = tuple(sorted(names, key=_natural))
     ids = {name: index for index, name in enumerate(ordered)}
     count = len(finder.items)
