@@ -166,12 +166,12 @@ def first_shape(records: RecordFile, damaged: bool = False) -> tuple[int, int, i
 
 
 def check_shape(shape: tuple[int, int, int], where: str) -> None:
-    """The shapes that can be stored: see `image_shapes.check_size`.
+    """The shapes that can be stored, as any level: see `image_shapes.check_size`.
 
     Raises:
         UserError: another.
     """
-    check_size(shape[1], shape[2], f"{where}: images of shape {list(shape)} (C, H, W), size")
+    check_size(shape[1], shape[2], f"{where}: images of shape {list(shape)} (C, H, W), size", lowest=True)
 
 
 def load_labels(
