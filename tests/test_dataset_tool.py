@@ -274,6 +274,14 @@ def test_no_room_on_the_disk(folder, tmp_path, monkeypatch):
 # ---------------------------------------------------------------- the target
 
 
+@pytest.mark.parametrize("name", ["validation-set", ".set"])
+def test_names_that_nothing_could_read(folder, tmp_path, name):
+    fails("must not begin with", "create_from_images", tmp_path / name, folder)
+    tool("create_from_images", tmp_path / "set", folder)
+    fails("must not begin with", "verify", tmp_path / "set", "--repair", tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
 def test_an_existing_target(folder, tmp_path):
     out = tmp_path / "a"
     out.mkdir()

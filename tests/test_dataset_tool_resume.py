@@ -24,7 +24,6 @@ from PIL import Image
 import dataset_tool
 from dnnlib.util import UserError
 from tests.dataset_tools import bytes_of, fails, images_of, tool
-from training import dataset_writer
 from training.dataset_build import BuildOptions, Item, build
 from training.dataset_items import Part
 from training.dataset_writer import DatasetWriter
@@ -375,7 +374,6 @@ def test_held_out_images_are_others(tmp_path):
         assert sorted(kept + held) == list(range(100)) and max(np.diff(sorted(held))) < 60
         assert (kept == sorted(kept)) == (not shuffle)
         assert json.loads((path / "dataset.json").read_text())["num_validation"] == 10
-    assert dataset_writer.VALIDATION == "validation-"
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,18 @@ def dataset_directory(path: os.PathLike | str) -> Path:
     raise UserError(f"no data set {directory}; in {directory.parent}: {list_nearest(directory.name, siblings)}")
 
 
+def check_name(directory: Path) -> None:
+    """Whether `find_files` would find the files of a data set that is written to this directory: they have its name.
+
+    Raises:
+        UserError: it would take them for those of a held-out set, or for hidden ones.
+    """
+    name = os.path.basename(os.path.realpath(directory))
+    for begin, what in ((VALIDATION_PREFIX, "held-out images"), (".", "hidden files")):
+        if name.startswith(begin):
+            raise UserError(f"{directory}: names of data sets must not begin with {begin!r}, those of {what} do")
+
+
 def find_files(directory: Path, ending: str, validation: bool = False) -> list[Path]:
     """Files with that ending, sorted by name: those of the held-out set, or those of the rest."""
     paths = sorted(path for path in directory.glob(f"*{ending}") if not path.name.startswith("."))
@@ -154,12 +166,12 @@ def first_shape(records: RecordFile, damaged: bool = False) -> tuple[int, int, i
 
 
 def check_shape(shape: tuple[int, int, int], where: str) -> None:
-    """The shapes that can be stored: see `image_shapes.check_size`.
+    """The shapes that can be stored, as any level: see `image_shapes.check_size`.
 
     Raises:
         UserError: another.
     """
-    check_size(shape[1], shape[2], f"{where}: images of shape {list(shape)} (C, H, W), size")
+    check_size(shape[1], shape[2], f"{where}: images of shape {list(shape)} (C, H, W), size", lowest=True)
 
 
 def load_labels(

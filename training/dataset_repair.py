@@ -18,6 +18,7 @@ from training.dataset_files import (
     SKIPPED_NAME,
     VALIDATION_PREFIX,
     DatasetInfo,
+    check_name,
     content_hash,
     dataset_directory,
     find_files,
@@ -49,11 +50,12 @@ def repair(path: os.PathLike | str, new_path: os.PathLike | str, say: Callable[[
     `dataset.json` is new, and `skipped.csv` lists what was dropped behind what was skipped before.
 
     Raises:
-        UserError: `new_path` exists and is not empty, or cannot be written; nothing is whole, or nobody can tell which
-            labels belong to which records.
+        UserError: see `check_name`; `new_path` exists and is not empty, or cannot be written; nothing is whole, or
+            nobody can tell which labels belong to which records.
     """
     directory = dataset_directory(path)
     target = Path(os.path.realpath(new_path))
+    check_name(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} exists already; give the name of a new directory")
     with appears_whole(target) as temp:

@@ -20,7 +20,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from dnnlib.util import UserError
-from training.dataset_files import INFO_NAME, SKIPPED_NAME, DatasetInfo, content_hash
+from training.dataset_files import (
+    INFO_NAME,
+    SKIPPED_NAME,
+    VALIDATION_PREFIX,
+    DatasetInfo,
+    check_name,
+    content_hash,
+)
 from training.dataset_labels import write_label_header
 from training.encodings import Encoding
 from training.example import encode_image
@@ -28,7 +35,6 @@ from training.image_shapes import check_size, level_number, level_sizes
 from training.tfrecord import RecordFile, frame
 from training.unfinished import Unfinished, clean_leftovers
 
-VALIDATION = "validation-"  # begins the names of the files of the held-out set
 MOST_LISTED = 1000  # of the images left out, in memory; the file lists all
 _OWN_FILES = (".tfrecords", ".labels", INFO_NAME, SKIPPED_NAME)
 _SAVE_SEC = 2.0  # between two notes of how far the work is
@@ -133,7 +139,7 @@ class DatasetWriter:
             ValueError: another number of levels, or a label of another shape.
             UserError: a label that is not finite, or no room on the disk.
         """
-        prefix = VALIDATION if validation else ""
+        prefix = VALIDATION_PREFIX if validation else ""
         number = self.num_validation if validation else self.num_images
         vector = b""
         if self._label_size:
@@ -222,7 +228,7 @@ class DatasetWriter:
         self.save()
         labels = self._write_labels("", self.num_images)
         if self.num_validation:
-            self._write_labels(VALIDATION, self.num_validation)
+            self._write_labels(VALIDATION_PREFIX, self.num_validation)
         if self.num_skipped:
             _copy(self._work.root / SKIPPED_NAME, self._work.files / SKIPPED_NAME)
         largest = RecordFile(self._work.files / self._names()[0])
@@ -286,8 +292,10 @@ def check_target(path: Path, overwrite: bool) -> None:
     """Whether a data set may be written to `path`.
 
     Raises:
-        UserError: it is a file, not empty, or (to overwrite) holds something that is not part of a data set.
+        UserError: see `check_name`; it is a file, not empty, or (to overwrite) holds something that is not part of a
+            data set.
     """
+    check_name(path)
     clean_leftovers(path)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file, expected the name of a directory to make")

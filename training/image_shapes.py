@@ -18,14 +18,19 @@ def base_shape(height: int, width: int) -> tuple[int, int, int]:
     return height, width, n
 
 
-def check_size(height: int, width: int, where: str = "resolution") -> None:
-    """Whether images of this size can be stored and trained on.
+def check_size(height: int, width: int, where: str = "resolution", lowest: bool = False) -> None:
+    """Whether images of this size can be stored and trained on: networks double a small shape at least once.
 
+    Args:
+        lowest: the size may be that of the lowest level of larger images, and odd.
     Raises:
-        UserError: too small, or the base shape has a side above `LARGEST_BASE`; names the nearest sizes that do.
+        UserError: too small, an odd side, or the base shape has a side above `LARGEST_BASE`; names the nearest sizes
+            that do.
     """
-    if height >= SMALLEST and width >= SMALLEST and max(base_shape(height, width)[:2]) <= LARGEST_BASE:
-        return
+    if min(height, width) >= SMALLEST:
+        *base, doublings = base_shape(height, width)
+        if max(base) <= LARGEST_BASE and (doublings or lowest):
+            return
     near = " and ".join("{1}x{0}".format(*size) for size in nearest_sizes(height, width))
     expected = (
         "a power of two" if height == width else "a small shape times a power of two, such as 640x384 = 5x3 * 128"
@@ -44,7 +49,7 @@ def nearest_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
     if height == width:
         unit = 1 << (longest.bit_length() - 1)  # at most the side, and more than half of it
     else:
-        unit = 1
+        unit = 2
         while -(-longest // unit) > LARGEST_BASE:
             unit *= 2
     sides = [[max(SMALLEST, side // unit * unit, unit) for side in (height, width)]]

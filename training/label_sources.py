@@ -1,13 +1,13 @@
 """Where the labels of images come from: names of folders, `dataset.json`, or a table.
 
-Names in label files are those of the images below the input (`cats/1.png`). An image that has no label is left out.
+Names in label files are those of the images below the input (`cats/1.png`); for images on a list, below the folder that
+all of these share, or as the list writes them. An image that has no label is left out.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-import hashlib
 import io
 import itertools
 import math
@@ -23,12 +23,13 @@ from dnnlib.util import UserError, list_nearest
 from training.archives import open_item, open_regular
 from training.dataset_items import Item, printable
 from training.dataset_labels import give_back, scattered_rows, scratch_labels
-from training.item_table import ItemTable
+from training.label_names import Finder, InnerNames
 from training.source_listing import LABEL_FILE, Listing
 
 LABEL_SOURCES = ("folders", "json", "csv")
 MOST_CLASSES = 1 << 16  # a label has a number for each
 _NONE = -1
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 _EXPECTED = 'expected {"labels": [[file, label], ...]}'
 
 
@@ -50,7 +51,8 @@ def label_items(
 
     Args:
         source: of `LABEL_SOURCES`, None: no labels.
-        file: of labels, for json and csv. For json None means `dataset.json` at the root of the inputs.
+        file: of labels, for json and csv. For json None means `dataset.json` at the root of the inputs, each for the
+            images of its own input.
     Raises:
         UserError: unknown source, no or unreadable file, labels that make no sense.
     """
@@ -63,8 +65,8 @@ def label_items(
     if source == "folders":
         if file is not None:
             raise UserError(f"labels from folders need no file, found {file}; expected --labels-from json or csv")
-        return _label_by_folder(listing.items)
-    finder = _Finder(listing.items)
+        return _label_by_folder(listing)
+    finder = Finder(listing.items, listing.lists, each_input=source == "json" and file is None)
     labels = _from_json(listing, finder, file) if source == "json" else _from_csv(finder, file)
     if finder.unknown:
         say(f"{finder.unknown} labels belong to no image (the first: {printable(finder.first_unknown)}).")
@@ -75,13 +77,13 @@ def label_items(
 # ---------------------------------------------------------------- folders
 
 
-def _label_by_folder(items: ItemTable) -> Labels:
-    """The class is the first folder below the input."""
-    items.labels, names = _first_folders(items.inner_names)
+def _label_by_folder(listing: Listing) -> Labels:
+    """The class is the first folder below the input, or below the folder that all images of a list share."""
+    listing.items.labels, names = _first_folders(InnerNames(listing.items, listing.lists))
     return Labels(len(names), tuple(map(printable, names)))
 
 
-def _first_folders(paths: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _first_folders(paths: InnerNames) -> tuple[np.ndarray, tuple[str, ...]]:
     """int32 [N], classes, and their names, sorted."""
     ids: dict[str, int] = {}
     of = np.empty(len(paths), np.int32)
@@ -108,42 +110,10 @@ def _first_folders(paths: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
 # ---------------------------------------------------------------- files
 
 
-class _Finder:
-    """Finds items by name, in 16 bytes for each; remembers which were found."""
-
-    def __init__(self, items: ItemTable) -> None:
-        self.items = items
-        keys = np.fromiter((_hash(items.inner_name(i)) for i in range(len(items))), np.uint64, len(items))
-        self._order = np.argsort(keys, kind="stable")
-        self._keys = keys[self._order]
-        self.found = np.zeros(len(items), bool)
-        self.unknown = 0
-        self.first_unknown = ""
-
-    def find(self, name: str) -> np.ndarray:
-        """Indices of the items of that name (one for each input that has it), perhaps none."""
-        key = np.uint64(_hash(name))
-        low, high = np.searchsorted(self._keys, key, "left"), np.searchsorted(self._keys, key, "right")
-        return self._order[low:high]
-
-    def use(self, name: str) -> np.ndarray:
-        """As `find`, and keeps count."""
-        indices = self.find(name)
-        if not len(indices):
-            self.unknown += 1
-            self.first_unknown = self.first_unknown or name
-        self.found[indices] = True
-        return indices
-
-
-def _hash(name: str) -> int:
-    normal = name.replace("\\", "/").removeprefix("./").encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.blake2b(normal, digest_size=8).digest(), "little")
-
-
 def _drop_unlabelled(listing: Listing, found: np.ndarray, file: str) -> None:
     if not found.any():
-        example = f" such as {printable(listing.items.inner_name(0))}" if len(listing.items) else ""
+        names = InnerNames(listing.items, listing.lists)
+        example = f" such as {printable(names.name(0))}" if len(names) else ""
         raise UserError(f"{file} has no label for any of the {len(listing.items)} images; expected names{example}")
     for index in map(int, np.flatnonzero(~found)):
         listing.others.append(listing.items[index].name, f"no label in {file}")
@@ -151,26 +121,30 @@ def _drop_unlabelled(listing: Listing, found: np.ndarray, file: str) -> None:
         listing.items = listing.items.select(np.flatnonzero(found))
 
 
-def _from_json(listing: Listing, finder: _Finder, file: str | None) -> Labels:
-    sources = list(listing.label_files.values()) if file is None else [Item(file, file)]
+def _from_json(listing: Listing, finder: Finder, file: str | None) -> Labels:
+    sources = listing.label_files if file is None else {"": Item(file, file)}
     if not sources:
         raise UserError(f"labels from json, but no {LABEL_FILE} at the root of the input; give it with --labels-file")
-    rows = ((item.name, *row) for item in sources for row in _json_rows(item))
-    where, name, label = next(rows)
-    rest = itertools.chain([(where, name, label)], rows)
-    if not isinstance(label, int) or isinstance(label, bool):
-        return _set_vectors(finder, ((name, label) for _, name, label in rest), where)
+    rows = ((prefix, item.name, *row) for prefix, item in sources.items() for row in _json_rows(item))
+    first = next(rows)
+    rest = itertools.chain([first], rows)
+    if not _is_class(first[-1]):
+        return _set_vectors(finder, rest)
     finder.items.labels = np.full(len(finder.items), _NONE, np.int32)
     most = 0
-    for where, name, label in rest:
-        if not isinstance(label, int) or isinstance(label, bool):
+    for prefix, where, name, label in rest:
+        if not _is_class(label):
             raise UserError(f"{where}: label {str(label)[:60]} of {printable(name)}, expected a class as of the first")
         if not 0 <= label < MOST_CLASSES:
             least = "from 0 on" if label < 0 else f"below {MOST_CLASSES}"
             raise UserError(f"{where}: class {label}, expected numbers {least}")
         most = max(most, label)
-        finder.items.labels[finder.use(name)] = label
+        finder.items.labels[finder.use(name, prefix)] = label
     return Labels(most + 1)
+
+
+def _is_class(label: Any) -> bool:
+    return isinstance(label, int) and not isinstance(label, bool)
 
 
 def _open_json(item: Item) -> BinaryIO:
@@ -205,9 +179,10 @@ def _json_rows(item: Item) -> Iterator[tuple[str, Any]]:
         raise UserError(f"{item.name}: {_EXPECTED}, found {' '.join(str(err).split())[:100]}") from err
 
 
-def _set_vectors(finder: _Finder, rows: Iterable[tuple[str, Any]], where: str) -> Labels:
+def _set_vectors(finder: Finder, rows: Iterable[tuple[str, str, str, Any]]) -> Labels:
+    """Rows: (prefix of the input or "", file of labels, name, numbers)."""
     size = 0
-    for number, (name, values) in enumerate(rows, 1):
+    for number, (prefix, where, name, values) in enumerate(rows, 1):
         try:
             vector = np.array([float(value) for value in values], np.float32)
         except (ValueError, TypeError) as err:
@@ -217,33 +192,42 @@ def _set_vectors(finder: _Finder, rows: Iterable[tuple[str, Any]], where: str) -
             finder.items.labels = scratch_labels(len(finder.items), size)
         if len(vector) != size or not size or not np.isfinite(vector).all():
             raise UserError(f"{where}: label {str(values)[:60]} of {printable(name)}, expected {size} finite numbers")
-        finder.items.labels[finder.use(name)] = vector
+        finder.items.labels[finder.use(name, prefix)] = vector
         if not number % scattered_rows(size):
             give_back(finder.items.labels)
     return Labels(size)
 
 
-def _from_csv(finder: _Finder, file: str | None) -> Labels:
-    """`file,class`; `file,class;class` for several at once; `file,number,number,...` for vectors."""
+def _from_csv(finder: Finder, file: str | None) -> Labels:
+    """`file,class`; `file,class;class` for several at once; `file,number,number,...` for vectors.
+
+    One number for each file is a vector of one if any of the numbers has a fraction: nobody numbers classes like that.
+    """
     if file is None:
         raise UserError("labels from csv need a table: --labels-file TABLE.csv, with rows such as cats/1.png,cat")
     header = next(_rows(file, False), None)
     skip = header is not None and not len(finder.find(header[0]))
     columns = 0
     names: set[str] = set()
-    several = False
+    several, numbers, fraction = False, True, False
     for row in _rows(file, skip):
         columns = columns or len(row)
         if len(row) != columns or columns < 2:
             raise UserError(f"{file}: found {','.join(row)[:80]!r}, expected {max(columns, 2)} columns: file,label")
         if columns == 2:
             several = several or ";" in row[1]
-            names.update(part.strip() for part in row[1].split(";"))
+            if numbers:
+                numbers = _NUMBER.fullmatch(row[1].strip()) is not None
+                fraction = fraction or (numbers and not float(row[1]).is_integer())
+            if len(names) <= MOST_CLASSES:  # one more than there may be, besides ""
+                names.update(part.strip() for part in row[1].split(";"))
     if not columns:
         raise UserError(f"{file}: no rows with labels")
-    if columns > 2:
-        return _set_vectors(finder, ((row[0], row[1:]) for row in _rows(file, skip)), file)
+    if columns > 2 or (numbers and fraction):
+        return _set_vectors(finder, (("", file, row[0], row[1:]) for row in _rows(file, skip)))
     names.discard("")
+    if len(names) > MOST_CLASSES:
+        raise UserError(f"{file}: more than {MOST_CLASSES} classes; expected fewer, or numbers in all rows")
     ordered = tuple(sorted(names, key=_natural))
     ids = {name: index for index, name in enumerate(ordered)}
     count = len(finder.items)

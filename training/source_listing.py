@@ -8,6 +8,7 @@ anything, and a README is none.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import os
 import stat
@@ -44,13 +45,15 @@ LABEL_FILE = "dataset.json"
 class Listing:
     """What was found.
 
-    others: left out, with the reason. label_files: dataset.json at the root, by prefix of the input.
+    others: left out, with the reason. label_files: dataset.json at the root, by prefix of the input. lists: the folder
+    that the paths of a list start from, by prefix of the input.
     first_lost: the first of the others that may have been an image, or a folder of them, but for its damage.
     """
 
     items: ItemTable = field(default_factory=ItemTable)
     others: Reasons = field(default_factory=Reasons)
     label_files: dict[str, Item] = field(default_factory=dict)
+    lists: dict[str, str] = field(default_factory=dict)
     first_lost: tuple[str, str] | None = None
 
     def lose(self, name: str, reason: str, folder: bool = False) -> None:
@@ -257,13 +260,15 @@ def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -
 
 def _list_list(listing: Listing, path: Path, prefix: str) -> None:
     listing.items.add_place(prefix, str(path.parent), archive=False)
+    listing.lists[prefix] = str(path.parent)
     try:
         file = open_regular(str(path))
     except OSError as err:
         raise UserError(f"cannot read the list {path}: {err.strerror or err}") from err
     with file:
-        separator = b"\0" if b"\0" in file.read(1 << 16) else b"\n"
-        file.seek(0)
+        start = file.read(1 << 16)
+        separator = b"\0" if b"\0" in start else b"\n"
+        file.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
         for line in _lines(file, separator):
             name = os.fsdecode(line.removesuffix(b"\r") if separator == b"\n" else line)
             if name.strip():

@@ -1,0 +1,136 @@
+"""Labels of images that come from several inputs, from lists, and from tables of numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.dataset_tools import fails, tool
+from training.dataset_files import load_labels, read_info
+from training.label_sources import MOST_CLASSES
+
+
+def save(path: Path, red: int) -> Path:
+    """An image of 8x8 whose first channel is `red`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (red, 0, 255)).save(path)
+    return path
+
+
+def labels_of(out: Path, *arguments: object) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels [N, label_size] and names of classes of what the arguments convert, in the order of the inputs."""
+    tool("create_from_images", out, *arguments, "--shuffle", 0)
+    info = read_info(out)
+    return load_labels(out, info.num_images), info.class_names
+
+
+@pytest.mark.parametrize("vectors", [False, True])
+def test_each_input_has_its_own_json(tmp_path, vectors):
+    rows = {"A": [0, 1, 2], "B": [3, 4, 5]}
+    for name, labels in rows.items():
+        for index in range(3):
+            save(tmp_path / name / f"{index}.png", index)
+        content = [[f"{index}.png", [label / 2, 1] if vectors else label] for index, label in enumerate(labels)]
+        (tmp_path / name / "dataset.json").write_text(json.dumps({"labels": content}))
+    arguments = (tmp_path / "A", tmp_path / "B", "--labels-from", "json")
+    labels, _ = labels_of(tmp_path / "set", *arguments)
+    expected = [[label / 2, 1] for label in range(6)] if vectors else np.eye(6)
+    np.testing.assert_array_equal(labels, expected)
+    if not vectors:  # a table that is given holds for all inputs
+        arguments += ("--labels-file", tmp_path / "A" / "dataset.json")
+        np.testing.assert_array_equal(labels_of(tmp_path / "all", *arguments)[0], np.eye(3)[[0, 1, 2, 0, 1, 2]])
+
+
+@pytest.fixture
+def pets(tmp_path, monkeypatch) -> Path:
+    """pictures/pets/cats/1.png, pictures/pets/dogs/1.png and pictures/pets/dogs/2.png below the working directory."""
+    for index, name in enumerate(PETS):
+        save(tmp_path / "pictures" / "pets" / name, index)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+PETS = ("cats/1.png", "dogs/1.png", "dogs/2.png")
+
+
+@pytest.mark.parametrize("style", ["absolute", "dotted", "plain", "up", "mixed"])
+def test_lists_have_the_folders_below_what_their_images_share(pets, style):
+    inside = [f"pictures/pets/{name}" for name in PETS]
+    lists = {
+        "absolute": [str(pets / name) for name in inside],
+        "dotted": [f"./{name}" for name in inside],
+        "plain": inside,
+        "up": [f"../{pets.name}/{name}" for name in inside],
+        "mixed": [str(pets / inside[0]), *inside[1:]],
+    }
+    Path("list.txt").write_text("\n".join(lists[style]))
+    labels, classes = labels_of(pets / "set", "list.txt", "--labels-from", "folders")
+    assert classes == ("cats", "dogs")
+    np.testing.assert_array_equal(labels, np.eye(2)[[0, 1, 1]])
+
+    for number, names in enumerate((PETS, inside, lists[style])):  # below what they share, or as they may be written
+        Path("labels.json").write_text(json.dumps({"labels": [[name, i] for i, name in enumerate(names)]}))
+        arguments = ("list.txt", "--labels-from", "json", "--labels-file", "labels.json")
+        np.testing.assert_array_equal(labels_of(pets / f"json{number}", *arguments)[0], np.eye(3))
+        Path("labels.csv").write_text("".join(f"{name},{i}\n" for i, name in enumerate(names)))
+        arguments = ("list.txt", "--labels-from", "csv", "--labels-file", "labels.csv")
+        np.testing.assert_array_equal(labels_of(pets / f"csv{number}", *arguments)[0], np.eye(3))
+
+
+def test_a_list_beside_a_folder(pets):
+    """The paths of the list do not change what the names of the folder's images mean."""
+    save(pets / "more" / "dogs" / "9.png", 9)
+    Path("list.txt").write_text("\n".join(str(pets / "pictures" / "pets" / name) for name in PETS[:2]))
+    labels, classes = labels_of(pets / "set", "list.txt", "more", "--labels-from", "folders")
+    assert classes == ("cats", "dogs")
+    np.testing.assert_array_equal(labels, np.eye(2)[[0, 1, 1]])
+    Path("labels.csv").write_text("dogs/9.png,a\npictures/pets/cats/1.png,b\ndogs/1.png,a\n")
+    arguments = ("list.txt", "more", "--labels-from", "csv", "--labels-file", "labels.csv")
+    np.testing.assert_array_equal(labels_of(pets / "csv", *arguments)[0], np.eye(2)[[1, 0, 0]])
+
+
+def test_what_clean_keeps_has_its_folders(pets):
+    tool(
+        "clean", "pictures/pets", "--min-size", 4, "--apply", "list", "kept.txt", "--report", "r.html", "--csv", "r.csv"
+    )
+    labels, classes = labels_of(pets / "set", "kept.txt", "--labels-from", "folders")
+    assert classes == ("cats", "dogs")
+    np.testing.assert_array_equal(labels, np.eye(2)[[0, 1, 1]])
+
+
+@pytest.mark.parametrize("separator", ["\r\n", "\0"])
+def test_a_list_with_a_byte_order_mark(pets, separator):
+    Path("list.txt").write_bytes(b"\xef\xbb\xbf" + separator.join(f"pictures/pets/{name}" for name in PETS).encode())
+    tool("create_from_images", "set", "list.txt", "--strict")
+    assert read_info(pets / "set").num_images == len(PETS)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected", "classes"),
+    [
+        (("0.37", "-1", "2.5e-1"), [[0.37], [-1], [0.25]], ()),
+        (("2", "10", "2"), [[1, 0], [0, 1], [1, 0]], ("2", "10")),
+        (("1.0", "2.0", "1.0"), [[1, 0], [0, 1], [1, 0]], ("1.0", "2.0")),
+        (("1.5", "v2", "1.5"), [[1, 0], [0, 1], [1, 0]], ("1.5", "v2")),
+        (("1.5;2", "2", "1.5"), [[1, 1], [1, 0], [0, 1]], ("2", "1.5")),
+    ],
+)
+def test_one_number_for_each_file(pets, column, expected, classes):
+    Path("labels.csv").write_text("file,label\n" + "".join(map("{},{}\n".format, PETS, column)))
+    arguments = ("pictures/pets", "--labels-from", "csv", "--labels-file", "labels.csv")
+    labels, found = labels_of(pets / "set", *arguments)
+    np.testing.assert_allclose(labels, expected, rtol=1e-6)
+    assert found == classes
+
+
+def test_classes_without_end_are_refused(pets):
+    rows = [f"{PETS[0]},person{index}" for index in range(MOST_CLASSES + 1)]
+    Path("labels.csv").write_text("\n".join(rows))
+    arguments = ("create_from_images", "set", "pictures/pets", "--labels-from", "csv", "--labels-file", "labels.csv")
+    fails(f"labels.csv: more than {MOST_CLASSES} classes", *arguments)
+    Path("labels.csv").write_text("\n".join(rows[1:]))
+    tool(*arguments, "--dry-run")
