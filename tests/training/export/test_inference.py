@@ -50,15 +50,20 @@ def test_graph_from_dlatents_of_a_residual_network(golden: Any) -> None:
     assert relative_error(images, data["out/synthesis_from_dlatents_plus"]) < 1e-4
 
 
-@pytest.mark.parametrize("kind", ["savedmodel", "onnx"])
-def test_trained_in_low_precision(golden: Any, tmp_path: Path, kind: str) -> None:
-    """As most published networks are: what is written computes in float32, which every program can."""
+def functions_of(kind: str) -> tuple[Any, Any]:
+    """What writes files of this kind, and what runs them."""
     from training.export import onnx_model, saved_model
 
-    write, run = {
+    return {
         "savedmodel": (saved_model.write_saved_model, saved_model.run_saved_model),
         "onnx": (onnx_model.write_onnx, onnx_model.run_onnx),
     }[kind]
+
+
+@pytest.mark.parametrize("kind", ["savedmodel", "onnx"])
+def test_trained_in_low_precision(golden: Any, tmp_path: Path, kind: str) -> None:
+    """As most published networks are: what is written computes in float32, which every program can."""
+    write, run = functions_of(kind)
     model, data = official(golden)
     low = with_options(model.networks["Gs"], num_fp16_res=3)
     assert write(low, tmp_path / "gs") < 1e-5
@@ -69,12 +74,7 @@ def test_trained_in_low_precision(golden: Any, tmp_path: Path, kind: str) -> Non
 @pytest.mark.parametrize("kind", ["savedmodel", "onnx"])
 def test_in_float16(golden: Any, tmp_path: Path, kind: str) -> None:
     """Near the images in float32, but not the same; inputs and images are float32."""
-    from training.export import onnx_model, saved_model
-
-    write, run = {
-        "savedmodel": (saved_model.write_saved_model, saved_model.run_saved_model),
-        "onnx": (onnx_model.write_onnx, onnx_model.run_onnx),
-    }[kind]
+    write, run = functions_of(kind)
     model, data = official(golden)
     path = tmp_path / "model"
     result = CliRunner().invoke(
