@@ -1,8 +1,9 @@
 """Whether the state of a network is one that can be built."""
 
 import copy
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ READABLE_VERSIONS = (2, 3, 4, 5)
 UNKNOWN = "unknown_network"
 _REQUIRED = {"version": int, "name": str, "static_kwargs": dict, "build_func_name": str, "variables": list}
 _MOST_ITEMS, _MOST_NESTED, _LARGEST_NUMBER, _MOST_LAYERS = 100, 4, 1 << 40, 1000
+_MOST_VALUES = 10_000  # in all options of a network together
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
@@ -72,22 +74,28 @@ def plain_options(options: Mapping[str, Any], network: str) -> dict[str, Any]:
         PickleError: one is beyond anything that a network has. Options are small: builders make as many layers and
             taps as these say before they look at the variables.
     """
-    return {key: _plain(key, value, network, 0) for key, value in options.items()}
+    left = itertools.count(_MOST_VALUES, -1)
+    return {key: _plain(key, value, network, 0, left) for key, value in options.items()}
 
 
-def _plain(key: str, value: Any, network: str, depth: int) -> Any:
-    size = value.size if isinstance(value, np.ndarray) else len(value) if isinstance(value, (dict, list, tuple)) else 0
-    is_small = size <= _MOST_ITEMS and depth <= _MOST_NESTED
+def _plain(key: str, value: Any, network: str, depth: int, left: Iterator[int]) -> Any:
+    """left: counts down the values of all options together: a list that stands in many places is copied for each."""
+    size = len(value) if isinstance(value, (dict, list, tuple)) else 0
+    if isinstance(value, np.ndarray):
+        size = max(value.size, *value.shape, 0)  # of none, a million rows still become a million lists
+    is_small = size <= _MOST_ITEMS and depth <= _MOST_NESTED and next(left) > 0
     if is_small and isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if not is_small or (isinstance(value, (int, float)) and not _is_moderate(key, value)):
         raise PickleError(f"refused: option {key[:60]!r} of network {network!r} is beyond anything a network has")
     if isinstance(value, dict):
         result = copy.copy(value)
-        result.update((name, _plain(key, item, network, depth + 1)) for name, item in value.items())
+        result.update((name, _plain(key, item, network, depth + 1, left)) for name, item in value.items())
         return result
     if isinstance(value, (list, tuple)):
-        return (list if isinstance(value, list) else tuple)(_plain(key, item, network, depth + 1) for item in value)
+        return (list if isinstance(value, list) else tuple)(
+            _plain(key, item, network, depth + 1, left) for item in value
+        )
     return value
 
 

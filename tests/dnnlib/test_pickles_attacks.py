@@ -16,8 +16,10 @@ from click.testing import CliRunner
 
 import run_surgery
 from dnnlib.snapshot import NetworkState, load_state
+from dnnlib.snapshot.arrays import PickleError
 from dnnlib.snapshot.instructions import MAX_OPS
 from dnnlib.snapshot.scan import scan_pickle
+from dnnlib.snapshot.state import plain_options
 from dnnlib.snapshot.torch_pickle import read_pickle
 from dnnlib.snapshot.torch_reader import read_checkpoint
 from dnnlib.snapshot.writer import dump_states
@@ -147,6 +149,13 @@ def test_hostile_options(session: Any, golden: Any, tmp_path: Path, key: str, va
     # What is in the file can be told, if it is moderate.
     result = CliRunner().invoke(run_surgery.cli, ["info", str(tmp_path / "net.pkl")])
     assert result.exit_code == 0 or (result.exit_code == 2 and len(result.stderr.splitlines()) == 1), result.output
+
+
+@pytest.mark.parametrize("value", [np.ones((1000, 0)), np.ones((0, 1000)), [[np.zeros(100)] * 100] * 100])
+def test_options_that_grow_when_they_are_read(value: Any) -> None:
+    """A few bytes of a file: rows of nothing, and an array that stands in many places."""
+    with pytest.raises(PickleError, match="option 'x' of network 'G' is beyond anything a network has"):
+        plain_options({"x": value}, "G")
 
 
 def test_options_of_numpy(session: Any, golden: Any, tmp_path: Path) -> None:
