@@ -111,10 +111,17 @@ def resolve_alias(place: str) -> str:
 
 def _read_limited(file: BinaryIO, where: str) -> bytes:
     # As much as there is: for as much as there may be, memory would be wanted that many machines do not have.
-    start = file.tell()
-    size = file.seek(0, io.SEEK_END) - start
-    file.seek(start)
-    data = file.read(min(size, _MAX_FILE_BYTES) + 1)
+    if file.seekable():
+        start = file.tell()
+        size = file.seek(0, io.SEEK_END) - start
+        file.seek(start)
+        data = file.read(min(size, _MAX_FILE_BYTES) + 1)
+    else:  # a pipe does not tell
+        chunks, size = [], 0
+        while size <= _MAX_FILE_BYTES and (chunk := file.read(_CHUNK)):
+            chunks.append(chunk)
+            size += len(chunk)
+        data = b"".join(chunks)
     if len(data) > _MAX_FILE_BYTES:
         raise UserError(f"{where}: larger than {_MAX_FILE_BYTES >> 30} GiB, expected a network pickle")
     return data

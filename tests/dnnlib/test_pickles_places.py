@@ -43,6 +43,14 @@ def test_little_memory_is_enough_for_a_small_file(golden: Any) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_pipe(golden: Any) -> None:
+    path = golden.path("official_sg2_uncond.pkl")
+    with subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE) as process:
+        assert not process.stdout.seekable()
+        (_, _, found), (_, _, expected) = load_state(process.stdout), load_state(path)
+    assert [name for name, _ in found["variables"]] == [name for name, _ in expected["variables"]]
+
+
 def test_a_network_that_occurs_twice_is_built_once(golden: Any, session: Any) -> None:
     _, _, state = load_state(golden.path("official_sg2_uncond.pkl"))
     first, (second,), by_name = pickles.build((state, [state], {"Gs": state}))
