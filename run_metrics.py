@@ -15,10 +15,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from dnnlib.util import UserError, file_sha256, format_time
+from dnnlib.util import UserError, format_time
 from metrics import registry
 from metrics.errors import NotFinite
-from metrics.report import MetricResult, format_value, read_results, write_result
+from metrics.report import MetricResult, format_value, read_results, snapshot_sha256, write_result
 from metrics.run_data import RealSet, find_reals, run_of
 from metrics.snapshots import find_snapshots, open_generator
 from metrics.variants import DEFAULT_VARIANT, VARIANTS, find_variant
@@ -177,7 +177,7 @@ def measure_run(
                 raise
             failed.append(file)
             click.echo(f"{file}: {err}", err=True)
-    from metrics.run_files import better_is
+    from metrics.run_files import all_same, better_is
 
     files = [Path(snapshot).name for snapshot in snapshots]
     results = [(file, known[name][file]) for file in files for name in names if file in known[name]]
@@ -188,8 +188,7 @@ def measure_run(
             continue
         best = (max if registry.find_metric(name).higher_is_better else min)(values, key=values.get)
         key, value = next(iter(known[name][best].values.items()))
-        all_same = len(values) > 1 and len(set(values.values())) == 1
-        if better_is(key) != 0 and not all_same:
+        if better_is(key) != 0 and not all_same(values.values()):
             click.echo(f"best {key}: {format_value(key, value)} ({best})")
     if Path(result_dir).resolve() == Path(run_dir).resolve():
         write_html(run_dir)
@@ -216,16 +215,15 @@ def _known_results(
     network = getattr(state, "get", {}.get)("static_kwargs", {})
     sets = RealSets(reals.open(network.get("resolution"), network.get("label_size", 0)))
     looks = {key: value for key, value in options.items() if key not in ("num_gpus", "minibatch_gpu")}
-    paths, sums = {Path(snapshot).name: snapshot for snapshot in snapshots}, {}
+    paths = {Path(snapshot).name: snapshot for snapshot in snapshots}
     for name, results in found.items():
         now, strange = expected_conditions(registry.find_metric(name), sets, **looks), {}
         for file, result, sha256 in results:
             if file not in paths:  # of another run, or a snapshot that is gone
                 continue
             different = differing(asdict(result), now)
-            if sha256 is not None and not different:
-                sums[file] = sums.get(file) or file_sha256(paths[file])
-                different = ["snapshot of that name"] if sha256 != sums[file] else []
+            if not different and sha256 not in (None, snapshot_sha256(paths[file])):
+                different = ["snapshot of that name"]
             if not different:
                 known[name][file] = result
             strange[file] = different

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -101,13 +102,24 @@ def write_result(run_dir: os.PathLike | str, snapshot_name: str, result: MetricR
     path = next((p for p in (snapshot_name, os.path.join(run_dir, snapshot_name)) if os.path.isfile(p)), None)
     record: dict[str, Any] = {
         "snapshot": os.path.basename(snapshot_name),
-        "snapshot_sha256": None if path is None else file_sha256(path),
+        "snapshot_sha256": None if path is None else snapshot_sha256(path),
         **dataclasses.asdict(result),
     }
     record["timestamp"] = round(time.time(), 3)
     stem = os.path.join(run_dir, f"metric-{result.name}")
     _append(f"{stem}.txt", format_line(snapshot_name, result))
     _append(f"{stem}.jsonl", json.dumps(record))
+
+
+def snapshot_sha256(path: os.PathLike | str) -> str:
+    """Checksum of a file of networks, read once for all metrics unless it was written again."""
+    status = os.stat(path)
+    return _sha256_of(os.path.abspath(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1000)
+def _sha256_of(path: str, size: int, changed: int) -> str:
+    return file_sha256(path)
 
 
 class Recorded(NamedTuple):

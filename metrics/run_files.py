@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,8 +67,7 @@ class MeasuredSeries:
         there is no better and worse."""
         direction = better_is(self.name)
         finite = [point for point in self.points if math.isfinite(point.value)]
-        all_same = len(finite) > 1 and len({point.value for point in finite}) == 1
-        if not finite or direction == 0 or all_same:
+        if not finite or direction == 0 or all_same(point.value for point in finite):
             return None
         return max(finite, key=lambda point: direction * point.value)
 
@@ -97,6 +96,12 @@ class RunFiles:
         """Thousands of images shown, as far as the files tell; 0 if they do not."""
         from_stats = [points[-1].kimg for points in self.stats.values() if points]
         return max([*from_stats, *(snapshot_kimg(path.name) or 0 for path in self.snapshots)], default=0.0)
+
+
+def all_same(values: Iterable[float]) -> bool:
+    """Whether there are several and none is better than another."""
+    several = list(values)
+    return len(several) > 1 and len(set(several)) == 1
 
 
 def better_is(name: str) -> int:
