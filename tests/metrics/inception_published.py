@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 
 F32 = {"T": tf.float32}
 
@@ -197,7 +197,7 @@ class PublishedGraph:
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(features [N, 2048], probabilities [N, 1008]) by TensorFlow running the graph as it is, image by image."""
-        with tf.Graph().as_default(), tf.Session() as session:
+        with tf.Graph().as_default(), create_session() as session:
             ends = tf.import_graph_def(self.graph, return_elements=["pool_3:0", "softmax:0"], name="")
             feeds = [{"ExpandDims:0": image[None].transpose(0, 2, 3, 1)} for image in images]
             features, probabilities = zip(*(session.run(ends, feed) for feed in feeds), strict=True)

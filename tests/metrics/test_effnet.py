@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from dnnlib.util import UserError
 from metrics.effnet import BLOCKS, EffnetLite0, default_weights_path
 from tests.metrics.effnet_torch import DATA, SIZES, pixels, torch_features
@@ -85,7 +85,7 @@ def test_both_implementations_of_depthwise_convolution_agree(network):
     """Features from the compiled op are those from TensorFlow's own."""
     found = []
     for impl in ("ref", "compiled"):
-        with pytest.MonkeyPatch.context() as patch, tf.Graph().as_default() as graph, tf.Session() as session:
+        with pytest.MonkeyPatch.context() as patch, tf.Graph().as_default() as graph, create_session() as session:
             patch.setenv("SG2_OPS", impl)
             features = network.features(tf.constant(pixels(SIZES[0]) * 128 + 127))
             compiled = [op for op in graph.get_operations() if op.type == "DnnlibDepthwiseConv2d"]

@@ -9,7 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from dnnlib.util import UserError
 from metrics.inception import MEMBER, Inception
 from tests.metrics.inception_graph import make_graph
@@ -37,7 +37,7 @@ def archive(path, name, data):
 
 def reference(images):
     """Image by image through the file as it is, in the way it was made to be used."""
-    with tf.Graph().as_default() as graph, tf.Session() as session:
+    with tf.Graph().as_default() as graph, create_session() as session:
         (pool,) = tf.import_graph_def(make_graph(), return_elements=["pool_3:0"], name="")
         assert graph.as_graph_def().versions.producer == 8
         feeds = [{"ExpandDims:0": image[None].transpose(0, 2, 3, 1)} for image in images]

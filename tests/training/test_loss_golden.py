@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dnnlib import tflib
+from dnnlib.tflib import tfutil
 from dnnlib.tflib.optimizer import Optimizer, SideUpdate, Tower
 from dnnlib.tflib.tfutil import tf
 from training import adversarial
@@ -84,10 +85,26 @@ class Setup:
 FACTOR = {"G_main": 1, "G_reg": 4, "D_main": 1, "D_reg": 16}
 
 
-@pytest.mark.parametrize("fused", [False, pytest.param(True, marks=pytest.mark.optimised)])
+@pytest.fixture(scope="module")
+def shared(golden):
+    """(networks and losses, a session) for the tests that change nothing: building them takes seconds."""
+    with tf.Graph().as_default(), tfutil.create_session() as session:
+        yield Setup(golden), session
+
+
 @pytest.mark.parametrize("phase", list(FACTOR))
-def test_loss_and_gradients(golden, session, phase, fused):
-    setup = Setup(golden, fused)
+def test_loss_and_gradients(shared, phase):
+    check_loss_and_gradients(*shared, phase)
+
+
+@pytest.mark.optimised
+def test_loss_and_gradients_of_fused_layers(golden, session):
+    setup = Setup(golden, fused=True)
+    for phase in FACTOR:
+        check_loss_and_gradients(setup, session, phase)
+
+
+def check_loss_and_gradients(setup, session, phase):
     data, terms = setup.data, setup.terms(phase)
     net = setup.G if phase.startswith("G") else setup.D
     grads = tf.gradients(terms.loss * FACTOR[phase], list(net.trainables.values()))
@@ -102,8 +119,8 @@ def test_loss_and_gradients(golden, session, phase, fused):
         assert relative_error(grad, expected, floor=largest * 1e-3) < TOLERANCE, name
 
 
-def test_side_statistics(golden, session):
-    setup = Setup(golden)
+def test_side_statistics(shared):
+    setup, session = shared
     data = setup.data
     avg = session.run(setup.G.own_vars["dlatent_avg"])
     means = session.run({phase: setup.terms(phase).side for phase in ("G_main", "G_reg", "D_main")})
@@ -207,17 +224,17 @@ def test_losses_of_d(golden, session, name, published):
 
 
 @pytest.mark.parametrize(("name", "published"), [("r1", "D_logistic_r1"), ("r2", "D_logistic_r2"), ("gp", "D_wgan_gp")])
-def test_penalties_of_d(golden, session, name, published):
+def test_penalties_of_d(shared, name, published):
     """With the weights of the published code, gamma and lambda 10."""
-    setup = Setup(golden)
+    setup, session = shared
     losses = dataclasses.replace(setup.losses, D_penalty=name)
     terms = losses.d_reg(setup.reals, setup.labels, RecordedRandom(setup.data, "rand_D/main"))
     expected = np.mean(setup.data[f"extra/{published}/reg"])
     assert relative_error(session.run(terms.loss), expected) < TOLERANCE
 
 
-def test_images_dlatents_and_scores_on_the_way(golden, session):
-    setup = Setup(golden)
+def test_images_dlatents_and_scores_on_the_way(shared):
+    setup, session = shared
     data = setup.data
     for phase, prefix, n in (("G_main", "rand_G/main", 8), ("G_reg", "rand_G/pl", 4)):
         rng = RecordedRandom(data, prefix)

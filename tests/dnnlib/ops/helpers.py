@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.signal
 
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 
 IMPLS = ("ref", "compiled")
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -39,7 +39,7 @@ def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
 def evaluate(build: Callable[..., Sequence[Any]], *arrays: np.ndarray, dtype: str | Sequence[str] = "float64") -> list:
     """Build a graph on placeholders of these arrays, run it, return arrays; None among the results is left out."""
     dtypes = [dtype] * len(arrays) if isinstance(dtype, str) else dtype
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         inputs = [tf.placeholder(d, a.shape) for d, a in zip(dtypes, arrays, strict=True)]
         outputs = [t for t in build(*inputs) if t is not None]
         feeds = {t: a.astype(t.dtype.as_numpy_dtype) for t, a in zip(inputs, arrays, strict=True)}
@@ -60,7 +60,7 @@ def check_derivatives(function: Callable[..., Any], *arrays: np.ndarray, order: 
     """
     random = np.random.RandomState(5)
     directions = [random.randn(*a.shape) for a in arrays]
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         inputs = [tf.placeholder(tf.float64, a.shape) for a in arrays]
         y = function(*inputs)
         phis = [tf.reduce_sum(_weights(y, 0) * (y + 0.5 * tf.square(y)))]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dnnlib.tflib import ops
 from dnnlib.tflib.ops.affine_warp import SYM6
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from tests.dnnlib.ops.helpers import IMPLS, check_derivatives, evaluate
 from tests.training.augment import oracles
 
@@ -54,7 +54,7 @@ def test_against_scipy(impl, shape):
 @pytest.fixture(scope="module")
 def both():
     """Results and gradients of both implementations for inputs of any shape: a function."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         x, theta = tf.placeholder(tf.float64, [None] * 4), tf.placeholder(tf.float64, [None, 2, 3])
         results = [ops.affine_warp(x, theta, impl=impl) for impl in IMPLS]
         fetches = [(y, tf.gradients(y, x, tf.sin(x))[0]) for y in results]

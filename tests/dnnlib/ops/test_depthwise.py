@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dnnlib.tflib import ops
 from dnnlib.tflib.ops.depthwise import RELU6
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from tests.dnnlib.ops.helpers import DTYPES, IMPLS, assert_close, check_derivatives, evaluate, rounded
 
 CLIPS = (None, RELU6, (0, None), (-1.5, 2.5))
@@ -43,7 +43,7 @@ def test_grid(impl, dtype):
         for index, kernel in enumerate(((3, 3), (5, 5), (1, 1), (7, 3), (2, 5))):
             for stride in (1, 2, 3):
                 cases.append((operands(shape, kernel, dtype), stride, CLIPS[(index + stride) % len(CLIPS)]))
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         results = []
         for arrays, stride, clip in cases:
             x, w, b = (tf.constant(a, dtype) for a in arrays)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dnnlib.tflib import ops
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from tests.dnnlib.ops.helpers import assert_close
 
 FILES = ("ops_sg2.npz", "ops_ada.npz")
@@ -24,7 +24,7 @@ def cases(data, kind: str) -> list[tuple[dict, dict[str, np.ndarray]]]:
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("file", FILES)
 def test_upfirdn(golden, file, impl):
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         found, wanted = [], []
         for meta, d in cases(golden(file), "upfirdn"):
             x, dy, ddx = (tf.constant(d[n]) for n in ("x", "dy", "ddx"))
@@ -49,7 +49,7 @@ def test_upfirdn(golden, file, impl):
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("file", FILES)
 def test_bias_act(golden, file, impl):
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         found, wanted = [], []
         for meta, d in cases(golden(file), "bias_act"):
             names = ["x", "dy", "ddx"] + (["b", "ddb"] if meta["use_b"] else [])
@@ -78,7 +78,7 @@ def test_resample(golden, file, impl, data_format):
     def swap(a, back=False):
         return a if data_format == "NCHW" else tf.transpose(a, [0, 3, 1, 2] if back else [0, 2, 3, 1])
 
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         found, wanted = [], []
         for meta, d in cases(golden(file), "resample"):
             options = {n: meta[n] for n in ("k", "factor", "gain", "padding") if n in meta}
@@ -124,7 +124,7 @@ def _modulated_conv(x, w, s, meta, impl, data_format, fused):
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("file", FILES)
 def test_modulated_conv(golden, file, impl, fused, data_format):
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         found, wanted = [], []
         for meta, d in cases(golden(file), "modconv"):
             names = ("x", "s", "var/weight", "var/mod_weight", "var/mod_bias")

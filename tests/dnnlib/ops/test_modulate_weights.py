@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dnnlib.tflib import ops
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from tests.dnnlib.ops.helpers import DTYPES, IMPLS, assert_close, check_derivatives, evaluate, rounded
 
 LAYOUTS = ("per_sample", "grouped")
@@ -99,7 +99,7 @@ def test_results_written_past_the_caches():
 
 
 def test_shapes_with_unknown_batch():
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         s = tf.placeholder(tf.float32, [None, 4])
         results = [ops.modulate_weights(tf.ones([3, 3, 4, 5]), s, layout=v, impl=i) for v in LAYOUTS for i in IMPLS]
         assert [r.shape.as_list() for r in results[:2]] == [[None, 3, 3, 4, 5]] * 2

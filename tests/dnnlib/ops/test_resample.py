@@ -7,7 +7,7 @@ import pytest
 import scipy.signal
 
 from dnnlib.tflib import ops
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from tests.dnnlib.ops.helpers import IMPLS, assert_close, check_derivatives, evaluate, upfirdn_oracle
 
 K = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
@@ -113,7 +113,7 @@ def test_grouped_is_one_convolution_per_sample(op, kernel, impl, data_format):
 
 
 def test_grouped_with_unknown_number_of_samples():
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         s = tf.placeholder(tf.float32, [None, 4])
         x = tf.placeholder(tf.float32, [None, 4, 8, 8])
         w = ops.modulate_weights(tf.ones([3, 3, 4, 5]), s, layout="grouped")

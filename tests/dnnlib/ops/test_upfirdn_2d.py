@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dnnlib.tflib import ops
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from tests.dnnlib.ops.helpers import (
     DTYPES,
     IMPLS,
@@ -201,7 +201,7 @@ def test_derivatives(impl, data_format, case):
 def test_empty_batch(impl, dtype, batch):
     if batch is None and impl == "ref" and dtype != "float64":
         pytest.skip("oneDNN's depthwise convolution mistakes the size of a batch found to be empty at run time")
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         x = tf.placeholder(dtype, [batch, 3, 5, 4])
         y = ops.upfirdn_2d(x, BINOMIAL, up=2, pad=(2, 1, 2, 1), impl=impl)
         found = session.run([y, tf.gradients(y * y, x)[0]], {x: np.zeros((0, 3, 5, 4))})
@@ -226,7 +226,7 @@ def test_sums_of_half_types_are_wide():
 def test_unknown_sizes_and_long_filters_use_the_reference():
     x = np.random.RandomState(0).randn(1, 2, 60, 50)
     k = np.random.RandomState(1).randn(33)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         t = tf.placeholder(tf.float64, [None, 2, None, None])
         dynamic = ops.upfirdn_2d(t, BINOMIAL, up=(1, 2), down=2, pad=(1, -1, 2, 0), impl="compiled")
         long = ops.upfirdn_2d(tf.constant(x), k, impl="compiled")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dnnlib.tflib.rng import StatelessRandom
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from training.augment.diffaugment import apply_policies
 
 
@@ -21,7 +21,7 @@ class Numbers:
 
 
 def run(images, policies, rng):
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         return session.run(apply_policies(tf.constant(images), policies, rng))
 
 
@@ -86,7 +86,7 @@ def test_all_shifts_and_places_are_equally_likely():
     """Frequencies of 17 shifts of a 64-pixel row and of the first pixel that is cut."""
     n = 17 * 400
     ramp = np.tile(np.arange(1, 65, dtype=np.float32), [n, 1, 8, 1])
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         rng = StatelessRandom(tf.constant([1, 2], tf.int64))
         moved = session.run(apply_policies(tf.constant(ramp), ("translation",), rng))
     shift = 32 - moved[:, 0, 4, 31]
@@ -98,7 +98,7 @@ def test_gradient_is_exact(images):
     """Every policy is affine in the image: the change along a direction is that of the gradient."""
     direction, weights = np.random.RandomState(3).randn(2, *images.shape).astype(np.float32)
     policies = ("color", "translation", "cutout")
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         x = tf.placeholder(tf.float32, images.shape)
         y = apply_policies(x, policies, StatelessRandom(tf.constant([4, 5], tf.int64)))
         grad = tf.gradients(y, x, tf.constant(weights))[0]

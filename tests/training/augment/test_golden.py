@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from tests.training.augment.golden_cases import images_of, list_cases, parameters_of
 from training.augment.parameters import Parameters
 from training.augment.pipeline import apply_parameters
@@ -35,7 +35,7 @@ def test_images_and_gradients(golden, impl, monkeypatch):
         assert len(cases) == 3
     dy = {False: data["in/dy"], True: np.random.RandomState(9).randn(4, 1, 32, 32).astype(np.float32)}
     dx = {False: data["in/dx"], True: np.random.RandomState(10).randn(4, 1, 32, 32).astype(np.float32)}
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         fetches = []
         for case in cases:
             images = tf.constant(images_of(data, case))

@@ -9,7 +9,7 @@ import pytest
 import scipy.ndimage
 
 from dnnlib.tflib.rng import StatelessRandom
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from dnnlib.util import UserError
 from tests.training.augment import oracles
 from training.augment import color, pipeline
@@ -179,7 +179,7 @@ def test_nothing_happens_at_p_0(shape, impl, monkeypatch):
     """Bit for bit, in values and gradients."""
     monkeypatch.setenv("SG2_OPS", impl)
     images = noise_images(5, shape)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         x = tf.constant(images)
         y = pipeline.augment_pipeline(x, 0.0, EVERYTHING, StatelessRandom(tf.constant([1, 2], tf.int64)))
         dy = tf.constant(noise_images(5, shape, seed=1))
@@ -215,7 +215,7 @@ def test_filter_bank():
 
 def test_no_parameter_is_left_out_of_the_map():
     """Every geometric parameter moves the matrix; without any it is exactly the identity."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
 
         def matrix(**values):
             return session.run(inverse_transform(Parameters(**(neutral(1) | values)), 16, 24))[0]
@@ -230,7 +230,7 @@ def test_no_parameter_is_left_out_of_the_map():
 
 def test_draws_do_not_depend_on_what_is_in_use():
     """Switching an operation off leaves the numbers of the others."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         rng = StatelessRandom(tf.constant([1, 2], tf.int64))
         some = {k: v for k, v in EVERYTHING.items() if k not in ("rotate90", "hue")}
         a, b = session.run([vars(draw_parameters(7, 0.8, ops, rng)) for ops in (EVERYTHING, some)])

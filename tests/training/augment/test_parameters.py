@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from dnnlib.tflib.rng import StatelessRandom
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from training.augment.parameters import draw_parameters
 from training.config_augment import OPERATIONS
 
@@ -16,7 +16,7 @@ EVERYTHING = dict.fromkeys(OPERATIONS, 1.0)
 
 
 def draw(p, operations=EVERYTHING, seed=1):
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         rng = StatelessRandom(tf.constant([seed, 0], tf.int64))
         return session.run(vars(draw_parameters(N, p, operations, rng)))
 

@@ -8,7 +8,7 @@ import scipy.stats
 from PIL import Image
 
 from dnnlib.tflib.rng import StatelessRandom
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from dnnlib.util import UserError
 from training.augment.zoom import ZoomedDataset, cut, zoom_factor, zoom_fakes, zoomed
 from training.config_augment import AugmentConfig
@@ -110,7 +110,7 @@ def test_fakes_are_enlarged_as_often(monkeypatch):
     n, config = 400, AugmentConfig(zoom_prob=0.5, zoom_range=(2.0, 2.0))
     rows, columns = np.mgrid[:16, :16] / 15 * 2 - 1
     images = np.tile(np.stack([rows, columns])[np.newaxis].astype(np.float32), [n, 1, 1, 1])
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), create_session() as session:
         rng = StatelessRandom(tf.constant([1, 2], tf.int64))
         x = tf.constant(images)
         y = zoom_fakes(x, config, rng)
