@@ -30,6 +30,8 @@ GRID = [
     (SKEW, (2, 3), (1, 2), (3, -1, 2, 2)),
     (np.arange(1.0, 13), (3, 1), (2, 4), (7, 6, 5, 8)),
     (np.array([1.0]), (4, 4), (3, 3), (0, 0, 0, 0)),
+    (np.array([1.0, -2, 4, 0.5]), (2, 2), (1, 1), (-1, 4, 3, -2)),
+    (np.array([1.0, -2, 4, 0.5]), (1, 1), (2, 2), (4, -1, -3, 5)),
 ]
 
 
@@ -88,6 +90,16 @@ def test_images_larger_than_caches(k, up, down, shape, dtype):
     chosen = [0, 15, 127, *range(128, channels)] if channels < 140 else [0, 127, 128, 143]
     expected = upfirdn_oracle(x[..., chosen].transpose(0, 3, 1, 2), full(k), up, down, pad)
     assert_close(found[..., chosen], nhwc(expected), dtype, what="chosen channels")
+
+
+def test_rows_of_few_channels_past_the_caches():
+    x = np.random.RandomState(0).randn(1, 1041, 1025, 3).astype(np.float32)
+    k = np.array([1.0, -2, 4, 0.5])
+    (found,) = evaluate(
+        lambda t: [ops.upfirdn_2d(t, k, 2, 1, (2, 1, 1, 3), data_format="NHWC", impl="compiled")], x, dtype="float32"
+    )
+    assert found.size * 4 >= 48 << 20  # or other stores are used
+    assert_close(found, nhwc(upfirdn_oracle(x.transpose(0, 3, 1, 2), full(k), (2, 2), (1, 1), (2, 1, 1, 3))))
 
 
 # Four taps over many channels have kernels of their own, whose registers, blocks of rows and tiles end anywhere.

@@ -104,6 +104,37 @@ OPS_HD void store_lanes(Half* p, lanes_t<float> v) {
 #endif
 }
 
+// As many numbers of a register as there are: all of them, or the first `count`.
+template <bool Whole, typename T>
+OPS_HD lanes_t<wide_t<T>> load_some(const T* p, int count) {
+  if constexpr (Whole) return load_lanes(p);
+  lanes_t<wide_t<T>> v = {};
+  for (int i = 0; i < count; ++i) v[i] = widen(p[i]);
+  return v;
+}
+
+template <bool Whole, typename T, typename A>
+OPS_HD void store_some(T* p, lanes_t<A> v, int count) {
+  if constexpr (Whole) {
+    store_lanes(p, v);
+  } else {
+    for (int i = 0; i < count; ++i) p[i] = narrow<T, A>(v[i]);
+  }
+}
+
+// Calls f(registers, whole, o, count) for [0, width): blocks of Group whole registers of A, single ones, and at last
+// what is less than one.
+template <int Group, typename A, typename F>
+OPS_HD void for_groups(int64_t width, const F& f) {
+  constexpr int kLanes = Lanes<A>::kSize;
+  int64_t o = 0;
+  for (; o + Group * kLanes <= width; o += Group * kLanes) {
+    f(std::integral_constant<int, Group>(), std::true_type(), o, kLanes);
+  }
+  for (; o + kLanes <= width; o += kLanes) f(std::integral_constant<int, 1>(), std::true_type(), o, kLanes);
+  if (o < width) f(std::integral_constant<int, 1>(), std::false_type(), o, static_cast<int>(width - o));
+}
+
 // n zeros that begin where a cache line does: registers that straddle two lines are moved at half the speed.
 template <typename A>
 class Scratch {

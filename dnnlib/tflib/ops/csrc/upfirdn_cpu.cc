@@ -5,16 +5,14 @@
 
 #include "combine.h"
 #include "cpu.h"
-#include "double_row.h"
+#include "few_channels.h"
 #include "four_taps.h"
-#include "halve_row.h"
 #include "stream.h"
 
 namespace ops {
 namespace {
 
 constexpr int kTileBytes = 16 << 10;
-constexpr int kNarrow = 16;  // below this many channels, rows are split into phases instead of pixels
 
 // Combines image rows into `row`, which covers pixels [begin, end) and is zero outside the image.
 template <typename T, typename A>
@@ -132,11 +130,6 @@ void filter_row_narrow(const ResamplingShape& s, const A* row, int begin, int o_
     // Output j reads pixels j * down + k: phase k % down, position j + k / down.
     const int outputs = o_end - o_begin;
     const A* first = row + (o_begin * down - s.x.pad - begin) * C;
-#if defined(__AVX512F__)
-    if constexpr (sizeof(A) == sizeof(float)) {
-      if (down == 2 && s.x.taps == 4) return halve_row<C>(first, g, static_cast<int64_t>(outputs) * C, out);
-    }
-#endif
     const int length = outputs + (s.x.taps - 1) / down;
     for (int p = 0; p < std::min(down, s.x.taps); ++p) {
       // The last positions of a phase may not exist; no tap reads them.
@@ -147,14 +140,6 @@ void filter_row_narrow(const ResamplingShape& s, const A* row, int begin, int o_
     combine(out, rows, g, s.x.taps, static_cast<int64_t>(outputs) * C);
     return;
   }
-#if defined(__AVX512F__)
-  if constexpr (sizeof(A) == sizeof(float)) {
-    if (up == 2 && s.x.taps == 4) {
-      const int phase = (o_begin - s.x.pad) & 1, first = floor_div(o_begin - s.x.pad, 2);
-      return double_row<C>(row + (first - begin) * C, phase, g, static_cast<int64_t>(o_end - o_begin) * C, out);
-    }
-  }
-#endif
   // down == 1: outputs of one phase read neighbouring pixels with the same taps.
   const int whole = (o_end - o_begin) / up;  // outputs of every phase
   const T* phases[kMaxTaps];
@@ -208,7 +193,7 @@ void input_range(const ResamplingAxis& a, int o_begin, int o_end, int* begin, in
 
 template <typename T>
 void upfirdn_cpu(const ResamplingShape& s, const T* x, T* y, const Parallel& parallel) {
-  if (upfirdn_four_taps(s, x, y, parallel)) return;
+  if (upfirdn_four_taps(s, x, y, parallel) || upfirdn_few_channels(s, x, y, parallel)) return;
   using A = wide_t<T>;
   const int64_t c = s.inner;
   const int taps_y = s.y.taps, taps_x = s.x.taps;
