@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import types
 import typing
 from typing import Any, ClassVar
 
 from dnnlib.util import UserError
 
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _TRUE = ("true", "yes", "t", "y", "1", "on")
 _FALSE = ("false", "no", "f", "n", "0", "off")
 MIN_RESOLUTION, MAX_RESOLUTION = 8, 2048
@@ -86,11 +88,12 @@ def _members(hint: Any) -> list[Any]:
 
 
 def _scalar(text: str) -> Any:
-    """JSON where the text is JSON, else the text."""
+    """JSON where the text is JSON, a number as people write it (`.1`, `+2`, `3.`), else the text."""
     try:
         return json.loads(text)
     except ValueError:
-        return text.strip()
+        text = text.strip()
+        return float(text) if _NUMBER.fullmatch(text) else text
 
 
 def _try(value: Any, hint: Any) -> tuple[bool, Any]:

@@ -3,7 +3,8 @@
 A pattern is one of
 - `first:4`: the first 4 layers of D in the order of the data, FromRGB, Conv0, Conv1_down, Skip, ... from the highest
   resolution down; its output and label layers are never among them (freeze-D);
-- `res>=64`, `res>64`, `res<=64`, `res<64`, `res=64`: layers of blocks of such resolutions (of the longer side);
+- `res>=64`, `res>64`, `res<=64`, `res<64`, `res=64`: layers of the blocks that are named so, `64x64/...`: in a
+  rectangular network, too, where 4x4, 8x8, ... are the names of the first block and of those doubled from it;
 - a shell pattern for names such as `G_synthesis/64x64/Conv1/weight`: `*/ToRGB/*`. A name of a scope means all in it,
   and the name of the network that holds it may be left out: `G_mapping`, `4x4`, `64x64/Conv*`.
 """
@@ -24,7 +25,7 @@ from training.config_freeze import FreezeConfig, Stages
 
 _COMPARE = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt, "=": operator.eq}
 _RESOLUTION = re.compile(r"res(<=|<|>=|>|=)(\d+)")
-_BLOCK = re.compile(r"(?:^|/)(\d+)x(\d+)/")
+_BLOCK = re.compile(r"(?:^|/)(\d+)x\d+/")
 _NEVER_FIRST = re.compile(r"(^|/)(Output|LabelEmbed|Mapping\d+)/")
 
 
@@ -39,9 +40,9 @@ def matching(pattern: str, names: Sequence[str], where: str) -> frozenset[str]:
     by_resolution = _RESOLUTION.fullmatch(pattern)
     if by_resolution:
         compare, limit = _COMPARE[by_resolution[1]], int(by_resolution[2])
-        sides = {name: max(int(m[1]), int(m[2])) for name in names if (m := _BLOCK.search(name))}
+        sides = {name: int(m[1]) for name in names if (m := _BLOCK.search(name))}
         found = frozenset(name for name, side in sides.items() if compare(side, limit))
-        known = f"there are blocks of {', '.join(str(side) for side in sorted(set(sides.values())))}"
+        known = f"there are blocks named {', '.join(str(side) for side in sorted(set(sides.values())))}"
     else:
         forms = (pattern, f"{pattern}/*", f"*/{pattern}", f"*/{pattern}/*")
         found = frozenset(name for name in names if any(fnmatch.fnmatchcase(name, form) for form in forms))

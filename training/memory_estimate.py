@@ -13,6 +13,7 @@ import numpy as np
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import num_gpus, tf
 from training import schedule
+from training.base_shape import image_size
 from training.config import TrainConfig
 from training.config_networks import D_kwargs, G_kwargs
 from training.flops import op_flops, reachable
@@ -80,7 +81,8 @@ def measure_costs(config: TrainConfig, shape: Mapping[str, Any]) -> Costs:
     Raises:
         UserError: the configuration describes no network, e.g. `fmap_explicit` lacks a resolution.
     """
-    step = schedule.schedule(config, 0, shape["resolution"])
+    sides = image_size(shape["resolution"], shape.get("base_shape"))
+    step = schedule.schedule(config, 0, max(sides))
     plan = dataclasses.replace(config.schedule, batch=step.batch_gpu, batch_gpu=step.batch_gpu)
     alone = dataclasses.replace(config, num_gpus=1, schedule=plan)
     device = tf.ConfigProto(device_count={"GPU": 0})

@@ -148,7 +148,7 @@ class Run:
         """Keep a state to roll back to, if that may happen: at the start, and now and then while all is well."""
         plan, tick, state = self.config.watch, self.progress.tick, self.progress.watch
         due = self.watch.healthy and tick - state.good_tick >= plan.good_ticks
-        if plan.may_roll_back and (due or state.good_tick < 0 or not self._output.has_good_state()):
+        if plan.may_roll_back and not self.alarm and (due or state.good_tick < 0 or not self._output.has_good_state()):
             state.good_tick = tick
             self._output.save_good_state()
 
@@ -166,6 +166,7 @@ class Run:
         if "stop" in worst:
             self.alarm = worst["stop"]
             self.watch.forget()
+            self.progress.watch.good_tick = self.progress.tick  # what follows a stop must prove itself healthy first
         return False
 
     def _roll_back(self) -> None:

@@ -31,8 +31,6 @@ from training.state import (
 )
 from training.watch import Watch
 
-SMALL_BATCH = 8  # images per optimizer step below which people report collapse
-
 
 class RunOutput:
     """Files and lines of one run.
@@ -75,12 +73,6 @@ class RunOutput:
         print(f"Disk: {plan}; {disk.format_bytes(free)} free")
         if plan.total > free:
             print("warning: that does not fit; --keep-snapshots N keeps only the newest N snapshots and the best")
-        smallest = min(self.config.schedule.batches)
-        if smallest < SMALL_BATCH:
-            print(
-                f"warning: minibatches of {smallest} images often end in collapse; --batch {4 * SMALL_BATCH} "
-                f"--batch-gpu {smallest} trains on larger ones in the same memory, in rounds"
-            )
 
     def _set_aside_newer(self) -> None:
         for states in (list_states(self.dir), list_states(self.dir, GOOD_PREFIX)):

@@ -183,6 +183,8 @@ def test_defaults_equal_those_of_the_builders():
     [
         ("G.fmap_base=512", "G.fmap_base", 512),
         ("r1_gamma=0.1", "loss.r1_gamma", 0.1),
+        ("r1_gamma=.1", "loss.r1_gamma", 0.1),
+        ("batch=+3.2e1", "schedule.batch", 32),
         ("loss.r1_gamma = 1", "loss.r1_gamma", 1.0),
         ("schedule.total_kimg=1e3", "schedule.total_kimg", 1000.0),
         ("use_noise=no", "G.use_noise", False),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dnnlib.tflib import Network
 from dnnlib.util import UserError
 from training.config_freeze import FreezeConfig
 from training.freeze import FreezePlan, describe, freeze_plans, matching
@@ -52,9 +53,14 @@ def test_by_resolution(pattern, sides):
     assert matching(pattern, G, "freeze.G") == {n for n in G if any(f"/{s}x{s}/" in n for s in sides)}
 
 
-def test_the_longer_side_counts():
-    names = ["6x4/Conv/weight", "12x8/Conv0/weight", "24x16/Conv0/weight"]
-    assert matching("res<=12", names, "") == set(names[:2])
+def test_blocks_of_rectangles_go_by_their_names(session):
+    sizes = dict(num_channels=3, resolution=16, base_shape=[4, 6], label_size=0, fmap_base=32, fmap_max=4)
+    net = Network("D", func_name="D_stylegan2", **sizes)
+    assert net.input_shape[1:] == [3, 16, 24]
+    found = matching("res<=8", list(net.trainables), "freeze.D")
+    assert found == {name for name in net.trainables if name.startswith(("8x8/", "4x4/"))} and len(found) == 9
+    with pytest.raises(UserError, match=r"'res=24' fits no trainable variable; there are blocks named 4, 8, 16"):
+        matching("res=24", list(net.trainables), "freeze.D")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,7 @@ def test_by_name(pattern, expected):
     ("pattern", "names", "text"),
     [
         ("G_maping", G, "freeze.G: 'G_maping' fits no trainable variable; did you mean 'G_mapping'?"),
-        ("res>=32", G, "freeze.G: 'res>=32' fits no trainable variable; there are blocks of 4, 8, 16"),
+        ("res>=32", G, "freeze.G: 'res>=32' fits no trainable variable; there are blocks named 4, 8, 16"),
         ("first:2", G, "counts layers of D; for G give names or resolutions"),
         ("first:x", D, "expected first:N with N from 1 to 9"),
         ("first:0", D, "expected first:N with N from 1 to 9"),

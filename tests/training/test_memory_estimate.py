@@ -121,6 +121,12 @@ def test_an_input_that_is_read_again_is_not_overwritten():
     assert twice.total == 3 * 4000
 
 
+def test_rectangles_are_counted_with_the_minibatch_that_they_train_with():
+    config = small_config("schedule.batch=32", "schedule.batch_gpu=none", "G.fmap_max=2", "D.fmap_max=2")
+    costs = measure_costs(config, dict(num_channels=1, resolution=64, base_shape=[2, 16], label_size=0))
+    assert costs.batch_gpu == schedule.choose_batch_gpu(config, 256) == 16
+
+
 def test_flops_and_parameters_by_hand():
     """8x8, 3 channels; feature maps 16 at 4x4 and 8 at 8x8."""
     config = small_config("G.fmap_base=32", "D.fmap_base=32", "G.fmap_max=16", "D.fmap_max=16")

@@ -202,6 +202,21 @@ def test_going_back_without_the_good_states_of_before(config, tmp_path, monkeypa
     assert "watch: back from 0.064 to 0.032 kimg" in capsys.readouterr().out
 
 
+def test_what_led_to_a_stop_is_never_kept_as_a_good_state(config, tmp_path, monkeypatch):
+    config = apply_set(config, *QUICK, 'watch.actions={"gap":"rollback"}', "watch.ticks=1", "watch.good_ticks=1")
+    sick_at(monkeypatch, 32, report={"Loss/scores/real": 99.0})
+    with pytest.raises(TrainingStopped, match="after 0 roll-backs"):
+        train(apply_set(config, "watch.max_rollbacks=0"), tmp_path)
+    (run,) = tmp_path.glob("0*")
+
+    def good():
+        return [states.state_nimg(path) for path in sorted(run.glob("good-state-*.npz"))]
+
+    assert good() == [16, 32]
+    train(apply_set(config, "schedule.total_kimg=0.064"), tmp_path, "x", resume="latest")
+    assert good() == [32, 64]  # not that of 48, where the run stopped
+
+
 def test_what_is_never_finite_stops_the_run_and_keeps_the_state(config, tmp_path, capsys):
     """R1 with an impossible weight overflows at every step, after a roll-back too, of which one is allowed."""
     config = apply_set(config, *QUICK, "loss.r1_gamma=1e38", "loss.D_reg_interval=1", "nan_steps=2")

@@ -71,7 +71,8 @@ def _cut_out(images: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
     for axis, uniform in zip((2, 3), tf.unstack(uniforms, num=2), strict=True):
         size = images.shape.as_list()[axis]
         length = int(size * CUTOUT + 0.5)
-        first = _whole(uniform, 0, size - 1 + length % 2)[:, tf.newaxis] - length // 2
+        # Centres from edge to edge: an even rectangle's lies between pixels, an odd one's on one.
+        first = _whole(uniform, 0, size - length % 2)[:, tf.newaxis] - length // 2
         pixels = np.arange(size, dtype=np.int32)
         kept.append(tf.logical_or(pixels < first, pixels >= first + length))
     mask = tf.logical_or(kept[0][:, tf.newaxis, :, tf.newaxis], kept[1][:, tf.newaxis, tf.newaxis, :])

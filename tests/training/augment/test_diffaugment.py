@@ -94,6 +94,18 @@ def test_all_shifts_and_places_are_equally_likely():
     assert len(counts) == 17 and np.abs(counts - 400).max() < 5 * np.sqrt(400)
 
 
+@pytest.mark.parametrize("size", [6, 8, 16, 32])
+def test_places_of_the_rectangle_are_symmetric(size):
+    """All centres occur, the first pixel is cut as often as the last, and no rectangle misses the image."""
+    n = size + 1 - (size // 2) % 2  # as many places as there are, each once
+    u = np.tile((np.arange(n) + 0.5) / n, [2, 1])
+    found = run(np.ones([n, 3, size, size], np.float32), ("cutout",), Numbers(cutout=u))
+    gone = (found == 0).all(axis=1).any(axis=2)
+    assert len(np.unique(gone, axis=0)) == n
+    assert np.array_equal(gone.sum(axis=0), gone.sum(axis=0)[::-1])
+    assert gone.any(axis=1).all() and gone.sum(axis=1).max() == size // 2
+
+
 def test_gradient_is_exact(images):
     """Every policy is affine in the image: the change along a direction is that of the gradient."""
     direction, weights = np.random.RandomState(3).randn(2, *images.shape).astype(np.float32)

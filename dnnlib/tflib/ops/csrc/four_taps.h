@@ -2,9 +2,9 @@
 //
 // A block of output rows is made in one sweep along x: every column of pixels is filtered along y as it comes in, and
 // along x with the few columns before it. So an input row is read once for all output rows of the block. Mirrored
-// filters need half of the products. Where images come from memory, a sweep takes all channels of a pixel, and columns
-// wait in the first-level cache: rows are read and written from end to end, as prefetching likes it. Where they lie in
-// a cache, a sweep takes one register of channels, and columns wait in registers.
+// filters need half of the products. Where images do not fit into the second-level cache, a sweep takes all channels of
+// a pixel, and columns wait in the first-level cache: rows are read and written from end to end, as prefetching likes
+// it. Smaller ones take one register of channels a sweep, and columns wait in registers.
 #pragma once
 
 #include <algorithm>
@@ -26,6 +26,7 @@ class FourTaps {
   static constexpr int kTaps = 4 / Up;  // those that meet samples
   static constexpr int64_t kTileBytes = 64 << 10;  // of one row: those of a block fit into the second-level cache
   static constexpr int64_t kGroup = 512 / sizeof(A);  // channels of a sweep: columns stay in the first-level cache
+  static constexpr size_t kAlongRows = 1 << 20;  // bytes of both images from which on sweeps take all channels
   static constexpr int64_t kColumn = kRows * kGroup;
   static constexpr int kInputs = Up == 2 ? kRows * kTaps : kRows * Down + 4 - Down;
 
@@ -42,7 +43,7 @@ class FourTaps {
     const std::vector<T> zeros(s.x.in * c, T(0));  // stands for rows outside the image
     const int64_t cycles = s.x.out * c * kRows + 100;
     const int64_t numbers = s.outer * s.y.out * s.x.out * c, read = s.outer * s.y.in * s.x.in * c;
-    const bool stream = streams_lanes(y, numbers, c), along_rows = streams((numbers + read) * sizeof(T));
+    const bool stream = streams_lanes(y, numbers, c), along_rows = c > kLanes && (numbers + read) * sizeof(T) >= kAlongRows;
     parallel(s.outer * blocks, cycles, [&](int64_t begin, int64_t end) {
       while (begin < end) {  // image by image, and in there tile by tile: rows of a tile are read from the cache again
         const int64_t image = begin / blocks, stop = std::min(end, (image + 1) * blocks);
