@@ -22,7 +22,8 @@ from tests.dataset_tools import fails, tool
 from training import openmoji, workers
 from training.dataset import TFRecordDataset
 from training.dataset_build import Failure, ordered_map, published_order
-from training.dataset_writer import DatasetWriter, expected_bytes
+from training.dataset_target import expected_bytes
+from training.dataset_writer import DatasetWriter
 from training.image_files import ImageSpec, read_image
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import os
 import struct
@@ -171,15 +170,14 @@ def test_a_list_that_must_not_be_read(tmp_path, monkeypatch):
 
 
 def test_what_another_process_works_on_is_left_alone(tmp_path):
-    """A second conversion to the same place fails: it removes its own decompressed archives only if nobody is there."""
-    make_tar(tmp_path / "a.tar")
-    (tmp_path / "cut.tar.gz").write_bytes(gzip.compress((tmp_path / "a.tar").read_bytes())[:100])
+    """A second conversion to the same place ends before it decompresses anything."""
+    (tmp_path / "bad.tar.gz").write_bytes(b"\x1f\x8b and no more")
     work = tmp_path / ".set.unfinished"
     (work / "sources").mkdir(parents=True)
     (work / "sources" / "other.tar").write_bytes(b"of the other process")
-    command = ("create_from_images", tmp_path / "set", tmp_path / "cut.tar.gz")
+    command = ("create_from_images", tmp_path / "set", tmp_path / "bad.tar.gz")
     with filelock.FileLock(work / "lock"):
-        fails("cannot decompress", *command)
+        fails("another process is writing", *command)
         assert (work / "sources" / "other.tar").exists()
     fails("cannot decompress", *command)
     assert not work.exists()

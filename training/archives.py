@@ -214,6 +214,8 @@ def unpack_tar(path: Path, folder: Path) -> Path:
     """Decompresses a tar.gz, tar.bz2 or tar.xz into one tar file in `folder`, because its members cannot be reached in
     another order than that of the file. Its members stay inside. What is there from a run before is used again.
 
+    Args:
+        folder: of this process alone, as long as it works.
     Raises:
         UserError: damaged, or no room on the disk.
     """
@@ -222,7 +224,7 @@ def unpack_tar(path: Path, folder: Path) -> Path:
     if result.exists():
         return result
     folder.mkdir(parents=True, exist_ok=True)
-    temp = result.with_suffix(f".{os.getpid()}")
+    temp = result.with_suffix(".part")  # in place of what a killed process has left
     opener = {"gz": gzip.open, "bz": bz2.open, "xz": lzma.open}[_compression(path)]
     try:
         with opener(path, "rb") as packed, open(temp, "wb") as out:

@@ -10,7 +10,7 @@ import numpy as np
 from dnnlib.submission.disk import format_bytes, free_bytes
 from dnnlib.util import UserError
 from training.dataset_items import Item
-from training.dataset_writer import expected_bytes
+from training.dataset_target import expected_bytes
 from training.encodings import Encoding
 from training.workers import Failure, ordered_map
 

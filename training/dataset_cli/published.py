@@ -176,7 +176,7 @@ def create_from_hdf5_command(tfrecord_dir: str, hdf5_file: str, **options: Any) 
 
     That is a data set `data1024x1024` [N, C, H, W] or of another size; labels from NAME-labels.npy beside NAME.h5.
     """
-    print_report(create_from_hdf5(tfrecord_dir, hdf5_file, _make_write_options(**options)))
+    print_report(create_from_hdf5(tfrecord_dir, hdf5_file, _make_write_options(**options), click.echo))
 
 
 @_command("convert_to_hdf5")
@@ -239,7 +239,7 @@ def pack_command(
     """Makes a data set of a folder of PNG files that `unpack` wrote."""
     kind = Encoding(encoding, quality)
     options = PackOptions(num_train, num_validation, bool(mirror), seed, overwrite, kind)
-    report = pack(unpacked_dir, tfrecord_dir, options)
+    report = pack(unpacked_dir, tfrecord_dir, options, click.echo)
     print_report(report)
     if num_validation:
         click.echo(f"Held out {num_validation} images, in the files validation-*")
