@@ -171,8 +171,8 @@ def test_a_partial_copy_of_an_archive_is_written_again(tmp_path, monkeypatch):
         archive.add(source, "in")
     code = """
 import os, signal, sys
-from training import archives
-archives.os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+from training import tar_archives
+tar_archives.os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 import dataset_tool
 dataset_tool.cli(sys.argv[1:])
 """

@@ -22,20 +22,11 @@ from typing import BinaryIO
 from PIL import Image
 
 from dnnlib.util import UserError
-from training.archives import (
-    PACKED_TAR_ENDINGS,
-    TAR_ENDINGS,
-    ZIP_ENDINGS,
-    kind_of_file,
-    open_regular,
-    read_start,
-    tar_members,
-    unpack_tar,
-    zip_members,
-)
+from training.archives import ZIP_ENDINGS, kind_of_file, open_regular, read_start, zip_members
 from training.dataset_items import Item, Part
 from training.first_bytes import begins_like_image
 from training.item_table import ItemTable, Reasons
+from training.tar_archives import PACKED_TAR_ENDINGS, TAR_ENDINGS, tar_members, unpack_tar
 
 LIST_ENDINGS = (".txt", ".lst")
 LABEL_FILE = "dataset.json"
@@ -77,11 +68,14 @@ def list_sources(inputs: Sequence[os.PathLike | str], scratch: Path, say: Callab
     for given in inputs:
         path = Path(given)
         prefix = "" if len(inputs) == 1 else f"{os.fspath(given).rstrip(os.sep)}/"
-        kind = _kind(path)
+        kind, damage = _kind(path), None
         if kind == "packed tar":
             say(f"Decompressing {path}, because its members can only be reached in their own order.")
-            path, kind = unpack_tar(path, scratch), "tar"
+            path, damage = unpack_tar(path, scratch)
+            kind = "tar"
         _LISTERS[kind](listing, path, prefix)
+        if damage is not None:
+            listing.lose(f"{prefix}(what follows)", f"the archive is cut off or damaged ({damage})")
     return listing
 
 
