@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import lzma
 import os
 import struct
 import subprocess
@@ -232,6 +233,26 @@ def test_lzma_members_without_sense(tmp_path, name, data):
     make_zip(tmp_path / "a.zip", name, data, method=14)
     reasons = convert(tmp_path / "set", tmp_path / "a.zip")
     assert list(reasons) == [name] and "damaged (no LZMA properties" in reasons[name]
+
+
+def test_a_dictionary_of_lzma_is_not_larger_than_the_image(tmp_path, monkeypatch):
+    """Four gigabytes of memory, for a member that says it needs them."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as out:
+        out.writestr("a.png", encoded(PICTURE, "png"))
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    sizes = content.index(b"a.png") + len("a.png") + 5  # behind version, length of the properties, and the first
+    content[sizes : sizes + 4] = b"\xff" * 4
+    (tmp_path / "a.zip").write_bytes(content)
+    asked, decompressor = [], lzma.LZMADecompressor
+
+    def noting(kind: int, limit: None, filters: list[dict[str, int]]) -> lzma.LZMADecompressor:
+        asked.append(filters[0]["dict_size"])
+        return decompressor(kind, limit, filters)
+
+    monkeypatch.setattr(lzma, "LZMADecompressor", noting)
+    assert convert(tmp_path / "set", tmp_path / "a.zip") == {}
+    np.testing.assert_array_equal(images_of(tmp_path / "set")[0].transpose(1, 2, 0), PICTURE)
+    assert asked and max(asked) <= 4096
 
 
 def test_folders_in_folders_in_folders(tmp_path):

@@ -22,6 +22,7 @@ MAX_FILE_BYTES = 1 << 30  # larger files are not images, or archive members that
 ZIP_ENDINGS = (".zip", ".cbz")
 BEYOND = "the archive is cut off or damaged: the member would reach beyond its end"
 _LARGEST = (1 << 63) - 1  # size that a list of members holds
+_LEAST_DICT = 4096  # of LZMA, bytes
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _DECOMPRESSORS = {8: lambda: zlib.decompressobj(-15), 12: bz2.BZ2Decompressor}
 _BLOCK_BYTES = {8: 1 << 12, 12: 1 << 20}  # that have to be read before the first byte comes out, at most
@@ -135,6 +136,7 @@ def _read_lzma(data: bytes, full: int) -> bytes:
         (size,) = struct.unpack_from("<H", data, 2)
         first, dict_size = struct.unpack_from("<BI", data[4 : 4 + size])
         lc, rest = first % 9, first // 9
+        dict_size = max(min(dict_size, full), _LEAST_DICT)  # nothing refers further back than to the first byte
         chain = [{"id": lzma.FILTER_LZMA1, "lc": lc, "lp": rest % 5, "pb": rest // 5, "dict_size": dict_size}]
         decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, None, chain)
     except (struct.error, lzma.LZMAError) as err:
