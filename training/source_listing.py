@@ -125,7 +125,7 @@ def _take(listing: Listing, name: str, prefix: str, start: Callable[[int], bytes
         start: reads the first bytes, which cost time and are asked for only where the ending does not tell.
     """
     ending = os.path.splitext(name)[1]
-    if ending.lower() in _endings() or _looks_like_image(start, if_unreadable=not ending):
+    if has_image_ending(name) or _looks_like_image(start, if_unreadable=not ending):
         listing.items.append(name, part)
     else:
         listing.others.append(prefix + name, f"no image by its {f'ending {ending}' if ending else 'first bytes'}")
@@ -135,6 +135,11 @@ def _take(listing: Listing, name: str, prefix: str, start: Callable[[int], bytes
 def _endings() -> frozenset[str]:
     """Of the formats that Pillow reads: it knows others, such as .pdf, for writing."""
     return frozenset(ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN)
+
+
+def has_image_ending(name: str) -> bool:
+    """Whether a name ends as those of images do."""
+    return os.path.splitext(name)[1].lower() in _endings()
 
 
 def _looks_like_image(start: Callable[[int], bytes], if_unreadable: bool = False) -> bool:
