@@ -20,7 +20,7 @@ import pytest
 
 from tests.dataset_tools import fails, images_of, tool
 from tests.hostile_images import PICTURE, encoded
-from training import source_listing
+from training import source_listing, source_walk
 
 COUNT = 5
 
@@ -270,7 +270,7 @@ def test_folders_in_folders_in_folders(tmp_path):
     os.close(file)
     os.close(here)
     try:
-        found = list(source_listing.walk_files(tmp_path / "in"))
+        found = list(source_walk.walk_files(tmp_path / "in"))
     finally:  # pytest would call functions in functions to remove them
         subprocess.run(["rm", "-r", tmp_path / "in"], check=True)
     assert found == [("a.png", None), ("d/" * 1200 + "z.png", None)]

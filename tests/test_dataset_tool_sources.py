@@ -391,3 +391,41 @@ def test_dry_run_of_archives_leaves_nothing(folder, tmp_path):
     assert "6 images to convert, 2 files to skip. Sizes: 16x16 (6)" in output
     assert os.listdir(tmp_path) == ["a.tar.gz"]
     assert io.BytesIO(path.read_bytes()).read(2) == b"\x1f\x8b"
+
+
+def test_a_class_that_is_a_link_to_another(tmp_path):
+    """Listed, whichever name comes first; images are in the class that has the folder."""
+    for index, name in enumerate(("cat", "dog")):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / "in" / name / "0.png")
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (8, 8), (2, 0, 0)).save(tmp_path / "elsewhere" / "0.png")
+    for name, target in (("a", "dog"), ("kitten", "cat"), ("x", "../elsewhere"), ("y", "../elsewhere"), ("z", "..")):
+        (tmp_path / "in" / name).symlink_to(target)
+    arguments = (tmp_path / "in", "--labels-from", "folders")
+    fails("a: a link to dog, whose files", "create_from_images", tmp_path / "strict", *arguments, "--strict")
+    out = convert(tmp_path / "set", *arguments)
+    assert read_info(out).class_names == ("cat", "dog", "x")
+    there = "whose files are there under their own names"
+    assert skipped(out) == {
+        "a": f"a link to dog, {there}", "kitten": f"a link to cat, {there}", "y": "the same folder as x",
+        "z/elsewhere": "the same folder as x", "z/in": "the same folder as the input itself",
+    }  # fmt: skip
+
+
+def test_a_background_of_colour_is_seen_through_grey(tmp_path):
+    """Where images are transparent, or padded; else nothing but grey is seen."""
+    clear, opaque = tmp_path / "clear", tmp_path / "opaque"
+    for folder, image in ((clear, Image.new("LA", (8, 8), (9, 0))), (opaque, Image.new("L", (8, 8), 9))):
+        folder.mkdir()
+        image.save(folder / "0.png")
+    size = ("--resolution", "16x8")
+    for name, folder, options, pixel in (
+        ("a", clear, (), [255, 0, 0]),
+        ("b", opaque, (), [9]),
+        ("c", opaque, ("--fit", "pad", *size), [255, 0, 0]),
+        ("d", opaque, ("--fit", "stretch", *size), [9]),
+    ):
+        out = convert(tmp_path / name, folder, "--background", "red", *options)
+        assert images_of(out)[0, :, 0, 0].tolist() == pixel, name
+    assert images_of(convert(tmp_path / "e", clear, "--background", "grey"))[0, :, 0, 0].tolist() == [128]

@@ -40,7 +40,7 @@ class ImageOptions:
     """What becomes of image files.
 
     size: (height, width) to fit to, None: images must have one size that can be stored.
-    channels: 1, 3 or 4 (alpha is kept); None: 1 if all images are grey, else 3.
+    channels: 1, 3 or 4 (alpha is kept); None: 1 if all is grey, else 3.
     fit: of `FITS`. filter: of `FILTERS`.
     background: RGB, behind transparency and of padding.
     labels_from: of `LABEL_SOURCES`, None: no labels. labels_file: of labels, for json and csv.
@@ -130,7 +130,7 @@ def _convert(
         if not look.num_images:
             _refuse_nothing(inputs, look.first_bad, look.bad + len(listing.others))
         size = common_size(look) if size is None else size
-        channels = (1 if look.grey else 3) if channels is None else channels
+        channels = _channels(wanted, look) if channels is None else channels
     spec = ImageSpec(wanted.size, channels, wanted.filter, wanted.fit, wanted.background, sharpen=wanted.sharpen)
     source = {
         "kind": "images",
@@ -158,6 +158,13 @@ def _convert(
         say=say,
     )  # fmt: skip
     return build(target, listing.items, render_for(options.encoding.name), options, listing.others, say, advise, work)
+
+
+def _channels(wanted: ImageOptions, look: Look) -> int:
+    """1 if all is grey: the images, and what is seen of the background."""
+    seen = look.clear or wanted.fit == "pad"
+    grey = look.grey and not (seen and len(set(wanted.background)) > 1)
+    return 1 if grey else 3
 
 
 def _drop(listing: Listing, dropped: Dropped) -> None:

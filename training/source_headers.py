@@ -29,6 +29,7 @@ class Look:
     bad: int = 0
     first_bad: tuple[str, str] | None = None
     grey: bool = True
+    clear: bool = False  # some may be transparent
     small: int = 0
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (width, height)
     firsts: dict[tuple[int, int], str] = field(default_factory=dict)  # name of the first image of a size
@@ -45,6 +46,7 @@ class Look:
             self.firsts.setdefault(key, name)
         self.num_images += 1
         self.grey = self.grey and header.grey
+        self.clear = self.clear or header.clear
         self.small += size is not None and (header.height < size[0] or header.width < size[1])
 
 

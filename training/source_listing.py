@@ -26,6 +26,7 @@ from training.archives import ZIP_ENDINGS, kind_of_file, open_regular, read_star
 from training.dataset_items import Item, Part
 from training.first_bytes import begins_like_image
 from training.item_table import ItemTable, Reasons
+from training.source_walk import is_passed_over, walk_files
 from training.tar_archives import PACKED_TAR_ENDINGS, TAR_ENDINGS, tar_members, unpack_tar
 
 LIST_ENDINGS = (".txt", ".lst")
@@ -168,62 +169,6 @@ def _list_folder(listing: Listing, root: Path, prefix: str) -> None:
             listing.lose(prefix + name, reason, os.path.isdir(os.path.join(root, name)))
 
 
-def walk_files(folder: os.PathLike | str) -> Iterator[tuple[str, str | None]]:
-    """(relative name, None or the reason to leave it out) of all files below a folder, in the order of the names."""
-    return _walk(os.fspath(folder))
-
-
-def _walk(root: str) -> Iterator[tuple[str, str | None]]:
-    seen: set[str] = set()
-    ahead = [""]  # relative names, the next one last; those of folders end in a slash, that of the root is empty
-    while ahead:
-        name = ahead.pop()
-        path = os.path.join(root, name)
-        if name and not name.endswith("/"):
-            yield name, _reason_against(path)
-            continue
-        real = os.path.realpath(path)
-        if real in seen:  # a link to a folder further up would lead round in circles
-            continue
-        seen.add(real)
-        try:
-            ahead += _names_in(path, name)
-        except OSError as err:
-            yield name.rstrip("/") or ".", f"the folder cannot be read ({err.strerror or err})"
-
-
-def _names_in(folder: str, below: str) -> list[str]:
-    """What is in a folder, the last first: `below` and its name, and a slash behind that of a folder.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    with os.scandir(folder.rstrip("/") or "/") as entries:
-        # A folder is sorted as what its files begin with: `a.png` comes before `a/b.png`.
-        return sorted(
-            (
-                below + entry.name + ("/" if _is_folder(entry) else "")
-                for entry in entries
-                if not entry.name.startswith(".") and entry.name != "__MACOSX"
-            ),
-            reverse=True,
-        )
-
-
-def _reason_against(path: str) -> str | None:
-    """Why what is no folder is no file to read either; None: it is one."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as err:
-        return "a link to nothing" if os.path.islink(path) else f"cannot be read ({err.strerror or err})"
-    return None if stat.S_ISREG(mode) else f"not a regular file but a {kind_of_file(mode)}"
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    """Links are followed; one that leads to itself is no folder, and no error."""
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
 def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -> Callable[[Listing, Path, str], None]:
     def add(listing: Listing, path: Path, prefix: str) -> None:
         try:
@@ -240,7 +185,7 @@ def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -
         for name, part in members(path):
             # The name is only shown and compared; it is never used to open or write anything.
             steps = [step for step in PurePosixPath(name.replace("\0", "")).parts if step not in ("/", "..", ".")]
-            if not steps or any(step.startswith(".") or step == "__MACOSX" for step in steps):
+            if not steps or any(map(is_passed_over, steps)):
                 continue
             name = "/".join(steps)
             if isinstance(part, str):

@@ -28,7 +28,7 @@ from training.published.png_labels import (
     write_extras,
 )
 from training.published.stored_zip import StoredZip
-from training.source_listing import walk_files
+from training.source_walk import walk_files
 from training.work_directory import appears_whole
 
 _PNG_CHANNELS = (1, 3, 4)
