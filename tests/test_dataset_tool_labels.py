@@ -203,7 +203,7 @@ def test_a_table_without_heading_whose_first_image_is_missing(pets):
         Path("t.csv").write_text("\n".join([heading, "cats/1.png,cat", "dogs/1.png,dog", "dogs/2.png,dog"]))
         arguments = ("pictures/pets", "--labels-from", "csv", "--labels-file", "t.csv", "--overwrite")
         output = tool("create_from_images", "set", *arguments).output
-        assert ("1 labels belong to no image (the first: gone.png)" in output) == unknown
+        assert ("1 label belongs to no image (the first: gone.png)" in output) == unknown
         assert len(read_info(pets / "set").class_names) == count
 
 

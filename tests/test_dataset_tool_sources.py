@@ -176,7 +176,7 @@ def test_labels_from_json(folder, tmp_path):
     rows = [[name, index % 3] for index, name in enumerate(names)]
     (folder / "dataset.json").write_text(json.dumps({"labels": rows}))
     result = tool("create_from_images", tmp_path / "a", folder, "--labels-from", "json", "--shuffle", 0)
-    assert "1 labels belong to no image (the first: gone.png)" in result.output
+    assert "1 label belongs to no image (the first: gone.png)" in result.output
     labels, classes = labels_of(tmp_path / "a")
     np.testing.assert_array_equal(labels, np.eye(3)[[0, 1, 2, 0, 1]])
     assert classes == () and skipped(tmp_path / "a")["dog/5.png"] == "no label in dataset.json"

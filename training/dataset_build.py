@@ -20,7 +20,7 @@ import tqdm
 
 from dnnlib.util import UserError
 from training.build_sample import Encoded, check_room, encode_sample, size_on_disk
-from training.dataset_items import Item, StoredFile, printable
+from training.dataset_items import Item, StoredFile, counted, printable
 from training.dataset_target import check_target, expected_bytes
 from training.dataset_writer import DatasetWriter
 from training.encodings import Encoding
@@ -166,11 +166,11 @@ def build(
                         name, reason = writer.skipped[min(len(skipped), len(writer.skipped) - 1)]
                         raise strict_error(name, reason)
                     so_far = writer.num_images + writer.num_validation
-                    say(f"Going on after {so_far} images of an interrupted conversion.")
+                    say(f"Going on after {counted(so_far, 'image')} of an interrupted conversion.")
                 _convert(writer, items, workers, options, wanted, done, ready)
         except (KeyboardInterrupt, SystemExit):
             writer.save()
-            say(f"Stopped after {writer.num_images} images; the same command goes on from there.")
+            say(f"Stopped after {counted(writer.num_images, 'image')}; the same command goes on from there.")
             raise
         except UserError:
             with contextlib.suppress(UserError, OSError):  # the disk may be full

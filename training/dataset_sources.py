@@ -13,7 +13,7 @@ import numpy as np
 
 from dnnlib.util import UserError, list_nearest
 from training.dataset_build import BuildOptions, BuildReport, Failure, Item, build, strict_error
-from training.dataset_items import StoredFile, printable
+from training.dataset_items import StoredFile, counted, printable
 from training.dataset_target import check_target
 from training.fits import FILTERS, FITS, result_size
 from training.image_files import WHITE, ImageSpec, render_item
@@ -202,11 +202,12 @@ def look_at_images(
             say(f"{'skip    ' if isinstance(header, Failure) else 'convert '} {printable(item.name)}: {what}")
     common = ", ".join(f"{w}x{h} ({count})" for (w, h), count in look.sizes.most_common(5))
     more = f" and {len(look.sizes) - 5} others" if len(look.sizes) > 5 else ""
-    say(f"{look.num_images} images to convert, {look.bad + len(listing.others)} files to skip. Sizes: {common}{more}")
+    skipped = counted(look.bad + len(listing.others), "file")
+    say(f"{counted(look.num_images, 'image')} to convert, {skipped} to skip. Sizes: {common}{more}")
     if labels.size:
         names = f" ({', '.join(labels.class_names[:10])}, ...)" if labels.class_names else ""
         say(f"Labels of {labels.size} numbers{names}")
     if wanted.size is not None:
-        say(f"{look.small} images are smaller than {wanted.size[1]}x{wanted.size[0]} and would be enlarged.")
+        say(f"{counted(look.small, 'image')} smaller than {wanted.size[1]}x{wanted.size[0]} would be enlarged.")
     elif look.num_images:
         common_size(look)

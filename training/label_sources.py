@@ -19,7 +19,7 @@ import numpy as np
 
 from dnnlib.util import UserError, list_nearest
 from training.archives import open_regular
-from training.dataset_items import Item, printable
+from training.dataset_items import Item, counted, printable
 from training.dataset_labels import give_back, scattered_rows, scratch_labels
 from training.label_json import has_labels, json_class_names, json_rows
 from training.label_names import Finder, InnerNames
@@ -70,7 +70,8 @@ def label_items(
     finder = Finder(listing.items, listing.lists, each_input=source == "json" and file is None)
     labels = _from_json(listing, finder, file, say) if source == "json" else _from_csv(finder, file)
     if finder.unknown:
-        say(f"{finder.unknown} labels belong to no image (the first: {printable(finder.first_unknown)}).")
+        what = f"{counted(finder.unknown, 'label')} {'belongs' if finder.unknown == 1 else 'belong'}"
+        say(f"{what} to no image (the first: {printable(finder.first_unknown)}).")
     _drop_unlabelled(listing, finder.found, file or LABEL_FILE)
     return labels
 
@@ -99,7 +100,7 @@ def _first_folders(paths: InnerNames) -> tuple[np.ndarray, tuple[str, ...]]:
             of[index] = ids.setdefault(folder, len(ids))
     if outside:
         raise UserError(
-            f"{outside} images lie in no sub-folder (the first: {printable(first)}); expected one folder per class"
+            f"{counted(outside, 'image')} in no sub-folder (the first: {printable(first)}); expected a folder per class"
         )
     names = tuple(sorted(ids))
     if len(names) < 2:

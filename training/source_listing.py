@@ -24,7 +24,7 @@ from PIL import Image
 from dnnlib.util import UserError
 from training.archives import ZIP_ENDINGS, kind_of_file, open_regular, read_start, zip_members
 from training.dataset_items import Item, Part
-from training.first_bytes import begins_like_image
+from training.first_bytes import begins_like_image, can_decode
 from training.item_table import ItemTable, Reasons
 from training.source_walk import is_passed_over, walk_files
 from training.tar_archives import PACKED_TAR_ENDINGS, TAR_ENDINGS, tar_members, unpack_tar
@@ -112,7 +112,7 @@ def _find_kind(path: Path) -> str:
     if tarfile.is_tarfile(path):
         with open_regular(str(path)) as file:
             return "tar" if file.read(262).endswith(b"ustar") else "packed tar"
-    if _looks_like_image(_start_of_file(str(path))):
+    if begins_like_image(_start_of_file(str(path))):
         return "image"
     raise UserError(
         f"{path} is of no known kind, expected a folder, zip, tar(.gz, .bz2, .xz), list (.txt), or an image"
@@ -126,28 +126,28 @@ def _take(listing: Listing, name: str, prefix: str, start: Callable[[int], bytes
         start: reads the first bytes, which cost time and are asked for only where the ending does not tell.
     """
     ending = os.path.splitext(name)[1]
-    if has_image_ending(name) or _looks_like_image(start, if_unreadable=not ending):
+    try:
+        wanted = has_image_ending(name) or begins_like_image(start)
+        doubt = ""
+    except (OSError, UserError) as err:  # left out either way: by its ending, or as a bad image
+        wanted, doubt = not ending, f", and its beginning cannot be read ({err})"
+    if wanted:
         listing.items.append(name, part)
     else:
-        listing.others.append(prefix + name, f"no image by its {f'ending {ending}' if ending else 'first bytes'}")
+        listing.others.append(
+            prefix + name, f"no image by its {f'ending {ending}' if ending else 'first bytes'}{doubt}"
+        )
 
 
 @functools.cache
 def _endings() -> frozenset[str]:
-    """Of the formats that Pillow reads: it knows others, such as .pdf, for writing."""
-    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN)
+    """Of the formats that Pillow decodes: it knows others for writing (.pdf), and some only by name (.mpg)."""
+    return frozenset(ending for ending, name in Image.registered_extensions().items() if can_decode(name))
 
 
 def has_image_ending(name: str) -> bool:
     """Whether a name ends as those of images do."""
     return os.path.splitext(name)[1].lower() in _endings()
-
-
-def _looks_like_image(start: Callable[[int], bytes], if_unreadable: bool = False) -> bool:
-    try:
-        return begins_like_image(start)
-    except (OSError, UserError):  # what cannot be read is left out either way: by its ending, or as a bad image
-        return if_unreadable
 
 
 def _start_of_file(path: str) -> Callable[[int], bytes]:

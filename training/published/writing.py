@@ -24,6 +24,7 @@ from training.dataset_build import (
     held_out_order,
     published_order,
 )
+from training.dataset_items import counted
 from training.dataset_labels import label_parts, label_rows, one_hot_labels
 from training.dataset_writer import DatasetWriter
 from training.encodings import Encoding
@@ -203,7 +204,7 @@ def write_stream(
     with writer:
         done = writer.num_images + writer.num_validation
         if done:
-            say(f"Going on after {done} images of an interrupted conversion.")
+            say(f"Going on after {counted(done, 'image')} of an interrupted conversion.")
         try:
             with tqdm.tqdm(total=total, initial=done, unit="img", desc=writer.path.name) as bar:
                 for part, validation in parts:
@@ -215,7 +216,7 @@ def write_stream(
         except (KeyboardInterrupt, SystemExit):
             writer.save()
             done = writer.num_images + writer.num_validation
-            say(f"Stopped after {done} images; the same command goes on from there.")
+            say(f"Stopped after {counted(done, 'image')}; the same command goes on from there.")
             raise
         except UserError:
             with contextlib.suppress(UserError, OSError):  # the disk may be full
@@ -241,4 +242,4 @@ def build_items(
 def tell_count(found: int, published: int, say: Callable[[str], None]) -> None:
     """Says so if there are not as many images as were published."""
     if found != published:
-        say(f"Found {found} images; the published data set has {published}.")
+        say(f"Found {counted(found, 'image')}; the published data set has {published}.")
