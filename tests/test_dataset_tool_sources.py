@@ -429,3 +429,25 @@ def test_a_background_of_colour_is_seen_through_grey(tmp_path):
         out = convert(tmp_path / name, folder, "--background", "red", *options)
         assert images_of(out)[0, :, 0, 0].tolist() == pixel, name
     assert images_of(convert(tmp_path / "e", clear, "--background", "grey"))[0, :, 0, 0].tolist() == [128]
+
+
+def test_the_ratio_that_images_are_stretched_from_is_noted(tmp_path):
+    """If nearly all have one; sides may differ, and turned photographs count upright."""
+    (tmp_path / "in").mkdir()
+    exif = Image.Exif()
+    exif[0x112] = 6
+    for index in range(39):
+        Image.new("RGB", (30, 20) if index % 2 else (61, 41)).save(tmp_path / "in" / f"{index}.png")
+    Image.new("RGB", (20, 30)).save(tmp_path / "in" / "turned.png", exif=exif)
+    size = ("--resolution", 16, "--channels", 3)
+
+    def noted(name: str, *options: object) -> object:
+        return read_info(convert(tmp_path / name, tmp_path / "in", *size, *options)).source.get("stretched_from")
+
+    assert noted("a", "--fit", "stretch") == [61, 41]
+    assert noted("b") is None and noted("c", "--fit", "pad") is None
+    for index in range(2):
+        Image.new("RGB", (20, 30)).save(tmp_path / "in" / f"tall{index}.png")
+    assert noted("d", "--fit", "stretch") == [61, 41]
+    Image.new("RGB", (20, 30)).save(tmp_path / "in" / "tall2.png")
+    assert noted("e", "--fit", "stretch") is None

@@ -13,6 +13,7 @@ import numpy as np
 
 from dnnlib.util import UserError, list_nearest
 from training.dataset_build import BuildOptions, BuildReport, Failure, Item, build, strict_error
+from training.dataset_files import STRETCHED_FROM
 from training.dataset_items import StoredFile, counted, printable
 from training.dataset_target import check_target
 from training.fits import FILTERS, FITS, result_size
@@ -21,7 +22,7 @@ from training.image_shapes import check_size
 from training.item_table import Dropped
 from training.label_sources import LABEL_SOURCES, Labels, label_items
 from training.size_advice import advise_encoding
-from training.source_headers import Look, common_size, look_at, read_headers
+from training.source_headers import Look, common_ratio, common_size, look_at, read_headers
 from training.source_listing import Listing, list_sources
 from training.work_directory import WorkDirectory
 
@@ -125,12 +126,15 @@ def _convert(
     if options.strict and listing.first_lost is not None:
         raise strict_error(*listing.first_lost)
     size, channels = wanted.size, wanted.channels
-    if size is None or channels is None:
-        look = look_at(listing.items, wanted.size, options.workers, options.strict)
+    stretched = wanted.fit == "stretch"
+    ratio = None
+    if size is None or channels is None or stretched:
+        look = look_at(listing.items, wanted.size, options.workers, options.strict, whole=stretched)
         if not look.num_images:
             _refuse_nothing(inputs, look.first_bad, look.bad + len(listing.others))
         size = common_size(look) if size is None else size
         channels = _channels(wanted, look) if channels is None else channels
+        ratio = common_ratio(look) if stretched else None
     spec = ImageSpec(wanted.size, channels, wanted.filter, wanted.fit, wanted.background, sharpen=wanted.sharpen)
     source = {
         "kind": "images",
@@ -140,6 +144,7 @@ def _convert(
         "background": list(wanted.background),
         "labels_from": wanted.labels_from,
         **({"sharpen": wanted.sharpen} if wanted.sharpen else {}),
+        **({STRETCHED_FROM: list(ratio)} if ratio else {}),
     }
     # Every file counts for the order, the unreadable ones too: a repaired file then changes one record, not all.
     options = replace(
