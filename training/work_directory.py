@@ -113,10 +113,11 @@ def _empty(root: Path) -> None:
 def remove_orphans(target: Path) -> None:
     """Removes the directories that killed processes have made for `target` and for themselves alone."""
     pattern = re.compile(re.escape(f".{target.name}.unfinished-") + _RANDOM)
-    for entry in os.scandir(target.parent):
-        if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-            with contextlib.suppress(OSError, filelock.Timeout):  # somebody is at work in it, or it is another user's
-                _remove_orphan(Path(entry.path))
+    with os.scandir(target.parent) as entries:
+        found = [Path(entry.path) for entry in entries if pattern.fullmatch(entry.name) and entry.is_dir()]
+    for path in found:
+        with contextlib.suppress(OSError, filelock.Timeout):  # somebody is at work in it, or it is another user's
+            _remove_orphan(path)
 
 
 def _remove_orphan(root: Path) -> None:
