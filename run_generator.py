@@ -9,7 +9,9 @@ from tqdm import tqdm
 
 from dnnlib.submission.run_dir import create_run_dir
 from training.cli import NumberList, OneLineGroup
+from training.generation import source
 from training.generation.draw import draw, noise_buffers
+from training.generation.ratio import unstretch
 from training.generation.source import check_seeds, class_label, load_generator
 from training.generation_cli import figures, walks
 from training.image_grid import save_image_grid
@@ -32,6 +34,9 @@ def main() -> None:
     help="Fine detail: drawn from each seed, stored in the network, or anew each time.",
 )  # fmt: skip
 @click.option("--grid", is_flag=True, help="Write grid.png with all images too.")
+@click.option(
+    "--original-ratio", is_flag=True, help="Stretch back to the ratio that the images of the data set had at first."
+)
 @click.option("--minibatch", type=click.IntRange(1), default=8, show_default=True, help="Images at a time.")
 @click.option("--num-gpus", type=click.IntRange(1), default=1, show_default=True, help="Devices that share them.")
 @click.option("--result-dir", metavar="DIR", default="results", show_default=True)
@@ -42,18 +47,21 @@ def generate_images(
     label: str | None,
     noise: str,
     grid: bool,
+    original_ratio: bool,
     minibatch: int,
     num_gpus: int,
     result_dir: str,
 ) -> None:
     """Write seedNNNN.png for every seed. The same seed gives the same image, whatever else is drawn with it."""
     check_seeds(seeds)
+    ratio = source.original_ratio(network_pkl) if original_ratio else None
     Gs = load_generator(network_pkl, num_gpus)
     labels = class_label(label, Gs.input_shapes[1][1], network_pkl)
     run_dir = create_run_dir(result_dir, "generate-images")
     images = draw(Gs, seeds, labels, truncation_psi, noise, minibatch, num_gpus)
     shown = []
     for seed, image in tqdm(zip(seeds, images, strict=True), total=len(seeds), unit="img", leave=False):
+        image = image if ratio is None else unstretch(image, ratio)
         save_image_grid(image[None], run_dir / f"seed{seed:04d}.png", (1, 1))
         if grid:
             shown.append(image)

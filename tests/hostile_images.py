@@ -104,6 +104,7 @@ class _Maker:
         self.made.append(Hostile(os.fsdecode(name), rgb, "", tolerance))
 
     def bad(self, name: str | bytes, data: bytes, reason: str) -> None:
+        assert reason, name  # any text would hold an empty one
         self._write(name, data)
         self.made.append(Hostile(os.fsdecode(name), None, reason))
 
@@ -118,7 +119,7 @@ def make_corpus(folder: Path) -> list[Hostile]:
     """Makes the files and tells what is expected of each; what is to be passed over without a word is not listed."""
     folder.mkdir(parents=True)
     maker = _Maker(folder)
-    for part in (_broken, _kinds, _colours, _animations, _turned, _names, _no_files):
+    for part in (_broken, _raw, _kinds, _colours, _animations, _turned, _names, _no_files):
         part(maker)
     return maker.made
 
@@ -127,14 +128,14 @@ def _broken(m: _Maker) -> None:
     plain, jpeg = encoded(PICTURE, "png"), encoded(PICTURE, "jpeg")
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     m.bad("truncated.jpg", encoded(noise, "jpeg")[:1500], "truncated")
-    m.bad("truncated_in_header.jpg", jpeg[:100], "")
+    m.bad("truncated_in_header.jpg", jpeg[:100], "Truncated")
     m.bad("truncated.png", encoded(noise, "png")[:4000], "truncated")
     m.bad("without_its_end.png", plain[:-12], "truncated PNG: its end is missing")
     m.bad("half_a_checksum.png", plain[:-14], "truncated PNG: its end is missing")
-    m.bad("truncated.webp", encoded(noise, "webp", lossless=True)[:4000], "")
+    m.bad("truncated.webp", encoded(noise, "webp", lossless=True)[:4000], "decoder")
     m.bad("truncated.gif", encoded(noise, "gif")[:1000], "truncated")
     m.bad("truncated.bmp", encoded(noise, "bmp")[:1000], "truncated")
-    m.bad("truncated.tiff", encoded(noise, "tiff")[:1000], "")
+    m.bad("truncated.tiff", encoded(noise, "tiff")[:1000], "truncated")
     rows = b"".join(b"\0" + row.tobytes() for row in PICTURE)
     m.bad("wrong_header_crc.png", plain[:29] + b"\0\0\0\0" + plain[33:], "not an image")
     m.bad("wrong_data_crc.png", png(SIDE, SIDE, 8, 2, rows, crc=0), "wrong checksum of its chunk IDAT")
@@ -154,13 +155,21 @@ def _broken(m: _Maker) -> None:
     m.bad("signature_only.png", plain[:8], "not an image")
     m.bad("signature_only.jpg", b"\xff\xd8\xff", "not an image")
     m.bad("signature_only.gif", b"GIF89a", "not an image")
-    m.bad("zero_width.png", png(0, 16, 8, 2, b"\0" * 16), "")
-    m.bad("negative_width.bmp", b"BM" + struct.pack("<IHHIIiiHH", 0, 0, 0, 54, 40, -5, 5, 1, 24) + bytes(600), "")
+    m.bad("zero_width.png", png(0, 16, 8, 2, b"\0" * 16), "not an image")
+    m.bad(
+        "negative_width.bmp",
+        b"BM" + struct.pack("<IHHIIiiHH", 0, 0, 0, 54, 40, -5, 5, 1, 24) + bytes(600),
+        "pixels, refused",
+    )
     m.bad("bomb.png", png(40000, 40000, 1, 0, b"\0" * 100), "pixels, refused")
     m.bad("small_bomb.png", png(12000, 9000, 1, 0, b"\0" * 100), "12000x9000 is more than")
     text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80 << 20)))
     m.bad("text_bomb.png", png(SIDE, SIDE, 8, 2, rows, text), "too large")
-    m.bad("tiff_without_end.tif", b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 0) + struct.pack("<I", 8), "")
+    m.bad(
+        "tiff_without_end.tif",
+        b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 0) + struct.pack("<I", 8),
+        "not an image",
+    )
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("inside.png", plain)
@@ -169,6 +178,21 @@ def _broken(m: _Maker) -> None:
     m.bad("notes.txt", b"notes", "no image by its ending .txt")
     m.good("behind_the_end.png", plain + b"something else" * 99)
     m.bad("before_the_start.jpg", b"junk" + jpeg, "not an image")
+
+
+def _raw(m: _Maker) -> None:
+    """A TIFF file with a preview first, as cameras write them."""
+    preview, rest = PICTURE[::4, ::4].copy(), {"save_all": True, "append_images": [Image.fromarray(PICTURE)]}
+    reason = "camera RAW, whose preview is all that can be read here"
+    m.bad("reduced.NEF", encoded(preview, "tiff", tiffinfo={254: 1, 271: "NIKON CORPORATION"}, **rest), reason)
+    m.bad("raw.dng", encoded(preview, "tiff", tiffinfo={50706: b"\1\4\0\0"}, **rest), reason)
+    canon = bytearray(encoded(preview, "tiff"))
+    start = struct.unpack_from("<I", canon, 4)[0]
+    if start == 8:  # where the mark has to be; the directory may be anywhere
+        canon[4:8] = struct.pack("<I", len(canon))
+        canon += canon[8:]
+    canon[8:12] = b"CR\2\0"
+    m.bad("raw.CR2", bytes(canon), reason)
 
 
 def _kinds(m: _Maker) -> None:
@@ -199,6 +223,13 @@ def _kinds(m: _Maker) -> None:
 
 def _colours(m: _Maker) -> None:
     wide = GREY.astype(np.uint16) * 257
+    odd = GREY.astype(np.uint16) * 256 + 255 - GREY  # of 16 bits the upper eight remain, grey or coloured
+    m.good("grey16_odd.png", encoded(odd, "png"), GREY)
+    rows = b"".join(b"\0" + row.astype(">u2").repeat(3).tobytes() for row in odd)
+    m.good("rgb16_odd.png", png(SIDE, SIDE, 16, 2, rows), GREY)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in odd)
+    clear = png_chunk(b"tRNS", struct.pack(">H", odd[3, 5]))
+    m.good("grey16_one_clear.png", png(SIDE, SIDE, 16, 0, rows, clear), np.where(odd == odd[3, 5], np.uint8(255), GREY))
     m.good("grey.png", encoded(GREY, "png"), GREY)
     m.good("grey16.png", encoded(wide, "png"), GREY)
     m.good("grey16.tif", encoded(wide, "tiff"), GREY)
@@ -336,6 +367,9 @@ def _no_files(m: _Maker) -> None:
     m._write("__MACOSX/._a.png", data)
     (m.folder / "empty.png").mkdir()
     os.symlink(".", m.folder / "circle")
+    m.made.append(Hostile("circle", None, "a link to the input itself"))
+    os.symlink("deep", m.folder / "again")
+    m.made.append(Hostile("again", None, "a link to deep, whose files are there under their own names"))
     os.symlink("no_ending", m.folder / "link.png")
     m.made.append(Hostile("link.png", PICTURE))
     os.symlink("nowhere.png", m.folder / "dangling.png")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 import pytest
 from click.testing import CliRunner
 
@@ -11,15 +14,33 @@ from training.encodings import ENCODINGS
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_rows(tmp_path, encoding):
+def test_a_row_holds_what_was_measured(tmp_path, encoding, monkeypatch):
+    """By a clock that counts images: read at 500 a second, decoded at 2000 and 1000, with some threads or others."""
+    done: list[int] = []
+
+    def rate(work: Callable[[], int], seconds: float) -> float:
+        done.append(work())
+        if done[-1] == dataset_reading.BATCH:
+            return 500.0
+        return 2000.0 if len(done) % 3 else 1000.0
+
+    monkeypatch.setattr(dataset_reading, "_rate", rate)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     row = dataset_reading.measure(encoding, 32, tmp_path / "set", seconds=0.1, training=50)
     dataset = TFRecordDataset(tmp_path / "set")
-    assert (dataset.encoding, dataset.shape) == (encoding, (3, 32, 32))
+    assert (dataset.encoding, dataset.shape, dataset.num_images) == (encoding, (3, 32, 32), 4096)
     size = (tmp_path / "set" / "a.tfrecords").stat().st_size
     assert row.file_bytes == pytest.approx(size / dataset.num_images - 16)
-    assert row.times_training == row.reading / 50
-    assert row.times_training >= dataset_reading.WANTED
-    assert (row.of_decode is None) == (encoding == "raw")
+    turns = [dataset_reading.BATCH] + ([] if encoding == "raw" else [256, 256])
+    assert done == turns * 2  # to warm up, and measured
+    assert (row.reading, row.decoding) == (500.0, None if encoding == "raw" else 2000.0)
+    assert (row.times_training, row.of_decode) == (10.0, None if encoding == "raw" else 0.25)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_training_does_not_wait_for_reading(tmp_path, encoding):
+    row = dataset_reading.measure(encoding, 32, tmp_path / "set", seconds=0.1)
+    assert row.reading >= dataset_reading.WANTED * dataset_reading.TRAINING_RATE
 
 
 def test_too_slow_is_an_exit_code(monkeypatch):

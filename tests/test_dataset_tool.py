@@ -22,7 +22,8 @@ from tests.dataset_tools import fails, tool
 from training import openmoji, workers
 from training.dataset import TFRecordDataset
 from training.dataset_build import Failure, ordered_map, published_order
-from training.dataset_writer import DatasetWriter, expected_bytes
+from training.dataset_target import expected_bytes
+from training.dataset_writer import DatasetWriter
 from training.image_files import ImageSpec, read_image
 
 
@@ -244,7 +245,7 @@ def test_labels_from_folders(folder, tmp_path):
     assert (dataset.class_names, dataset.label_size) == (("cat", "dog"), 2)
     np.testing.assert_array_equal(dataset.labels, np.eye(2)[(published_order(6) >= 2).astype(int)])
     shutil.copy(folder / "cat" / "0.png", folder / "zebra.png")
-    text = "1 images lie in no sub-folder (the first: zebra.png)"
+    text = "1 image in no sub-folder (the first: zebra.png)"
     fails(text, "create_from_images", tmp_path / "b", folder, "--labels-from", "folders")
     (folder / "zebra.png").unlink()
     shutil.rmtree(folder / "dog")

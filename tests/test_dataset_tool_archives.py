@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
+import lzma
 import os
 import struct
 import subprocess
 import tarfile
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
+import numpy as np
 import pytest
 
 from tests.dataset_tools import fails, images_of, tool
 from tests.hostile_images import PICTURE, encoded
-from training import source_listing
+from training import source_listing, source_walk
 
 COUNT = 5
 
@@ -82,6 +85,105 @@ def test_a_tar_may_end_with_any_number_of_zeros(tmp_path, blocks):
     assert len(images_of(tmp_path / "set")) == COUNT
 
 
+@pytest.mark.parametrize("blocks", [1, 2, 20])
+def test_archives_that_were_joined(tmp_path, blocks):
+    """Behind zeros, be they a proper end or a single block, members that are whole are images as the others."""
+    path = tmp_path / "a.tar"
+    third = make_tar(path)[3]
+    content = path.read_bytes()
+    path.write_bytes(content[:third] + bytes(512 * blocks) + content[third:])
+    assert convert(tmp_path / "set", path, "--strict") == {}
+    assert len(images_of(tmp_path / "set")) == COUNT
+
+
+@pytest.mark.parametrize(("blocks", "lost"), [(1, True), (2, False)])
+def test_what_is_no_member_behind_zeros(tmp_path, blocks, lost):
+    """Behind a single block of zeros, members are missing; behind two, which are an end, there may be anything."""
+    path = tmp_path / "a.tar"
+    third = make_tar(path)[3]
+    content = bytearray(path.read_bytes())
+    content[third + 5] ^= 0xFF
+    path.write_bytes(content[:third] + bytes(512 * blocks) + content[third:])
+    reasons = convert(tmp_path / "set", path)
+    assert list(reasons) == (["(after member 3)"] if lost else [])
+    assert len(images_of(tmp_path / "set")) == 3
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("what", ["cut", "damaged"])
+def test_a_compressed_tar_keeps_what_precedes_its_damage(tmp_path, kind, what):
+    """Noise, so that each of the images takes as much of the compressed file as of the other."""
+    images = np.random.default_rng(0).integers(0, 256, (COUNT, 320, 320, 3), np.uint8)
+    path = tmp_path / f"a.tar.{kind}"
+    with tarfile.open(path, f"w:{kind}") as out:
+        for index, pixels in enumerate(images):
+            data = encoded(pixels, "bmp")
+            member = tarfile.TarInfo(f"{index}.bmp")
+            member.size = len(data)
+            out.addfile(member, io.BytesIO(data))
+    content = bytearray(path.read_bytes())
+    place = int(len(content) * 0.9)
+    content[place : place + 20] = bytes(20)
+    path.write_bytes(content[:place] if what == "cut" else content)
+    reasons = convert(tmp_path / "set", path, "--shuffle", 0, "--resolution", 320)
+    assert "(what follows)" in reasons
+    assert all("the archive is cut off or damaged" in reason for reason in reasons.values()), reasons
+    whole = images_of(tmp_path / "set")
+    assert len(whole) >= (4 if kind == "gz" else 2), len(whole)
+    np.testing.assert_array_equal(whole[:4].transpose(0, 2, 3, 1), images[:4][: len(whole)])
+    fails("the archive is cut off or damaged", "create_from_images", tmp_path / "strict", path, "--strict")
+    assert sorted(os.listdir(tmp_path)) == [path.name, "set"]
+
+
+@dataclass(frozen=True)
+class _Pipe:
+    """Where nothing can go back to."""
+
+    write: Callable[[bytes], int]
+
+    def flush(self) -> None:
+        """What it has is written."""
+
+
+def _streamed(path: Path, method: int) -> list[int]:
+    """A zip archive written in one go: sizes are behind the members. Where the members begin."""
+    with open(path, "wb") as out, zipfile.ZipFile(_Pipe(out.write), "w", method) as archive:
+        for index in range(COUNT):
+            archive.writestr(f"{index}.png", encoded(np.roll(PICTURE, index, 0), "png", compress_level=0))
+    with zipfile.ZipFile(path) as archive:
+        assert all(info.flag_bits & 8 for info in archive.infolist())
+        return [info.header_offset for info in archive.infolist()]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_zip_keeps_what_precedes_a_cut(tmp_path, streamed):
+    """Its directory, at its end, is the first that is missing."""
+    path = tmp_path / "a.zip"
+    if streamed:
+        starts = _streamed(path, zipfile.ZIP_DEFLATED)
+    else:
+        with zipfile.ZipFile(path, "w") as out:
+            for index in range(COUNT):
+                out.writestr(f"{index}.png", encoded(np.roll(PICTURE, index, 0), "png", compress_level=0))
+            starts = [info.header_offset for info in out.infolist()]
+    content = path.read_bytes()
+    for name, end, count in (("inside", starts[3] + 60, 3), ("between", starts[3], 3), ("end", len(content) - 9, 5)):
+        path.write_bytes(content[:end])
+        reasons = convert(tmp_path / name, path, "--shuffle", 0)
+        assert list(reasons) == [f"(after member {count})"]
+        assert "the archive is cut off or damaged (" in reasons[f"(after member {count})"]
+        expected = [np.roll(PICTURE, index, 0) for index in range(count)]
+        np.testing.assert_array_equal(images_of(tmp_path / name).transpose(0, 2, 3, 1), expected)
+    fails("the archive is cut off or damaged", "create_from_images", tmp_path / "strict", path, "--strict")
+
+
+def test_a_zip_whose_members_have_no_end(tmp_path):
+    """Stored in one go, and the directory cut away: nothing tells how long they are."""
+    _streamed(tmp_path / "a.zip", zipfile.ZIP_STORED)
+    (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes()[:-9])
+    fails("nothing else tells where its member 0.png ends", "create_from_images", tmp_path / "set", tmp_path / "a.zip")
+
+
 @pytest.mark.parametrize("size", [2**70, 2**62, -(2**20)])
 def test_sizes_in_a_tar_that_cannot_be(tmp_path, size):
     """One beyond what numbers of files hold, one beyond the archive, and one that leads back to its beginning."""
@@ -133,6 +235,26 @@ def test_lzma_members_without_sense(tmp_path, name, data):
     assert list(reasons) == [name] and "damaged (no LZMA properties" in reasons[name]
 
 
+def test_a_dictionary_of_lzma_is_not_larger_than_the_image(tmp_path, monkeypatch):
+    """Four gigabytes of memory, for a member that says it needs them."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as out:
+        out.writestr("a.png", encoded(PICTURE, "png"))
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    sizes = content.index(b"a.png") + len("a.png") + 5  # behind version, length of the properties, and the first
+    content[sizes : sizes + 4] = b"\xff" * 4
+    (tmp_path / "a.zip").write_bytes(content)
+    asked, decompressor = [], lzma.LZMADecompressor
+
+    def noting(kind: int, limit: None, filters: list[dict[str, int]]) -> lzma.LZMADecompressor:
+        asked.append(filters[0]["dict_size"])
+        return decompressor(kind, limit, filters)
+
+    monkeypatch.setattr(lzma, "LZMADecompressor", noting)
+    assert convert(tmp_path / "set", tmp_path / "a.zip") == {}
+    np.testing.assert_array_equal(images_of(tmp_path / "set")[0].transpose(1, 2, 0), PICTURE)
+    assert asked and max(asked) <= 4096
+
+
 def test_folders_in_folders_in_folders(tmp_path):
     """More than Python can call functions in functions."""
     (tmp_path / "in").mkdir()
@@ -148,7 +270,7 @@ def test_folders_in_folders_in_folders(tmp_path):
     os.close(file)
     os.close(here)
     try:
-        found = list(source_listing.walk_files(tmp_path / "in"))
+        found = list(source_walk.walk_files(tmp_path / "in"))
     finally:  # pytest would call functions in functions to remove them
         subprocess.run(["rm", "-r", tmp_path / "in"], check=True)
     assert found == [("a.png", None), ("d/" * 1200 + "z.png", None)]
@@ -171,15 +293,14 @@ def test_a_list_that_must_not_be_read(tmp_path, monkeypatch):
 
 
 def test_what_another_process_works_on_is_left_alone(tmp_path):
-    """A second conversion to the same place fails: it removes its own decompressed archives only if nobody is there."""
-    make_tar(tmp_path / "a.tar")
-    (tmp_path / "cut.tar.gz").write_bytes(gzip.compress((tmp_path / "a.tar").read_bytes())[:100])
+    """A second conversion to the same place ends before it decompresses anything."""
+    (tmp_path / "bad.tar.gz").write_bytes(b"\x1f\x8b and no more")
     work = tmp_path / ".set.unfinished"
     (work / "sources").mkdir(parents=True)
     (work / "sources" / "other.tar").write_bytes(b"of the other process")
-    command = ("create_from_images", tmp_path / "set", tmp_path / "cut.tar.gz")
+    command = ("create_from_images", tmp_path / "set", tmp_path / "bad.tar.gz")
     with filelock.FileLock(work / "lock"):
-        fails("cannot decompress", *command)
+        fails("another process is writing", *command)
         assert (work / "sources" / "other.tar").exists()
     fails("cannot decompress", *command)
     assert not work.exists()

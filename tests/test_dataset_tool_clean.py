@@ -19,6 +19,7 @@ from tests.pictures import photo
 from training.clean.options import CleanOptions
 from training.cli import OneLineCommand
 from training.dataset_cli.clean import clean_options
+from training.dataset_items import counted
 
 
 def tool(*args: object, code: int = 0) -> Result:
@@ -68,6 +69,21 @@ def test_clean_reports_and_changes_nothing(folder):
     assert verdicts == {"a.png": "keep", "b.png": "keep", "sub/copy.bmp": "drop", "small.png": "drop",
                         "grey.png": "drop", "bad.jpg": "unreadable"}  # fmt: skip
     assert "2 kept, 3 would be dropped, 1 unreadable" in Path("clean.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("option", ["--report", "--csv", "--apply list"])
+def test_results_that_cannot_be_written_are_told_before_the_work(folder, option):
+    result = tool("clean", folder, *FILTERS, *option.split(), Path("nodir", "x"), code=2)
+    place = Path("nodir").absolute()
+    lines = [line for line in result.stderr.splitlines() if line]
+    assert lines == [f"error: cannot write nodir/x: there is no folder {place}; make it, or give another name"]
+    assert result.stdout == ""
+
+
+def test_the_report_of_a_conversion_is_told_before_the_work(folder):
+    options = ("--drop-duplicates", "--clean-report", Path("nodir", "x"), "--resolution", 16)
+    result = tool("create_from_images", "set", folder, *options, code=2)
+    assert "cannot write nodir/x: there is no folder" in result.stderr and "judging" not in result.stderr
 
 
 def test_clean_applies_a_list(folder):
@@ -228,5 +244,5 @@ def test_crop_of_an_archive_and_a_list(folder, tmp_path):
             "--workers",
             1,
         )
-        assert f"of {1 + skipped} images" in result.output and f"{skipped} skipped" in result.output
+        assert f"of {counted(1 + skipped, 'image')} to" in result.output and f"{skipped} skipped" in result.output
         assert (out / "crops.csv").is_file()

@@ -131,16 +131,32 @@ def test_clean_finds_the_same_images(folder, tmp_path, monkeypatch):
     assert f"{len(NAMES)} images: {len(NAMES)} kept, 0 dropped, 0 unreadable" in result.stdout
 
 
-def test_a_damaged_archive_is_one_line(folder, tmp_path):
+def test_a_damaged_member_is_one_line(tmp_path):
+    """One whose name does not tell that it is an image is none for all that anybody can see."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
-        for name in ("a.png", "b.dat"):
+        for name in ("a.png", "b.dat", "c.png"):
             out.writestr(name, encoded(PICTURE, "png"))
     data = bytearray((tmp_path / "a.zip").read_bytes())
-    second = data.index(b"b.dat") - 30
-    data[second : second + 4] = b"XXXX"
+    for name in (b"b.dat", b"c.png"):
+        header = data.index(name) - 30
+        data[header : header + 4] = b"XXXX"
     (tmp_path / "a.zip").write_bytes(data)
-    convert(tmp_path / "set", tmp_path / "a.zip")
-    assert reasons(tmp_path / "set") == {"b.dat": "no image by its ending .dat"}
+    damage = "the archive is damaged: no member where its directory says"
+    fails(f"c.png: {damage} (without --strict", "create_from_images", tmp_path / "set", tmp_path / "a.zip", "--strict")
+    tool("create_from_images", tmp_path / "set", tmp_path / "a.zip")
+    assert reasons(tmp_path / "set") == {
+        "b.dat": f"no image by its ending .dat, and its beginning cannot be read ({damage})", "c.png": damage,
+    }  # fmt: skip
+    np.testing.assert_array_equal(images_of(tmp_path / "set"), PLANES[None])
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("a.mpg", b"\0\0\1\xba"), ("a.h5", b"\x89HDF\r\n\x1a\n"), ("a.grib", b"GRIB\0\0\0\1")]
+)
+def test_strict_does_not_want_what_pillow_cannot_decode(folder, tmp_path, name, start):
+    """It knows by name what these are, and no more."""
+    (folder / name).write_bytes(start + bytes(1000))
+    assert reasons(convert(tmp_path / "set", folder))[name] == f"no image by its ending {Path(name).suffix}"
 
 
 def test_pillow_is_asked_for_the_endings_that_it_reads(tmp_path):

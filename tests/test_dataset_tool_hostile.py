@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.dataset_tools import images_of, tool
+from tests.dataset_tools import fails, images_of, tool
 from tests.hostile_images import PICTURE, Hostile, make_corpus
 
 
@@ -41,7 +41,7 @@ def test_all_together(corpus, tmp_path, encoding):
     assert header == ["file", "reason"]
     assert sorted(name for name, _ in rows) == sorted(bad)
     for name, reason in rows:
-        assert reason and bad[name] in reason, name
+        assert bad[name] and bad[name] in reason, name
 
     good = sorted((entry for entry in made if entry.pixels is not None), key=lambda entry: entry.name)
     images = images_of(out)
@@ -70,10 +70,16 @@ def made_pixels(made: list[Hostile], name: str) -> np.ndarray:
 
 
 def test_strict_names_the_first(corpus, tmp_path):
-    folder, _ = corpus
-    result = tool("create_from_images", tmp_path / "a", folder, "--resolution", 16, "--channels", 3, "--strict", code=2)
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "(without --strict it would be skipped)" in lines[0]
+    """What cannot be read at all comes first, and then files in the order of their names."""
+    folder, made = corpus
+    arguments = ("--resolution", 16, "--channels", 3, "--shuffle", 0, "--strict")
+    first = "again: a link to deep, whose files are there under their own names (without --strict it would be skipped)"
+    fails(first, "create_from_images", tmp_path / "a", folder, *arguments)
+    bad = sorted(entry.name for entry in made if entry.pixels is None and entry.name.endswith((".jpg", ".png")))
+    files = [folder / name for name in bad if (folder / name).is_file()]
+    paths = tmp_path / "list.lst"
+    paths.write_bytes(b"\0".join(map(os.fsencode, [folder / "a.bmp", *files])))
+    fails(f"{files[0].name}: ", "create_from_images", tmp_path / "a", paths, *arguments)
     assert not (tmp_path / "a").exists()
 
 

@@ -128,9 +128,102 @@ def test_one_number_for_each_file(pets, column, expected, classes):
 
 
 def test_classes_without_end_are_refused(pets):
-    rows = [f"{PETS[0]},person{index}" for index in range(MOST_CLASSES + 1)]
+    names = [f"{index}.png" for index in range(MOST_CLASSES + 1)]
+    names[9] = PETS[0]
+    rows = [f"{name},person{index}" for index, name in enumerate(names)]
     Path("labels.csv").write_text("\n".join(rows))
     arguments = ("create_from_images", "set", "pictures/pets", "--labels-from", "csv", "--labels-file", "labels.csv")
     fails(f"labels.csv: more than {MOST_CLASSES} classes", *arguments)
     Path("labels.csv").write_text("\n".join(rows[1:]))
     tool(*arguments, "--dry-run")
+
+
+def test_class_names_of_json_are_kept(pets):
+    """Classes without an image included: a set that was unpacked has the same labels when it is made again."""
+    write = Path("pictures/pets/dataset.json").write_text
+    names = ["cats", "dogs", "fish"]
+    write(json.dumps({"labels": [[name, index % 2] for index, name in enumerate(PETS)], "class_names": names}))
+    arguments = ("pictures/pets", "--labels-from", "json")
+    labels, found = labels_of(pets / "classes", *arguments)
+    assert found == tuple(names)
+    np.testing.assert_array_equal(labels, np.eye(3)[[0, 1, 0]])
+    write(json.dumps({"labels": [[name, [1, 0, 1]] for name in PETS], "class_names": names}))
+    labels, found = labels_of(pets / "several", *arguments)
+    assert found == tuple(names) and labels.tolist() == [[1, 0, 1]] * 3
+    write(json.dumps({"labels": [[name, [0.5, 0]] for name in PETS], "class_names": names}))
+    output = tool("create_from_images", pets / "odd", *arguments).output
+    assert "dataset.json has class_names for 3 classes, but labels of 2; classes are numbered instead." in output
+    assert read_info(pets / "odd").class_names == ()
+    write(json.dumps({"labels": [[PETS[0], 0]], "class_names": ["a"] * (MOST_CLASSES + 1)}))
+    fails("dataset.json: 65537 class_names, expected at most 65536", "create_from_images", "more", *arguments)
+
+
+def test_class_names_that_differ_between_inputs(tmp_path):
+    for name in ("A", "B"):
+        save(tmp_path / name / "1.png", 1)
+        content = {"labels": [["1.png", 1]], "class_names": ["other", name]}
+        (tmp_path / name / "dataset.json").write_text(json.dumps(content))
+    output = tool("create_from_images", tmp_path / "s", tmp_path / "A", tmp_path / "B", "--labels-from", "json").output
+    assert "different class_names; classes are numbered instead." in output
+    assert read_info(tmp_path / "s").class_names == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shown"),
+    [("cat", "dog", "cat and dog"), ("0.5", "0.7", "the second ['0.7']"), ("1,2", "1,3", "the second ['1', '3']")],
+)
+def test_rows_of_a_table_that_contradict_each_other(pets, first, second, shown):
+    """The last one was taken."""
+    rows = [f"cats/1.png,{first}", f"dogs/1.png,{second}", f"dogs/2.png,{first}", f"./dogs/2.png,{second}"]
+    arguments = ("create_from_images", "set", "pictures/pets", "--labels-from", "csv", "--labels-file", "t.csv")
+    Path("t.csv").write_text("\n".join(rows))
+    fails(f"t.csv: ./dogs/2.png has several labels, {shown}; delete the row that is wrong", *arguments)
+    Path("t.csv").write_text("\n".join(rows[:3] + rows[2:3]))
+    tool(*arguments)
+
+
+@pytest.mark.parametrize("labels", [(0, 1), ([0.5], [1])])
+def test_json_that_contradicts_itself(pets, labels):
+    content = {"labels": [[PETS[0], labels[0]], [PETS[1], labels[0]], [PETS[2], labels[1]], [PETS[0], labels[1]]]}
+    Path("pictures/pets/dataset.json").write_text(json.dumps(content))
+    arguments = ("create_from_images", "set", "pictures/pets", "--labels-from", "json")
+    fails("dataset.json: cats/1.png has several labels", *arguments)
+
+
+@pytest.mark.parametrize(("content", "told"), [([["cats/1.png", 0]], True), (None, False), ([], False)])
+def test_labels_that_are_not_used_are_told(pets, content, told):
+    Path("pictures/pets/dataset.json").write_text(json.dumps({"labels": content}))
+    output = tool("create_from_images", "set", "pictures/pets").output
+    assert ("dataset.json has labels, which are not used; --labels-from json uses them." in output) == told
+
+
+def test_a_table_without_heading_whose_first_image_is_missing(pets):
+    """Its class counts all the same, as those of other rows do; a heading is no image."""
+    for heading, unknown, count in (("gone.png,zebra", True, 3), ("file,class", False, 2)):
+        Path("t.csv").write_text("\n".join([heading, "cats/1.png,cat", "dogs/1.png,dog", "dogs/2.png,dog"]))
+        arguments = ("pictures/pets", "--labels-from", "csv", "--labels-file", "t.csv", "--overwrite")
+        output = tool("create_from_images", "set", *arguments).output
+        assert ("1 label belongs to no image (the first: gone.png)" in output) == unknown
+        assert len(read_info(pets / "set").class_names) == count
+
+
+@pytest.mark.parametrize("stored", ["e\u0301.png", "\u00e9.png"])
+@pytest.mark.parametrize("written", ["e\u0301.png", "\u00e9.png"])
+def test_accents_that_are_stored_apart(tmp_path, stored, written):
+    save(tmp_path / "in" / stored, 1)
+    save(tmp_path / "in" / "z.png", 2)
+    (tmp_path / "t.csv").write_text(f"{written},cat\nz.png,dog\n", "utf-8")
+    arguments = ("--labels-from", "csv", "--labels-file", tmp_path / "t.csv")
+    assert len(labels_of(tmp_path / "set", tmp_path / "in", *arguments)[0]) == 2
+
+
+def test_two_files_whose_names_look_the_same(tmp_path):
+    """Each has the label of its own row."""
+    for index, name in enumerate(("e\u0301.png", "\u00e9.png")):
+        save(tmp_path / "in" / name, index)
+    (tmp_path / "t.csv").write_text("e\u0301.png,cat\n\u00e9.png,dog\n", "utf-8")
+    labels, names = labels_of(
+        tmp_path / "set", tmp_path / "in", "--labels-from", "csv", "--labels-file", tmp_path / "t.csv"
+    )
+    assert names == ("cat", "dog")
+    np.testing.assert_array_equal(labels, np.eye(2))

@@ -119,15 +119,13 @@ def test_damaged_members_are_skipped(folder, tmp_path):
 
 def test_archives_that_cannot_be_read(folder, tmp_path):
     whole = archive(folder, tmp_path / "a.tar").read_bytes()
-    (tmp_path / "cut.zip").write_bytes(archive(folder, tmp_path / "a.zip").read_bytes()[:-50])
+    (tmp_path / "noise.zip").write_bytes(b"noise" * 999)
     (tmp_path / "noise.tar").write_bytes(b"noise" * 999)
-    (tmp_path / "cut.tar.gz").write_bytes(archive(folder, tmp_path / "a.tar.gz").read_bytes()[:-90])
+    (tmp_path / "noise.tar.gz").write_bytes(archive(folder, tmp_path / "a.tar.gz").read_bytes()[:9])
     (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
-    fails(f"cannot read the archive {tmp_path}/cut.zip", "create_from_images", tmp_path / "set", tmp_path / "cut.zip")
-    fails(
-        f"cannot read the archive {tmp_path}/noise.tar", "create_from_images", tmp_path / "set", tmp_path / "noise.tar"
-    )
-    fails(f"cannot decompress {tmp_path}/cut.tar.gz", "create_from_images", tmp_path / "set", tmp_path / "cut.tar.gz")
+    for name, failure in (("zip", "read the archive"), ("tar", "read the archive"), ("tar.gz", "decompress")):
+        name = f"noise.{name}"
+        fails(f"cannot {failure} {tmp_path / name}", "create_from_images", tmp_path / "set", tmp_path / name)
     assert not [name for name in os.listdir(tmp_path) if "set" in name]
     out = convert(tmp_path / "set", tmp_path / "cut.tar")  # gives what it has
     assert 0 < len(images_of(out)) < COUNT
@@ -178,7 +176,7 @@ def test_labels_from_json(folder, tmp_path):
     rows = [[name, index % 3] for index, name in enumerate(names)]
     (folder / "dataset.json").write_text(json.dumps({"labels": rows}))
     result = tool("create_from_images", tmp_path / "a", folder, "--labels-from", "json", "--shuffle", 0)
-    assert "1 labels belong to no image (the first: gone.png)" in result.output
+    assert "1 label belongs to no image (the first: gone.png)" in result.output
     labels, classes = labels_of(tmp_path / "a")
     np.testing.assert_array_equal(labels, np.eye(3)[[0, 1, 2, 0, 1]])
     assert classes == () and skipped(tmp_path / "a")["dog/5.png"] == "no label in dataset.json"
@@ -393,3 +391,63 @@ def test_dry_run_of_archives_leaves_nothing(folder, tmp_path):
     assert "6 images to convert, 2 files to skip. Sizes: 16x16 (6)" in output
     assert os.listdir(tmp_path) == ["a.tar.gz"]
     assert io.BytesIO(path.read_bytes()).read(2) == b"\x1f\x8b"
+
+
+def test_a_class_that_is_a_link_to_another(tmp_path):
+    """Listed, whichever name comes first; images are in the class that has the folder."""
+    for index, name in enumerate(("cat", "dog")):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / "in" / name / "0.png")
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (8, 8), (2, 0, 0)).save(tmp_path / "elsewhere" / "0.png")
+    for name, target in (("a", "dog"), ("kitten", "cat"), ("x", "../elsewhere"), ("y", "../elsewhere"), ("z", "..")):
+        (tmp_path / "in" / name).symlink_to(target)
+    arguments = (tmp_path / "in", "--labels-from", "folders")
+    fails("a: a link to dog, whose files", "create_from_images", tmp_path / "strict", *arguments, "--strict")
+    out = convert(tmp_path / "set", *arguments)
+    assert read_info(out).class_names == ("cat", "dog", "x")
+    there = "whose files are there under their own names"
+    assert skipped(out) == {
+        "a": f"a link to dog, {there}", "kitten": f"a link to cat, {there}", "y": "the same folder as x",
+        "z/elsewhere": "the same folder as x", "z/in": "the same folder as the input itself",
+    }  # fmt: skip
+
+
+def test_a_background_of_colour_is_seen_through_grey(tmp_path):
+    """Where images are transparent, or padded; else nothing but grey is seen."""
+    clear, opaque = tmp_path / "clear", tmp_path / "opaque"
+    for folder, image in ((clear, Image.new("LA", (8, 8), (9, 0))), (opaque, Image.new("L", (8, 8), 9))):
+        folder.mkdir()
+        image.save(folder / "0.png")
+    size = ("--resolution", "16x8")
+    for name, folder, options, pixel in (
+        ("a", clear, (), [255, 0, 0]),
+        ("b", opaque, (), [9]),
+        ("c", opaque, ("--fit", "pad", *size), [255, 0, 0]),
+        ("d", opaque, ("--fit", "stretch", *size), [9]),
+    ):
+        out = convert(tmp_path / name, folder, "--background", "red", *options)
+        assert images_of(out)[0, :, 0, 0].tolist() == pixel, name
+    assert images_of(convert(tmp_path / "e", clear, "--background", "grey"))[0, :, 0, 0].tolist() == [128]
+
+
+def test_the_ratio_that_images_are_stretched_from_is_noted(tmp_path):
+    """If nearly all have one; sides may differ, and turned photographs count upright."""
+    (tmp_path / "in").mkdir()
+    exif = Image.Exif()
+    exif[0x112] = 6
+    for index in range(39):
+        Image.new("RGB", (30, 20) if index % 2 else (61, 41)).save(tmp_path / "in" / f"{index}.png")
+    Image.new("RGB", (20, 30)).save(tmp_path / "in" / "turned.png", exif=exif)
+    size = ("--resolution", 16, "--channels", 3)
+
+    def noted(name: str, *options: object) -> object:
+        return read_info(convert(tmp_path / name, tmp_path / "in", *size, *options)).source.get("stretched_from")
+
+    assert noted("a", "--fit", "stretch") == [61, 41]
+    assert noted("b") is None and noted("c", "--fit", "pad") is None
+    for index in range(2):
+        Image.new("RGB", (20, 30)).save(tmp_path / "in" / f"tall{index}.png")
+    assert noted("d", "--fit", "stretch") == [61, 41]
+    Image.new("RGB", (20, 30)).save(tmp_path / "in" / "tall2.png")
+    assert noted("e", "--fit", "stretch") is None

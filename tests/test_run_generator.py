@@ -211,6 +211,26 @@ def test_class_mistakes(place, run_dir, label, label_size, text):
     assert text in str(info.value)
 
 
+@pytest.mark.parametrize(("size", "shape"), [([300, 200], (8, 12)), ([100, 200], (16, 8)), ([64, 64], (8, 8))])
+def test_images_in_the_ratio_of_the_data_set(session, place, conditional, size, shape):
+    """The longer side by the ratio grows, by the resampling of data sets; off unless it is asked for."""
+    path = place / "zoo" / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"source": {"fit": "stretch", "stretched_from": size}}))
+    args = ("--network", conditional, "--seeds", "1,2", "--class", 0)
+    plain, found = images(*args), images(*args, "--original-ratio", "--grid")
+    assert plain["seed0001.png"].shape == (8, 8, 3) and found["grid.png"].shape[0] % shape[0] == 0
+    for name in ("seed0001.png", "seed0002.png"):
+        expected = Image.fromarray(plain[name]).resize(shape[::-1], Image.Resampling.LANCZOS)
+        np.testing.assert_array_equal(found[name], np.asarray(expected))
+
+
+def test_a_ratio_that_nobody_knows(place, run_dir):
+    args = ("--network", run_dir / "net.pkl", "--seeds", 1, "--original-ratio")
+    assert "were not stretched from one ratio" in refused(*args)
+    (place / "zoo" / "dataset.json").unlink()
+    assert "--original-ratio: the data set of" in refused(*args)
+
+
 def test_class_names_need_the_data_set(place):
     with pytest.raises(UserError, match="no names are known for this network; indices are 0 to 2"):
         run_generator.class_label("dog", 3, "elsewhere/net.pkl")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import io
 import lzma
 import os
 import stat
 import struct
-import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,16 +15,14 @@ from typing import BinaryIO
 
 from dnnlib.util import UserError
 from training.dataset_items import Item, Part
-from training.zip_directory import read_directory
+from training.zip_directory import Entry, find_directory, read_directory
+from training.zip_scan import scan_members
 
 MAX_FILE_BYTES = 1 << 30  # larger files are not images, or archive members that are made to fill the memory
 ZIP_ENDINGS = (".zip", ".cbz")
-TAR_ENDINGS = (".tar",)
-PACKED_TAR_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
-_BEYOND = "the archive is cut off or damaged: the member would reach beyond its end"
+BEYOND = "the archive is cut off or damaged: the member would reach beyond its end"
 _LARGEST = (1 << 63) - 1  # size that a list of members holds
-# tarfile reads names of any length and headers that follow headers, as far as a damaged size leads.
-_TAR_ERRORS = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError)
+_LEAST_DICT = 4096  # of LZMA, bytes
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _DECOMPRESSORS = {8: lambda: zlib.decompressobj(-15), 12: bz2.BZ2Decompressor}
 _BLOCK_BYTES = {8: 1 << 12, 12: 1 << 20}  # that have to be read before the first byte comes out, at most
@@ -140,6 +136,7 @@ def _read_lzma(data: bytes, full: int) -> bytes:
         (size,) = struct.unpack_from("<H", data, 2)
         first, dict_size = struct.unpack_from("<BI", data[4 : 4 + size])
         lc, rest = first % 9, first // 9
+        dict_size = max(min(dict_size, full), _LEAST_DICT)  # nothing refers further back than to the first byte
         chain = [{"id": lzma.FILTER_LZMA1, "lc": lc, "lp": rest % 5, "pb": rest // 5, "dict_size": dict_size}]
         decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, None, chain)
     except (struct.error, lzma.LZMAError) as err:
@@ -151,97 +148,37 @@ def zip_members(path: Path) -> Iterator[tuple[str, Part | str]]:
     """(name, where it is, or why it cannot be read) of every file in a zip archive.
 
     Raises:
-        UserError: no readable zip archive.
+        UserError: no readable zip archive. One that is cut off gives what it has, and then the reason.
     """
+    count = 0
     try:
         with open_regular(str(path)) as file:
             total = os.fstat(file.fileno()).st_size
-            for entry in read_directory(file):
+            for entry in _zip_entries(file):
+                count += 1
                 if entry.name.endswith("/"):
                     continue
                 if entry.encrypted:
                     yield entry.name, "encrypted"
                 elif entry.start + entry.packed_size > total:
-                    yield entry.name, _BEYOND
+                    yield entry.name, BEYOND
                 elif entry.size > _LARGEST:
                     yield entry.name, f"the archive is damaged: {entry.size} bytes in a member"
                 else:
                     yield entry.name, Part(entry.start, entry.packed_size, entry.method, entry.size, entry.crc)
     except (OSError, ValueError) as err:
-        raise UserError(f"cannot read the archive {path}: {err}") from err
-
-
-def tar_members(path: Path) -> Iterator[tuple[str, Part | str]]:
-    """(name, where it is, or why it cannot be read) of every file in an uncompressed tar archive.
-
-    Raises:
-        UserError: no readable tar archive. One that is cut off gives what it has, and then the reason.
-    """
-    count = 0
-    try:
-        with tarfile.open(path, "r:") as archive:
-            total = path.stat().st_size
-            while (member := archive.next()) is not None:
-                archive.members.clear()  # it would hold an object for every member
-                count += 1
-                if archive.offset < member.offset_data:  # going back there would never end
-                    raise tarfile.ReadError("a member of negative size")
-                if member.isreg() and not member.issparse():
-                    known = member.offset_data + member.size <= total
-                    yield member.name, Part(member.offset_data, member.size) if known else _BEYOND
-                elif not member.isdir():
-                    yield member.name, "not a regular file inside the archive (a link, a pipe or the like)"
-            _check_tar_end(archive)
-    except _TAR_ERRORS as err:
-        reason = str(err) or type(err).__name__
         if not count:
-            raise UserError(f"cannot read the archive {path}: {reason}") from err
-        yield f"(after member {count})", f"the archive is cut off or damaged ({reason})"
+            raise UserError(f"cannot read the archive {path}: {err}") from err
+        yield f"(after member {count})", f"the archive is cut off or damaged ({err})"
 
 
-def _check_tar_end(archive: tarfile.TarFile) -> None:
-    """Whether the archive ends where no member was found: tarfile takes any block that is no header for the end.
-
-    Raises:
-        ReadError: it does not.
-    """
-    archive.fileobj.seek(archive.offset)
-    if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
-        raise tarfile.ReadError("no header where the next member should be")
-
-
-def unpack_tar(path: Path, folder: Path) -> Path:
-    """Decompresses a tar.gz, tar.bz2 or tar.xz into one tar file in `folder`, because its members cannot be reached in
-    another order than that of the file. Its members stay inside. What is there from a run before is used again.
-
-    Raises:
-        UserError: damaged, or no room on the disk.
-    """
-    status = path.stat()
-    result = folder / f"{zlib.crc32(os.fsencode(path.resolve())):08x}-{status.st_size}-{status.st_mtime_ns}.tar"
-    if result.exists():
-        return result
-    folder.mkdir(parents=True, exist_ok=True)
-    temp = result.with_suffix(f".{os.getpid()}")
-    opener = {"gz": gzip.open, "bz": bz2.open, "xz": lzma.open}[_compression(path)]
+def _zip_entries(file: BinaryIO) -> Iterator[Entry]:
+    """By the directory of the archive, or without it if it is gone."""
     try:
-        with opener(path, "rb") as packed, open(temp, "wb") as out:
-            while chunk := packed.read(1 << 20):
-                out.write(chunk)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as err:
-        temp.unlink(missing_ok=True)
-        raise UserError(f"cannot decompress {path}: {getattr(err, 'strerror', None) or err}") from err
-    os.replace(temp, result)
-    return result
-
-
-def _compression(path: Path) -> str:
-    with open_regular(str(path)) as file:
-        start = file.read(6)
-    if start.startswith(b"\x1f\x8b"):
-        return "gz"
-    if start.startswith(b"BZh"):
-        return "bz"
-    if start == b"\xfd7zXZ\0":
-        return "xz"
-    raise UserError(f"cannot decompress {path}: neither gzip, bzip2 nor xz")
+        where = find_directory(file)
+    except ValueError:
+        file.seek(0)
+        if file.read(4) != b"PK\x03\x04":
+            raise
+        where = None
+    return scan_members(file) if where is None else read_directory(file, where)

@@ -9,8 +9,8 @@ import numpy as np
 
 from dnnlib.submission.disk import format_bytes, free_bytes
 from dnnlib.util import UserError
-from training.dataset_items import Item
-from training.dataset_writer import expected_bytes
+from training.dataset_items import Item, counted
+from training.dataset_target import expected_bytes
 from training.encodings import Encoding
 from training.workers import Failure, ordered_map
 
@@ -61,13 +61,14 @@ def check_room(target: Path, needed: int | None, about: bool, wanted: int, say: 
         UserError: there is too little.
     """
     free = free_bytes(target.parent)
+    what = f"Writing up to {counted(wanted, 'image')}"
     if needed is None:
         say(
-            f"Writing up to {wanted} images: none of those tried as a sample can be converted, so their size on disk "
-            f"is unknown ({format_bytes(free)} free)."
+            f"{what}: none of those tried as a sample can be converted, so their size on disk is unknown "
+            f"({format_bytes(free)} free)."
         )
         return
     size = f"about {format_bytes(needed)}" if about else format_bytes(needed)
-    say(f"Writing up to {wanted} images: {size} on disk ({format_bytes(free)} free).")
+    say(f"{what}: {size} on disk ({format_bytes(free)} free).")
     if needed > free:
         raise UserError(f"{target.parent}: {format_bytes(needed)} needed, {format_bytes(free)} free; try --max-images")

@@ -20,11 +20,13 @@ import tqdm
 
 from dnnlib.util import UserError
 from training.build_sample import Encoded, check_room, encode_sample, size_on_disk
-from training.dataset_items import Item, StoredFile, printable
-from training.dataset_writer import DatasetWriter, check_target, expected_bytes
+from training.dataset_items import Item, StoredFile, counted, printable
+from training.dataset_target import check_target, expected_bytes
+from training.dataset_writer import DatasetWriter
 from training.encodings import Encoding
 from training.image_shapes import check_size
 from training.spool import Spooled, SpoolReader, spool
+from training.work_directory import WorkDirectory
 from training.workers import Failure, Workers, available_cores, ordered_map
 
 __all__ = [
@@ -109,6 +111,7 @@ def build(
     skipped: Sequence[tuple[str, str]] = (),
     say: Callable[[str], None] = print,
     advise: Callable[[Mapping[int, int]], None] | None = None,
+    work_directory: WorkDirectory | None = None,
 ) -> BuildReport:
     """Converts `items` into a data set. What was interrupted goes on with the same arguments.
 
@@ -122,6 +125,7 @@ def build(
         say: where messages go.
         advise: may say something before anything is written; gets {position: bytes of its records} of a sample of the
             items, which is empty for raw records.
+        work_directory: the target's, if this process has locked it before.
     Raises:
         UserError: nothing to convert, no room on the disk, target not empty, or a bad image with `strict`.
     """
@@ -135,8 +139,9 @@ def build(
     source = {**options.source, "shuffle": options.shuffle, "seed": options.seed, "max_images": options.max_images}
     key = _key(items, render, options)
     writer = DatasetWriter(
-        target, options.shape, options.encoding, label_size, options.class_names, source, options.overwrite, key
-    )
+        target, options.shape, options.encoding, label_size, options.class_names, source, options.overwrite, key,
+        work_directory,
+    )  # fmt: skip
     done = writer.state
     ready: dict[int, Encoded] = {}
     wanted = min(len(items) - options.num_validation, options.max_images or len(items))
@@ -161,11 +166,11 @@ def build(
                         name, reason = writer.skipped[min(len(skipped), len(writer.skipped) - 1)]
                         raise strict_error(name, reason)
                     so_far = writer.num_images + writer.num_validation
-                    say(f"Going on after {so_far} images of an interrupted conversion.")
+                    say(f"Going on after {counted(so_far, 'image')} of an interrupted conversion.")
                 _convert(writer, items, workers, options, wanted, done, ready)
         except (KeyboardInterrupt, SystemExit):
             writer.save()
-            say(f"Stopped after {writer.num_images} images; the same command goes on from there.")
+            say(f"Stopped after {counted(writer.num_images, 'image')}; the same command goes on from there.")
             raise
         except UserError:
             with contextlib.suppress(UserError, OSError):  # the disk may be full

@@ -28,6 +28,7 @@ FORMAT_VERSION = 1
 INFO_NAME = "dataset.json"
 SKIPPED_NAME = "skipped.csv"
 VALIDATION_PREFIX = "validation-"
+STRETCHED_FROM = "stretched_from"  # key of `DatasetInfo.source`: (width, height) in whose ratio all images were
 
 
 @dataclass(frozen=True)

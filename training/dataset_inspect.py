@@ -17,7 +17,7 @@ from training.dataset_labels import label_parts, write_labels
 from training.example import encode_image
 from training.image_shapes import level_sizes
 from training.tfrecord import frame
-from training.unfinished import appears_whole
+from training.work_directory import appears_whole
 
 _CHUNK_BYTES = 16 << 20  # pixels read at once
 _MOST_NAMED = 5  # differences

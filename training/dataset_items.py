@@ -43,3 +43,8 @@ def printable(name: str) -> str:
     """A name as one line of text that any terminal shows: control and undecodable characters are escaped."""
     plain = "".join(c if c.isprintable() or c == "\u200d" else c.encode("unicode_escape").decode() for c in name)
     return plain.encode("utf-8", "backslashreplace").decode()
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 file` or `2 files`, for things whose plural has an s."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -30,7 +30,7 @@ from training.dataset_verify import Findings, examine
 from training.image_shapes import level_number
 from training.item_table import Reasons
 from training.tfrecord import RecordFile
-from training.unfinished import appears_whole
+from training.work_directory import appears_whole
 
 
 @dataclass(frozen=True)

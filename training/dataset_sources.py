@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import filelock
 import numpy as np
 
 from dnnlib.util import UserError, list_nearest
 from training.dataset_build import BuildOptions, BuildReport, Failure, Item, build, strict_error
-from training.dataset_items import StoredFile, printable
-from training.dataset_writer import check_target
+from training.dataset_files import STRETCHED_FROM
+from training.dataset_items import StoredFile, counted, printable
+from training.dataset_target import check_target
 from training.fits import FILTERS, FITS, result_size
 from training.image_files import WHITE, ImageSpec, render_item
 from training.image_shapes import check_size
 from training.item_table import Dropped
 from training.label_sources import LABEL_SOURCES, Labels, label_items
 from training.size_advice import advise_encoding
-from training.source_headers import Look, common_size, look_at, read_headers
+from training.source_headers import Look, common_ratio, common_size, look_at, read_headers
 from training.source_listing import Listing, list_sources
+from training.work_directory import WorkDirectory
 
 __all__ = [
     "LABEL_SOURCES",
@@ -42,7 +41,7 @@ class ImageOptions:
     """What becomes of image files.
 
     size: (height, width) to fit to, None: images must have one size that can be stored.
-    channels: 1, 3 or 4 (alpha is kept); None: 1 if all images are grey, else 3.
+    channels: 1, 3 or 4 (alpha is kept); None: 1 if all is grey, else 3.
     fit: of `FITS`. filter: of `FILTERS`.
     background: RGB, behind transparency and of padding.
     labels_from: of `LABEL_SOURCES`, None: no labels. labels_file: of labels, for json and csv.
@@ -115,21 +114,27 @@ def create_from_images(
     check_target(target, options.overwrite)
     if wanted.channels == 4 and options.encoding.name == "jpeg":
         raise UserError("--channels 4 with --encoding jpeg, which knows no transparency; expected png, webp or raw")
-    scratch = target.parent / f".{target.name}.unfinished" / "sources"
-    try:
-        listing, labels = _list_labelled(inputs, wanted, scratch, say, drop)
-        if options.strict and listing.first_lost is not None:
-            raise strict_error(*listing.first_lost)
-        size, channels = wanted.size, wanted.channels
-        if size is None or channels is None:
-            look = look_at(listing.items, wanted.size, options.workers, options.strict)
-            if not look.num_images:
-                _refuse_nothing(inputs, look.first_bad, look.bad + len(listing.others))
-            size = common_size(look) if size is None else size
-            channels = (1 if look.grey else 3) if channels is None else channels
-    except BaseException:
-        _remove_scratch(scratch)
-        raise
+    with WorkDirectory(target) as work:  # from now on: reading the sources takes long, and leaves files there
+        return _convert(target, inputs, wanted, options, work, say, drop)
+
+
+def _convert(
+    target: Path, inputs: Sequence[os.PathLike | str], wanted: ImageOptions, options: BuildOptions,
+    work: WorkDirectory, say: Callable[[str], None], drop: Callable[[Sequence[Item]], Dropped] | None,
+) -> BuildReport:  # fmt: skip
+    listing, labels = _list_labelled(inputs, wanted, work.root / "sources", say, drop)
+    if options.strict and listing.first_lost is not None:
+        raise strict_error(*listing.first_lost)
+    size, channels = wanted.size, wanted.channels
+    stretched = wanted.fit == "stretch"
+    ratio = None
+    if size is None or channels is None or stretched:
+        look = look_at(listing.items, wanted.size, options.workers, options.strict, whole=stretched)
+        if not look.num_images:
+            _refuse_nothing(inputs, look.first_bad, look.bad + len(listing.others))
+        size = common_size(look) if size is None else size
+        channels = _channels(wanted, look) if channels is None else channels
+        ratio = common_ratio(look) if stretched else None
     spec = ImageSpec(wanted.size, channels, wanted.filter, wanted.fit, wanted.background, sharpen=wanted.sharpen)
     source = {
         "kind": "images",
@@ -139,6 +144,7 @@ def create_from_images(
         "background": list(wanted.background),
         "labels_from": wanted.labels_from,
         **({"sharpen": wanted.sharpen} if wanted.sharpen else {}),
+        **({STRETCHED_FROM: list(ratio)} if ratio else {}),
     }
     # Every file counts for the order, the unreadable ones too: a repaired file then changes one record, not all.
     options = replace(
@@ -156,7 +162,14 @@ def create_from_images(
         advise_encoding, items=listing.items, render_for=render_for, encoding=options.encoding, shape=options.shape,
         say=say,
     )  # fmt: skip
-    return build(path, listing.items, render_for(options.encoding.name), options, listing.others, say, advise)
+    return build(target, listing.items, render_for(options.encoding.name), options, listing.others, say, advise, work)
+
+
+def _channels(wanted: ImageOptions, look: Look) -> int:
+    """1 if all is grey: the images, and what is seen of the background."""
+    seen = look.clear or wanted.fit == "pad"
+    grey = look.grey and not (seen and len(set(wanted.background)) > 1)
+    return 1 if grey else 3
 
 
 def _drop(listing: Listing, dropped: Dropped) -> None:
@@ -169,15 +182,6 @@ def _drop(listing: Listing, dropped: Dropped) -> None:
     keep[np.asarray(dropped.positions, np.int64)] = False
     if count:
         listing.items = listing.items.select(np.flatnonzero(keep))
-
-
-def _remove_scratch(scratch: Path) -> None:
-    """Decompressed archives, unless an interrupted conversion, or another process at work on it, needs them."""
-    if not scratch.is_dir():
-        return
-    with contextlib.suppress(filelock.Timeout, OSError), filelock.FileLock(scratch.parent / "lock", timeout=0):
-        if not (scratch.parent / "journal.json").exists():
-            shutil.rmtree(scratch.parent, ignore_errors=True)
 
 
 def look_at_images(
@@ -203,11 +207,12 @@ def look_at_images(
             say(f"{'skip    ' if isinstance(header, Failure) else 'convert '} {printable(item.name)}: {what}")
     common = ", ".join(f"{w}x{h} ({count})" for (w, h), count in look.sizes.most_common(5))
     more = f" and {len(look.sizes) - 5} others" if len(look.sizes) > 5 else ""
-    say(f"{look.num_images} images to convert, {look.bad + len(listing.others)} files to skip. Sizes: {common}{more}")
+    skipped = counted(look.bad + len(listing.others), "file")
+    say(f"{counted(look.num_images, 'image')} to convert, {skipped} to skip. Sizes: {common}{more}")
     if labels.size:
         names = f" ({', '.join(labels.class_names[:10])}, ...)" if labels.class_names else ""
         say(f"Labels of {labels.size} numbers{names}")
     if wanted.size is not None:
-        say(f"{look.small} images are smaller than {wanted.size[1]}x{wanted.size[0]} and would be enlarged.")
+        say(f"{counted(look.small, 'image')} smaller than {wanted.size[1]}x{wanted.size[0]} would be enlarged.")
     elif look.num_images:
         common_size(look)

@@ -21,6 +21,7 @@ from training.dataset_files import (
     load_labels,
     read_info,
 )
+from training.dataset_items import counted
 from training.item_table import Marked
 from training.pyramid import halve
 from training.record_index import BrokenRecord
@@ -114,7 +115,7 @@ def examine(directory: Path, validation: bool, say: Callable[[str], None], max_p
                 if broken == max_problems:
                     findings.problems.append(f"{records.path}: {broken} broken records, the rest is not checked")
                     break
-        say(f"{records.path.name}: {len(records)} images of {width}x{height}, {broken} broken")
+        say(f"{records.path.name}: {counted(len(records), 'image')} of {width}x{height}, {broken} broken")
     return findings
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -25,37 +25,21 @@ from training.dataset_files import (
     SKIPPED_NAME,
     VALIDATION_PREFIX,
     DatasetInfo,
-    check_name,
     content_hash,
 )
 from training.dataset_labels import write_label_header
+from training.dataset_target import check_target
 from training.encodings import Encoding
-from training.example import encode_image
 from training.image_shapes import check_size, level_number, level_sizes
-from training.tfrecord import RecordFile, frame
-from training.unfinished import Unfinished, clean_leftovers
+from training.tfrecord import RecordFile
+from training.unfinished import Unfinished
+from training.work_directory import WorkDirectory
+
+_T = TypeVar("_T")
 
 MOST_LISTED = 1000  # of the images left out, in memory; the file lists all
-_OWN_FILES = (".tfrecords", ".labels", INFO_NAME, SKIPPED_NAME)
 _SAVE_SEC = 2.0  # between two notes of how far the work is
 _SAVE_SHARE = 0.05  # of the time may go into them
-
-
-def expected_bytes(shape: tuple[int, int, int], num_images: int, label_size: int = 0) -> int:
-    """Size on disk of the raw records and labels of a data set of images of shape (C, H, W)."""
-    sizes = level_sizes(*shape[1:])
-    records = sum(len(frame(encode_image(np.zeros((shape[0], *size), np.uint8)))) for size in sizes)
-    return num_images * (records + 4 * label_size)
-
-
-def check_resolution(resolution: int) -> int:
-    """The resolution, if square images of that side can be stored.
-
-    Raises:
-        UserError: not a small number times a power of two, or too small.
-    """
-    check_size(resolution, resolution)
-    return resolution
 
 
 class DatasetWriter:
@@ -71,6 +55,7 @@ class DatasetWriter:
         source: goes into `dataset.json`, for people.
         overwrite: replace an existing data set.
         key: what the content depends on; with it, an interrupted work is taken up again (see `Unfinished`).
+        work: the work directory of the target, if this process has locked it before.
     Attributes:
         num_images, num_validation: written so far.
         num_skipped: left out. skipped: (name, reason) of the first of them.
@@ -90,6 +75,7 @@ class DatasetWriter:
         source: Mapping[str, Any] | None = None,
         overwrite: bool = False,
         key: Mapping[str, Any] | None = None,
+        work: WorkDirectory | None = None,
     ) -> None:
         self.path = Path(os.path.realpath(path))
         self.shape = tuple(shape)
@@ -100,7 +86,7 @@ class DatasetWriter:
         self._source = dict(source or {})
         self._resumable = key is not None
         check_target(self.path, overwrite)
-        self._work = Unfinished(self.path, key, overwrite)
+        self._work = Unfinished(self.path, key, overwrite, work)
         before = self._work.state or {}
         self.state: dict[str, Any] | None = before.get("user")
         self.num_images: int = before.get("num_images", 0)
@@ -211,6 +197,14 @@ class DatasetWriter:
         with self._on_disk():
             self._work.save()
 
+    def unless_bad(self, images: Iterator[_T]) -> Iterator[_T]:
+        """As they come. If one cannot be had, the work does not go on from there: its source is another one then."""
+        try:
+            yield from images
+        except UserError:
+            self._resumable = False
+            raise
+
     @contextlib.contextmanager
     def _on_disk(self) -> Iterator[None]:
         """What the disk refuses becomes a UserError."""
@@ -286,22 +280,3 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(data, out, 1 << 20)
         out.flush()
         os.fsync(out.fileno())
-
-
-def check_target(path: Path, overwrite: bool) -> None:
-    """Whether a data set may be written to `path`.
-
-    Raises:
-        UserError: see `check_name`; it is a file, not empty, or (to overwrite) holds something that is not part of a
-            data set.
-    """
-    check_name(path)
-    clean_leftovers(path)
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, expected the name of a directory to make")
-    content = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
-    if content and not overwrite:
-        raise UserError(f"{path} is not empty (it holds {content[0]}); give another name, or --overwrite to replace it")
-    foreign = [name for name in content if not name.endswith(_OWN_FILES)]
-    if foreign:
-        raise UserError(f"{path} holds {foreign[0]}, which is not part of a data set; it is not overwritten")

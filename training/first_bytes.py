@@ -34,12 +34,19 @@ def begins_like_image(read_start: Callable[[int], bytes]) -> bool:
     return not _UNMISTAKABLE.isdisjoint(formats) or _opens(read_start(_WINDOW_BYTES), formats)
 
 
+def can_decode(name: str) -> bool:
+    """Whether Pillow decodes a format, and does not only know what it is or write it."""
+    if name not in Image.OPEN or name in _NO_PIXELS:
+        return False
+    factory, _ = Image.OPEN[name]
+    return not (isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile))
+
+
 def _formats(prefix: bytes) -> Iterator[str]:
     Image.init()
     for name in Image.ID:
-        factory, accept = Image.OPEN[name]
-        stub = isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile)
-        if accept is None or stub or name in _NO_PIXELS:
+        _, accept = Image.OPEN[name]
+        if accept is None or not can_decode(name):
             continue
         try:
             found = accept(prefix)

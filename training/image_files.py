@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dnnlib.util import UserError
 from training.archives import open_item, read_item
+from training.camera_raw import is_camera_raw
 from training.color_profiles import to_srgb
 from training.dataset_items import Item, StoredFile
 from training.fits import FILTERS, crop_and_resize, fit_image, result_size
@@ -69,6 +70,7 @@ class ImageHeader:
     width: int  # with the EXIF orientation applied
     height: int
     grey: bool
+    clear: bool = False  # it may be transparent somewhere
 
     @property
     def size(self) -> str:
@@ -80,7 +82,7 @@ def open_image(file: BinaryIO) -> Image.Image:
     """An image that is not decoded yet; warnings about it are the caller's.
 
     Raises:
-        UserError: of no known format, or of too many pixels.
+        UserError: of no known format, camera RAW, or of too many pixels.
     """
     try:
         image = Image.open(file)
@@ -93,6 +95,9 @@ def open_image(file: BinaryIO) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise UserError(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels, refused")
+    if is_camera_raw(image, file):
+        image.close()
+        raise UserError("camera RAW, whose preview is all that can be read here: develop it to TIFF, PNG or JPEG first")
     return image
 
 
@@ -118,7 +123,11 @@ def read_header(source: str | os.PathLike | Item) -> ImageHeader:
                 width, height = image.tag_v2.get(256, width), image.tag_v2.get(257, height)
             if (image.format != "PNG" or png_has_exif(file)) and _orientation(image) >= 5:
                 width, height = height, width
-            return ImageHeader(width, height, image.mode in _GREY_MODES)
+            return ImageHeader(width, height, image.mode in _GREY_MODES, _may_be_clear(image))
+
+
+def _may_be_clear(image: Image.Image) -> bool:
+    return image.mode in _ALPHA_MODES or "transparency" in image.info
 
 
 def _as_item(source: str | os.PathLike | Item) -> Item:
@@ -204,7 +213,7 @@ def to_channels(image: Image.Image, channels: int, background: tuple[int, int, i
         UserError: pixels without a defined range.
     """
     plain = to_8_bit(image)
-    clear = plain.mode in _ALPHA_MODES or "transparency" in plain.info
+    clear = _may_be_clear(plain)
     if clear and channels != 4:
         canvas = Image.new("RGBA", plain.size, (*background, 255))
         plain = Image.alpha_composite(canvas, plain.convert("RGBA")).convert("RGB")
@@ -213,7 +222,9 @@ def to_channels(image: Image.Image, channels: int, background: tuple[int, int, i
 
 
 def to_8_bit(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits as L; all else as it is.
+    """Grey of 16 bits as L, or LA if one grey is transparent; all else as it is.
+
+    Of 16 bits the upper eight remain, as Pillow has it where there are colours.
 
     Raises:
         UserError: pixels without a defined range.
@@ -222,7 +233,11 @@ def to_8_bit(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         if values.size and (values.min() < 0 or values.max() > 0xFFFF):
             raise UserError("32-bit integer pixels, expected 8 or 16 bits: convert the file first")
-        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+        grey = Image.fromarray((values >> 8).astype(np.uint8))
+        if "transparency" in image.info:
+            opaque = np.where(values == image.info["transparency"], np.uint8(0), np.uint8(255))
+            grey = Image.merge("LA", (grey, Image.fromarray(opaque)))
+        return grey
     if image.mode == "F":
         found = " (and some are NaN)" if np.isnan(np.asarray(image)).any() else ""
         raise UserError(f"floating point pixels have no defined range{found}: convert the file to 8 or 16 bits first")

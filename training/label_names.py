@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -115,19 +116,28 @@ class Finder:
     def _find(self, name: str, scope: str) -> np.ndarray:
         key = np.uint64(_hash(name, scope))
         low, high = np.searchsorted(self._keys, key, "left"), np.searchsorted(self._keys, key, "right")
-        return self._order[low:high]
+        found = self._order[low:high]
+        if len(found) > 1 and not name.isascii():  # names that differ only in how Unicode writes them
+            exact = [self._names.name(int(index)) == name for index in found]
+            found = found[exact] if any(exact) else found
+        return found
 
     def use(self, name: str, prefix: str = "") -> np.ndarray:
         """As `find`, and keeps count."""
         indices = self.find(name, prefix)
+        self.note(indices, prefix + name)
+        return indices
+
+    def note(self, indices: np.ndarray, name: str) -> None:
+        """Keeps count of what `find` has given for a name."""
         if not len(indices):
             self.unknown += 1
-            self.first_unknown = self.first_unknown or prefix + name
+            self.first_unknown = self.first_unknown or name
         self.found[indices] = True
-        return indices
 
 
 def _hash(name: str, scope: str) -> int:
-    normal = name.replace("\\", "/").removeprefix("./")
+    # Some systems store letters and their accents apart, whatever was typed.
+    normal = unicodedata.normalize("NFC", name.replace("\\", "/").removeprefix("./"))
     both = f"{scope}\0{normal}".encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(both, digest_size=8).digest(), "little")

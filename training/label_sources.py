@@ -6,7 +6,6 @@ all of these share, or as the list writes them. An image that has no label is le
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import itertools
@@ -14,23 +13,22 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
-import ijson
 import numpy as np
 
 from dnnlib.util import UserError, list_nearest
-from training.archives import open_item, open_regular
-from training.dataset_items import Item, printable
+from training.archives import open_regular
+from training.dataset_items import Item, counted, printable
 from training.dataset_labels import give_back, scattered_rows, scratch_labels
+from training.label_json import has_labels, json_class_names, json_rows
 from training.label_names import Finder, InnerNames
-from training.source_listing import LABEL_FILE, Listing
+from training.source_listing import LABEL_FILE, Listing, has_image_ending
 
 LABEL_SOURCES = ("folders", "json", "csv")
 MOST_CLASSES = 1 << 16  # a label has a number for each
 _NONE = -1
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
-_EXPECTED = 'expected {"labels": [[file, label], ...]}'
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,9 @@ def label_items(
     if source is None:
         if file is not None:
             raise UserError(f"a file of labels ({file}) without --labels-from json or csv")
+        unused = next((item for item in listing.label_files.values() if has_labels(item)), None)
+        if unused is not None:
+            say(f"{printable(unused.name)} has labels, which are not used; --labels-from json uses them.")
         return Labels()
     if source not in LABEL_SOURCES:
         raise UserError(f"labels from {source!r}; {list_nearest(source, LABEL_SOURCES)}")
@@ -67,9 +68,10 @@ def label_items(
             raise UserError(f"labels from folders need no file, found {file}; expected --labels-from json or csv")
         return _label_by_folder(listing)
     finder = Finder(listing.items, listing.lists, each_input=source == "json" and file is None)
-    labels = _from_json(listing, finder, file) if source == "json" else _from_csv(finder, file)
+    labels = _from_json(listing, finder, file, say) if source == "json" else _from_csv(finder, file)
     if finder.unknown:
-        say(f"{finder.unknown} labels belong to no image (the first: {printable(finder.first_unknown)}).")
+        what = f"{counted(finder.unknown, 'label')} {'belongs' if finder.unknown == 1 else 'belong'}"
+        say(f"{what} to no image (the first: {printable(finder.first_unknown)}).")
     _drop_unlabelled(listing, finder.found, file or LABEL_FILE)
     return labels
 
@@ -98,7 +100,7 @@ def _first_folders(paths: InnerNames) -> tuple[np.ndarray, tuple[str, ...]]:
             of[index] = ids.setdefault(folder, len(ids))
     if outside:
         raise UserError(
-            f"{outside} images lie in no sub-folder (the first: {printable(first)}); expected one folder per class"
+            f"{counted(outside, 'image')} in no sub-folder (the first: {printable(first)}); expected a folder per class"
         )
     names = tuple(sorted(ids))
     if len(names) < 2:
@@ -121,62 +123,67 @@ def _drop_unlabelled(listing: Listing, found: np.ndarray, file: str) -> None:
         listing.items = listing.items.select(np.flatnonzero(found))
 
 
-def _from_json(listing: Listing, finder: Finder, file: str | None) -> Labels:
+def _from_json(listing: Listing, finder: Finder, file: str | None, say: Callable[[str], None]) -> Labels:
     sources = listing.label_files if file is None else {"": Item(file, file)}
     if not sources:
         raise UserError(f"labels from json, but no {LABEL_FILE} at the root of the input; give it with --labels-file")
-    rows = ((prefix, item.name, *row) for prefix, item in sources.items() for row in _json_rows(item))
+    rows = ((prefix, item.name, *row) for prefix, item in sources.items() for row in json_rows(item))
     first = next(rows)
     rest = itertools.chain([first], rows)
-    if not _is_class(first[-1]):
-        return _set_vectors(finder, rest)
+    names = _json_names(sources.values(), say)
+    size = max(_set_classes(finder, rest), len(names)) if _is_class(first[-1]) else _set_vectors(finder, rest).size
+    if names and len(names) != size:
+        say(f"{first[1]} has class_names for {len(names)} classes, but labels of {size}; classes are numbered instead.")
+    return Labels(size, names if len(names) == size else ())
+
+
+def _json_names(sources: Iterable[Item], say: Callable[[str], None]) -> tuple[str, ...]:
+    """The names of classes, if the files that have some agree."""
+    found = {names: item.name for item in sources if (names := json_class_names(item))}
+    for names, where in found.items():
+        if len(names) > MOST_CLASSES:
+            raise UserError(f"{where}: {len(names)} class_names, expected at most {MOST_CLASSES}")
+    if len(found) > 1:
+        one, other, *_ = found.values()
+        say(f"{one} and {other} have different class_names; classes are numbered instead.")
+        return ()
+    return next(iter(found), ())
+
+
+def _set_classes(finder: Finder, rows: Iterable[tuple[str, str, str, Any]]) -> int:
+    """Rows: (prefix of the input or "", file of labels, name, class); returns how many classes there are."""
     finder.items.labels = np.full(len(finder.items), _NONE, np.int32)
     most = 0
-    for prefix, where, name, label in rest:
+    for prefix, where, name, label in rows:
         if not _is_class(label):
             raise UserError(f"{where}: label {str(label)[:60]} of {printable(name)}, expected a class as of the first")
         if not 0 <= label < MOST_CLASSES:
             least = "from 0 on" if label < 0 else f"below {MOST_CLASSES}"
             raise UserError(f"{where}: class {label}, expected numbers {least}")
         most = max(most, label)
-        finder.items.labels[finder.use(name, prefix)] = label
-    return Labels(most + 1)
+        indices = finder.use(name, prefix)
+        _check_new(where, name, finder.items.labels[indices], label, str)
+        finder.items.labels[indices] = label
+    return most + 1
+
+
+def _check_new(where: str, name: str, before: np.ndarray, label: int, show: Callable[[int], str]) -> None:
+    """Whether images, whose classes are `before`, had none or the same until now.
+
+    Raises:
+        UserError: they had another.
+    """
+    other = before[(before != _NONE) & (before != label)]
+    if len(other):
+        raise _contradiction(where, name, f"{show(int(other[0]))} and {show(label)}")
+
+
+def _contradiction(where: str, name: str, labels: str) -> UserError:
+    return UserError(f"{where}: {printable(name)} has several labels, {labels}; delete the row that is wrong")
 
 
 def _is_class(label: Any) -> bool:
     return isinstance(label, int) and not isinstance(label, bool)
-
-
-def _open_json(item: Item) -> BinaryIO:
-    """A file of JSON behind its byte order mark, if it has one."""
-    file = open_item(item)
-    if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-        file.seek(0)
-    return file
-
-
-def _json_rows(item: Item) -> Iterator[tuple[str, Any]]:
-    """(file, label) of `{"labels": [[file, label], ...]}`, one by one: the file may be larger than the memory."""
-    try:
-        with _open_json(item) as file:
-            kind = next((event for prefix, event, _ in ijson.parse(file) if prefix == "labels"), "no such key")
-        if kind == "no such key":
-            raise UserError(f"{item.name}: {_EXPECTED}, found {kind}")
-        empty = True
-        if kind == "start_array":
-            with _open_json(item) as file:
-                for entry in ijson.items(file, "labels.item", use_float=True):
-                    if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
-                        raise UserError(f"{item.name}: found {str(entry)[:60]}, expected [file, label]")
-                    empty = False
-                    yield entry[0], entry[1]
-        if empty:
-            what = "null" if kind == "null" else "empty or no list"
-            raise UserError(f'{item.name}: "labels" is {what}, it has no labels')
-    except OSError as err:
-        raise UserError(f"cannot read {item.name}: {err.strerror or err}") from err
-    except (ijson.JSONError, UnicodeError) as err:
-        raise UserError(f"{item.name}: {_EXPECTED}, found {' '.join(str(err).split())[:100]}") from err
 
 
 def _set_vectors(finder: Finder, rows: Iterable[tuple[str, str, str, Any]]) -> Labels:
@@ -192,7 +199,12 @@ def _set_vectors(finder: Finder, rows: Iterable[tuple[str, str, str, Any]]) -> L
             finder.items.labels = scratch_labels(len(finder.items), size)
         if len(vector) != size or not size or not np.isfinite(vector).all():
             raise UserError(f"{where}: label {str(values)[:60]} of {printable(name)}, expected {size} finite numbers")
-        finder.items.labels[finder.use(name, prefix)] = vector
+        indices = finder.find(name, prefix)
+        for index in indices[finder.found[indices]]:
+            if not np.array_equal(finder.items.labels[index], vector):
+                raise _contradiction(where, name, f"the second {str(values)[:60]}")
+        finder.note(indices, prefix + name)
+        finder.items.labels[indices] = vector
         if not number % scattered_rows(size):
             give_back(finder.items.labels)
     return Labels(size)
@@ -206,7 +218,8 @@ def _from_csv(finder: Finder, file: str | None) -> Labels:
     if file is None:
         raise UserError("labels from csv need a table: --labels-file TABLE.csv, with rows such as cats/1.png,cat")
     header = next(_rows(file, False), None)
-    skip = header is not None and not len(finder.find(header[0]))
+    # What is named as an image is none that is missing, and no heading.
+    skip = header is not None and not len(finder.find(header[0])) and not has_image_ending(header[0])
     columns = 0
     names: set[str] = set()
     several, numbers, fraction = False, True, False
@@ -242,6 +255,7 @@ def _from_csv(finder: Finder, file: str | None) -> Labels:
             if not number % scattered_rows(len(ordered)):
                 give_back(labels)
         else:
+            _check_new(file, row[0], labels[indices], classes[0], ordered.__getitem__)
             labels[indices] = classes[0]
     finder.items.labels = labels
     return Labels(len(ordered), ordered)

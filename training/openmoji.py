@@ -17,7 +17,7 @@ from PIL import Image
 
 from dnnlib.util import UserError, list_nearest
 from training.dataset_build import BuildOptions, BuildReport, Item, build
-from training.dataset_writer import check_resolution
+from training.dataset_target import check_resolution
 from training.image_files import FILTERS, crop_and_resize
 
 SUPERSAMPLING = 4  # drawn this much larger and then reduced, so that thin lines come out even

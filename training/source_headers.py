@@ -18,6 +18,8 @@ from training.image_shapes import check_size, nearest_sizes
 from training.workers import Failure, ordered_map
 
 _FIRST_LOOK = 64  # images looked at before processes are started
+_NEAR_RATIO = 0.01  # relative difference of ratios that are taken for one: sides are whole numbers
+_MOST_IMAGES = 0.95  # of all have the common ratio
 _MOST_SIZES = 10_000  # different ones that are counted
 
 
@@ -29,6 +31,7 @@ class Look:
     bad: int = 0
     first_bad: tuple[str, str] | None = None
     grey: bool = True
+    clear: bool = False  # some may be transparent
     small: int = 0
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (width, height)
     firsts: dict[tuple[int, int], str] = field(default_factory=dict)  # name of the first image of a size
@@ -45,6 +48,7 @@ class Look:
             self.firsts.setdefault(key, name)
         self.num_images += 1
         self.grey = self.grey and header.grey
+        self.clear = self.clear or header.clear
         self.small += size is not None and (header.height < size[0] or header.width < size[1])
 
 
@@ -75,13 +79,16 @@ class _Tail(Sequence[Item]):
         return self._items[self._start + index]
 
 
-def look_at(items: Sequence[Item], size: tuple[int, int] | None, workers: int | None, strict: bool) -> Look:
+def look_at(
+    items: Sequence[Item], size: tuple[int, int] | None, workers: int | None, strict: bool, whole: bool = False
+) -> Look:
     """Headers, as far as they are needed: all to find the size, and until the first coloured one for the channels.
 
     Args:
         size: (height, width) that images are fitted to, None: theirs.
         workers: processes, None: one per core.
         strict: the first unreadable one is an error, a `UserError`.
+        whole: all of them in any case.
     """
     look = Look()
     with closing(read_headers(items, workers)) as headers:
@@ -89,9 +96,19 @@ def look_at(items: Sequence[Item], size: tuple[int, int] | None, workers: int | 
             look.add(item.name, header, size)
             if isinstance(header, Failure) and strict:
                 raise strict_error(*look.first_bad)
-            if size is not None and not look.grey:
+            if size is not None and not look.grey and not whole:
                 break
     return look
+
+
+def common_ratio(look: Look) -> tuple[int, int] | None:
+    """The usual (width, height), if nearly all images have its ratio; None: they have not."""
+    if not look.sizes:
+        return None
+    (usual, _), *_ = look.sizes.most_common(1)
+    ratio = usual[0] / usual[1]
+    near = sum(count for (w, h), count in look.sizes.items() if abs(w / h / ratio - 1) <= _NEAR_RATIO)
+    return usual if near >= _MOST_IMAGES * look.num_images else None
 
 
 def common_size(look: Look) -> tuple[int, int]:

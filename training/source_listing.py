@@ -22,20 +22,12 @@ from typing import BinaryIO
 from PIL import Image
 
 from dnnlib.util import UserError
-from training.archives import (
-    PACKED_TAR_ENDINGS,
-    TAR_ENDINGS,
-    ZIP_ENDINGS,
-    kind_of_file,
-    open_regular,
-    read_start,
-    tar_members,
-    unpack_tar,
-    zip_members,
-)
+from training.archives import ZIP_ENDINGS, kind_of_file, open_regular, read_start, zip_members
 from training.dataset_items import Item, Part
-from training.first_bytes import begins_like_image
+from training.first_bytes import begins_like_image, can_decode
 from training.item_table import ItemTable, Reasons
+from training.source_walk import is_passed_over, walk_files
+from training.tar_archives import PACKED_TAR_ENDINGS, TAR_ENDINGS, tar_members, unpack_tar
 
 LIST_ENDINGS = (".txt", ".lst")
 LABEL_FILE = "dataset.json"
@@ -77,11 +69,14 @@ def list_sources(inputs: Sequence[os.PathLike | str], scratch: Path, say: Callab
     for given in inputs:
         path = Path(given)
         prefix = "" if len(inputs) == 1 else f"{os.fspath(given).rstrip(os.sep)}/"
-        kind = _kind(path)
+        kind, damage = _kind(path), None
         if kind == "packed tar":
             say(f"Decompressing {path}, because its members can only be reached in their own order.")
-            path, kind = unpack_tar(path, scratch), "tar"
+            path, damage = unpack_tar(path, scratch)
+            kind = "tar"
         _LISTERS[kind](listing, path, prefix)
+        if damage is not None:
+            listing.lose(f"{prefix}(what follows)", f"the archive is cut off or damaged ({damage})")
     return listing
 
 
@@ -117,7 +112,7 @@ def _find_kind(path: Path) -> str:
     if tarfile.is_tarfile(path):
         with open_regular(str(path)) as file:
             return "tar" if file.read(262).endswith(b"ustar") else "packed tar"
-    if _looks_like_image(_start_of_file(str(path))):
+    if begins_like_image(_start_of_file(str(path))):
         return "image"
     raise UserError(
         f"{path} is of no known kind, expected a folder, zip, tar(.gz, .bz2, .xz), list (.txt), or an image"
@@ -131,23 +126,28 @@ def _take(listing: Listing, name: str, prefix: str, start: Callable[[int], bytes
         start: reads the first bytes, which cost time and are asked for only where the ending does not tell.
     """
     ending = os.path.splitext(name)[1]
-    if ending.lower() in _endings() or _looks_like_image(start, if_unreadable=not ending):
+    try:
+        wanted = has_image_ending(name) or begins_like_image(start)
+        doubt = ""
+    except (OSError, UserError) as err:  # left out either way: by its ending, or as a bad image
+        wanted, doubt = not ending, f", and its beginning cannot be read ({err})"
+    if wanted:
         listing.items.append(name, part)
     else:
-        listing.others.append(prefix + name, f"no image by its {f'ending {ending}' if ending else 'first bytes'}")
+        listing.others.append(
+            prefix + name, f"no image by its {f'ending {ending}' if ending else 'first bytes'}{doubt}"
+        )
 
 
 @functools.cache
 def _endings() -> frozenset[str]:
-    """Of the formats that Pillow reads: it knows others, such as .pdf, for writing."""
-    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN)
+    """Of the formats that Pillow decodes: it knows others for writing (.pdf), and some only by name (.mpg)."""
+    return frozenset(ending for ending, name in Image.registered_extensions().items() if can_decode(name))
 
 
-def _looks_like_image(start: Callable[[int], bytes], if_unreadable: bool = False) -> bool:
-    try:
-        return begins_like_image(start)
-    except (OSError, UserError):  # what cannot be read is left out either way: by its ending, or as a bad image
-        return if_unreadable
+def has_image_ending(name: str) -> bool:
+    """Whether a name ends as those of images do."""
+    return os.path.splitext(name)[1].lower() in _endings()
 
 
 def _start_of_file(path: str) -> Callable[[int], bytes]:
@@ -169,62 +169,6 @@ def _list_folder(listing: Listing, root: Path, prefix: str) -> None:
             listing.lose(prefix + name, reason, os.path.isdir(os.path.join(root, name)))
 
 
-def walk_files(folder: os.PathLike | str) -> Iterator[tuple[str, str | None]]:
-    """(relative name, None or the reason to leave it out) of all files below a folder, in the order of the names."""
-    return _walk(os.fspath(folder))
-
-
-def _walk(root: str) -> Iterator[tuple[str, str | None]]:
-    seen: set[str] = set()
-    ahead = [""]  # relative names, the next one last; those of folders end in a slash, that of the root is empty
-    while ahead:
-        name = ahead.pop()
-        path = os.path.join(root, name)
-        if name and not name.endswith("/"):
-            yield name, _reason_against(path)
-            continue
-        real = os.path.realpath(path)
-        if real in seen:  # a link to a folder further up would lead round in circles
-            continue
-        seen.add(real)
-        try:
-            ahead += _names_in(path, name)
-        except OSError as err:
-            yield name.rstrip("/") or ".", f"the folder cannot be read ({err.strerror or err})"
-
-
-def _names_in(folder: str, below: str) -> list[str]:
-    """What is in a folder, the last first: `below` and its name, and a slash behind that of a folder.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    with os.scandir(folder.rstrip("/") or "/") as entries:
-        # A folder is sorted as what its files begin with: `a.png` comes before `a/b.png`.
-        return sorted(
-            (
-                below + entry.name + ("/" if _is_folder(entry) else "")
-                for entry in entries
-                if not entry.name.startswith(".") and entry.name != "__MACOSX"
-            ),
-            reverse=True,
-        )
-
-
-def _reason_against(path: str) -> str | None:
-    """Why what is no folder is no file to read either; None: it is one."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as err:
-        return "a link to nothing" if os.path.islink(path) else f"cannot be read ({err.strerror or err})"
-    return None if stat.S_ISREG(mode) else f"not a regular file but a {kind_of_file(mode)}"
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    """Links are followed; one that leads to itself is no folder, and no error."""
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
 def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -> Callable[[Listing, Path, str], None]:
     def add(listing: Listing, path: Path, prefix: str) -> None:
         try:
@@ -241,7 +185,7 @@ def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -
         for name, part in members(path):
             # The name is only shown and compared; it is never used to open or write anything.
             steps = [step for step in PurePosixPath(name.replace("\0", "")).parts if step not in ("/", "..", ".")]
-            if not steps or any(step.startswith(".") or step == "__MACOSX" for step in steps):
+            if not steps or any(map(is_passed_over, steps)):
                 continue
             name = "/".join(steps)
             if isinstance(part, str):

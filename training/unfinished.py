@@ -12,16 +12,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import filelock
-
 from dnnlib.util import UserError, atomic_write
+from training.work_directory import JOURNAL_NAME, LOCK_NAME, WorkDirectory, shared_path
 
-_JOURNAL = "journal.json"
-_LOCK = "lock"
 _VERSION = 1
 
 
@@ -33,6 +30,7 @@ class Unfinished:
         key: what decides the content (options, list of sources), as JSON-able values; work goes on only under an equal
             one. None: the directory has a name of its own, and nothing ever goes on from it.
         anew: begin anew if the key is another one.
+        work: the target's, which this process has locked before; it is given back here. None: locked now.
     Attributes:
         root: the work directory.
         files: the sub-folder that becomes the target.
@@ -41,20 +39,17 @@ class Unfinished:
         UserError: another process is at work, there is unfinished work under another key, or nothing can be written.
     """
 
-    def __init__(self, target: Path, key: Mapping[str, Any] | None, anew: bool = False) -> None:
+    def __init__(
+        self, target: Path, key: Mapping[str, Any] | None, anew: bool = False, work: WorkDirectory | None = None
+    ) -> None:
         self._key = None if key is None else json.loads(json.dumps(key))
         self._open: dict[str, BinaryIO] = {}
         self._marked: tuple[dict[str, int], dict[str, Any] | None] = {}, None
-        self._lock: filelock.BaseFileLock | None = None
         self.state: dict[str, Any] | None = None
+        self._work = work or WorkDirectory(target, own=key is None)
+        self.root = self._work.root
+        self.files = self.root / target.name
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if key is None:
-                self.root = Path(tempfile.mkdtemp(prefix=f".{target.name}.unfinished-", dir=target.parent))
-            else:
-                self.root = target.parent / f".{target.name}.unfinished"
-                self._acquire(target)
-            self.files = self.root / target.name
             if key is not None:
                 self.state = self._recover(anew)
             self.files.mkdir(exist_ok=True)
@@ -65,21 +60,8 @@ class Unfinished:
             self.close()
             raise
 
-    def _acquire(self, target: Path) -> None:
-        while True:
-            self.root.mkdir(exist_ok=True)
-            lock = filelock.FileLock(self.root / _LOCK)
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout as err:
-                raise UserError(f"another process is writing {target}; wait for it, or give another name") from err
-            self._lock = lock
-            if (self.root / _LOCK).exists():  # else the process that had it has just finished
-                return
-            lock.release()
-
     def _recover(self, anew: bool) -> dict[str, Any] | None:
-        journal = self.root / _JOURNAL
+        journal = self.root / JOURNAL_NAME
         try:
             content = json.loads(journal.read_text("utf-8"))
             known = content["version"] == _VERSION and isinstance(content["state"], dict)
@@ -114,10 +96,10 @@ class Unfinished:
     def _contents(self) -> list[Path]:
         """Files, except for lock, journal, and what was put aside to be replaced."""
         paths = [*self.root.glob("*"), *self.files.glob("*")]
-        return [path for path in paths if path.is_file() and path.name not in (_JOURNAL, _LOCK)]
+        return [path for path in paths if path.is_file() and path.name not in (JOURNAL_NAME, LOCK_NAME)]
 
     def _clear(self) -> None:
-        (self.root / _JOURNAL).unlink(missing_ok=True)
+        (self.root / JOURNAL_NAME).unlink(missing_ok=True)
         for path in self._contents():
             path.unlink()
 
@@ -139,7 +121,7 @@ class Unfinished:
             os.fsync(file.fileno())
         if self._key is not None and self._marked[1] is not None:
             sizes, state = self._marked
-            with atomic_write(self.root / _JOURNAL, "w") as out:
+            with atomic_write(self.root / JOURNAL_NAME, "w") as out:
                 json.dump({"version": _VERSION, "key": self._key, "sizes": sizes, "state": state}, out)
 
     def publish(self, target: Path) -> None:
@@ -155,15 +137,7 @@ class Unfinished:
     def remove(self) -> None:
         """Deletes the work directory."""
         self._close_files()
-        # The lock goes last: whoever finds the directory without it waits for no one.
-        for path in sorted(self.root.iterdir(), key=lambda path: path.name == _LOCK):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        self.close()
-        with contextlib.suppress(OSError):  # another process has just begun in it
-            self.root.rmdir()
+        self._work.remove()
 
     def _close_files(self) -> None:
         for file in self._open.values():
@@ -173,21 +147,15 @@ class Unfinished:
     def close(self) -> None:
         """Closes all files and gives the lock back; what is there stays. Closing twice does no harm."""
         self._close_files()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self._work.release()
 
 
 def clean_leftovers(target: Path) -> None:
     """Removes the work directory of a conversion that was killed when all but the cleaning up was done."""
-    root = target.parent / f".{target.name}.unfinished"
-    if not (target.exists() and (root / _JOURNAL).exists() and not (root / target.name).exists()):
-        return
-    lock = filelock.FileLock(root / _LOCK)
-    with contextlib.suppress(filelock.Timeout, OSError):  # somebody is at work in it after all
-        lock.acquire(timeout=0)
-        shutil.rmtree(root, ignore_errors=True)
-        lock.release()
+    root = shared_path(target)
+    if target.exists() and (root / JOURNAL_NAME).exists() and not (root / target.name).exists():
+        with contextlib.suppress(UserError, OSError):  # somebody is at work in it after all
+            WorkDirectory(target).remove()
 
 
 def make_temp_beside(target: Path) -> Path:
@@ -201,25 +169,3 @@ def make_temp_beside(target: Path) -> Path:
         return Path(tempfile.mkdtemp(prefix=f".{target.name}.unfinished-", dir=target.parent))
     except OSError as err:
         raise UserError(f"cannot write {target}: {err.strerror or err}") from err
-
-
-@contextlib.contextmanager
-def appears_whole(target: Path) -> Iterator[Path]:
-    """Context manager: a directory to fill, which gets the name `target` at the end of the block.
-
-    If the block raises, or the process is interrupted, nothing of it is left; a process that is killed leaves a hidden
-    directory beside `target`, and never one with its name. Parents are made; an empty `target` is replaced.
-
-    Raises:
-        UserError: nothing can be written there, or there is no room for all.
-    """
-    temp = make_temp_beside(target)
-    try:
-        content = temp / target.name  # mkdtemp's own directory is for this user alone
-        content.mkdir()
-        yield content
-        os.replace(content, target)
-    except OSError as err:
-        raise UserError(f"cannot write {target}: {err.strerror or err}; with more room give the same command") from err
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)

@@ -13,7 +13,7 @@ _LOCATOR = struct.Struct("<4sLQL")  # of the end for archives beyond 4 GB, right
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LONGEST_COMMENT = 0xFFFF
-_UTF8, _ENCRYPTED = 1 << 11, 1
+UTF8, ENCRYPTED = 1 << 11, 1  # flags of a member
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,15 @@ class Entry:
     encrypted: bool
 
 
-def read_directory(file: BinaryIO) -> Iterator[Entry]:
+def read_directory(file: BinaryIO, where: tuple[int, int, int] | None = None) -> Iterator[Entry]:
     """All members, in the order of the directory.
 
+    Args:
+        where: see `find_directory`; None: it is to be found.
     Raises:
         ValueError: no zip archive, cut off or damaged.
     """
-    start, size, shift = _find_directory(file)
+    start, size, shift = where or find_directory(file)
     pos = start
     while pos < start + size:
         file.seek(pos)
@@ -45,13 +47,17 @@ def read_directory(file: BinaryIO) -> Iterator[Entry]:
         _, _, _, flags, method, _, _, crc, packed, full, *lengths, _, _, _, offset = _ENTRY.unpack(head)
         name, extra = file.read(lengths[0]), file.read(lengths[1])
         pos += _ENTRY.size + sum(lengths)
-        full, packed, offset = _large_values(extra, (full, packed, offset))
-        text = name.decode("utf-8", "replace") if flags & _UTF8 else name.decode("cp437")
-        yield Entry(text, offset + shift, packed, full, method, crc, bool(flags & _ENCRYPTED))
+        full, packed, offset = large_values(extra, (full, packed, offset))
+        text = name.decode("utf-8", "replace") if flags & UTF8 else name.decode("cp437")
+        yield Entry(text, offset + shift, packed, full, method, crc, bool(flags & ENCRYPTED))
 
 
-def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
-    """(where it begins, its size, how much there is before the archive), in bytes."""
+def find_directory(file: BinaryIO) -> tuple[int, int, int]:
+    """(where it begins, its size, how much there is before the archive), in bytes.
+
+    Raises:
+        ValueError: no zip archive, or cut off.
+    """
     total = file.seek(0, os.SEEK_END)
     begin = max(0, total - _LONGEST_COMMENT - _END.size)
     file.seek(begin)
@@ -74,7 +80,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
     return end - size, size, shift
 
 
-def _large_values(extra: bytes, values: tuple[int, int, int]) -> list[int]:
+def large_values(extra: bytes, values: tuple[int, int, int]) -> list[int]:
     """Size, packed size and offset; those that do not fit into 32 bits are in the extra field, in this order."""
     result = list(values)
     pos = 0

@@ -45,7 +45,7 @@ def test_jpeg_and_bad_files(tmp_path):
     save(tmp_path / "in" / "000002.jpg", picture(2)[:, :100])
     (tmp_path / "in" / "000003.jpg").write_bytes((tmp_path / "in" / "000001.jpg").read_bytes()[:5000])
     output = tool("create_celeba", tmp_path / "out", tmp_path / "in").output
-    assert "Wrote 1 images of 128x128x3" in output and "Skipped 2 files" in output
+    assert "Wrote 1 image of 128x128x3" in output and "Skipped 2 files" in output
     assert "100x218, expected 178x218" in (tmp_path / "out" / "skipped.csv").read_text()
     assert "error: 00000" in fails("create_celeba", tmp_path / "b", tmp_path / "in", "--strict")
 

@@ -19,7 +19,7 @@ from training.clean.cascade import Box, Cascade, crop_box
 from training.clean.picture import Decode, decode_file, open_picture
 from training.dataset_build import Failure, Item, ordered_map
 from training.item_table import Reasons
-from training.unfinished import appears_whole
+from training.work_directory import appears_whole
 
 TABLE_NAME = "crops.csv"
 

@@ -11,6 +11,7 @@ from training.clean.libraries import require
 from training.clean.mtcnn_process import Face, detect_faces
 from training.clean.picture import Picture
 from training.clean.verdicts import ImageFilter, Verdict
+from training.dataset_items import counted
 
 LONGEST_SIDE = 640  # what the detector sees at most; the measures are ratios
 
@@ -52,9 +53,9 @@ class FaceRule:
         if len(certain) < self.min_faces:
             best = max((face.confidence for face in faces), default=None)
             hint = "" if best is None else f" (most certain: {best:.2f})"
-            return Verdict(False, math.inf, f"{len(certain)} faces, expected {self.min_faces} or more{hint}")
+            return Verdict(False, math.inf, f"{counted(len(certain), 'face')}, expected {self.min_faces} or more{hint}")
         if self.max_faces is not None and len(certain) > self.max_faces:
-            return Verdict(False, math.inf, f"{len(certain)} faces, expected {self.max_faces} at most")
+            return Verdict(False, math.inf, f"{counted(len(certain), 'face')}, expected {self.max_faces} at most")
         if not certain:
             return Verdict(True, float("nan"))
         eyes = eye_measures(max(certain, key=lambda face: face.box[2] * face.box[3]))

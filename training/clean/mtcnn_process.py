@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import numpy as np
 from dnnlib.util import hide_native_info
 
 _SMALLEST = 12  # pixels: what the first of its networks sees
+_ATTEMPTS = 2  # at an image
 
 
 class Face(NamedTuple):
@@ -31,14 +33,21 @@ class Face(NamedTuple):
 
 
 def detect_faces(pixels: np.ndarray) -> list[Face]:
-    """The faces in uint8 [H, W, 3], RGB. The first call takes some seconds.
+    """The faces in uint8 [H, W, 3], RGB. The first call takes some seconds, and so does one after the detector died.
 
     Raises:
-        concurrent.futures.process.BrokenProcessPool: the detector's process died.
+        RuntimeError: the detector dies of this image.
+        concurrent.futures.process.BrokenProcessPool: it dies of any.
     """
     if min(pixels.shape[:2]) < _SMALLEST:
         return []
-    return _process().submit(_detect, pixels).result()
+    for _ in range(_ATTEMPTS):  # the system may have killed it for memory that others took
+        try:
+            return _process().submit(_detect, pixels).result()
+        except BrokenProcessPool:
+            _process.cache_clear()
+    _process().submit(_detect, np.zeros((_SMALLEST, _SMALLEST, 3), np.uint8)).result()
+    raise RuntimeError(f"the face detector died of it {_ATTEMPTS} times")
 
 
 @cache

@@ -20,8 +20,10 @@ from training.blob_file import BlobFile
 from training.clean.judgements import Chosen, Judgements, Names
 from training.clean.options import CleanOptions, make_filters
 from training.clean.picture import Decode, decode_file, open_picture
+from training.clean.places import check_folders
 from training.clean.verdicts import Filter, SetFilter, Verdict
 from training.dataset_build import Failure, Item, ordered_map
+from training.dataset_items import counted
 from training.item_table import Dropped, Reasons
 
 _KEPT = Verdict(True, math.nan)
@@ -151,6 +153,7 @@ def find_dropped(
     filters = make_filters(options)
     if not filters:
         return Dropped(array("q"), Reasons())
+    check_folders(report)
     judgements = judge(items, filters, workers, decode, thorough=report is not None)
     counts = [0] * len(filters)
     dropped = Reasons()
@@ -163,13 +166,13 @@ def find_dropped(
         for place, verdict in enumerate(judgement.verdicts):
             counts[place] += verdict is not None and not verdict.keep
     for one, number in zip(filters, counts, strict=True):
-        say(f"Filter {one.name} ({one.criterion}): drops {number} images.")
+        say(f"Filter {one.name} ({one.criterion}): drops {counted(number, 'image')}.")
     if report is not None:
         from training.clean.report import write_report  # which needs judgements
 
         write_report(report, "Images left out", judgements, filters, workers=workers, decode=decode)
         say(f"Wrote {report}")
-    say(f"Cleaning keeps {len(items) - len(dropped)} of {len(items)} images.")
+    say(f"Cleaning keeps {len(items) - len(dropped)} of {counted(len(items), 'image')}.")
     return Dropped(positions, dropped)
 
 

@@ -15,6 +15,7 @@ from training.clean.rank import Rank
 from training.clean.report import format_score
 from training.clean.thumbnails import thumbnails
 from training.dataset_build import Item
+from training.dataset_items import counted
 
 
 def write_rank_table(path: os.PathLike | str, items: Sequence[Item], ranks: Sequence[Rank]) -> None:
@@ -63,7 +64,7 @@ def write_rank_report(
         ]
 
     parts = [
-        heading(f"{len(ranks)} images by the discriminator's score, {len(bad)} without a score"),
+        heading(f"{counted(len(ranks), 'image')} by the discriminator's score, {len(bad)} without a score"),
         gallery(f"Would drop {worst}, worst first", cards(dropped), "dropped"),
         gallery(f"Kept {len(kept)}, worst first", cards(next_ones), "kept"),
         gallery("The best of the others, best first", cards(best), "kept"),

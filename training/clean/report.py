@@ -16,6 +16,7 @@ from training.clean.judgements import Judgements
 from training.clean.picture import Decode, decode_file
 from training.clean.thumbnails import thumbnails
 from training.clean.verdicts import Filter
+from training.dataset_items import counted
 
 MOST_SHOWN = 100  # images per gallery, unless asked otherwise
 
@@ -121,6 +122,6 @@ def _summary(columns: Columns, filters: Sequence[Filter], counts: Counts) -> str
             [format_score(float(q)) for q in np.percentile(finite, (0, 5, 50, 95, 100))] if len(finite) else [""] * 5
         )
         rows.append([one.name, one.criterion, str(counts.by_filter[one.name]), *quantiles])
-    total = f"{len(columns.keep)} images: {counts.kept} kept, {counts.dropped} would be dropped"
+    total = f"{counted(len(columns.keep), 'image')}: {counts.kept} kept, {counts.dropped} would be dropped"
     titles = ["filter", "drops", "images", "lowest score", "5%", "median", "95%", "highest"]
     return heading(f"{total}, {counts.unreadable} unreadable") + table(titles, rows)

@@ -24,10 +24,11 @@ from training.clean.judgements import Chosen
 from training.clean.near import DEFAULT_BITS
 from training.clean.options import CleanOptions, make_filters
 from training.clean.pipeline import judge
+from training.clean.places import check_folders
 from training.clean.report import MOST_SHOWN, count, write_report
 from training.clean.table import write_table
 from training.cli import quiet_tensorflow
-from training.dataset_items import Item, printable
+from training.dataset_items import Item, counted, printable
 from training.label_sources import LABEL_SOURCES, label_items
 
 _PERCENT = click.FloatRange(0, min_open=True)
@@ -137,6 +138,7 @@ def clean_command(
     if not filters:
         filters = make_filters(_USUAL)
         click.echo("No filter chosen; looking for duplicates and images of few colours.")
+    check_folders(report, csv_path)
     _check_action(action, inputs)
     listing = collect(inputs, _scratch(), click.echo, action is not None)
     items, others = listing.items, listing.others
@@ -144,11 +146,13 @@ def clean_command(
     for name, reason in itertools.islice(others, 5):
         click.echo(f"Not looked at: {printable(name)}: {reason}")
     if others:
-        click.echo(f"Not looked at: {len(others)} other files")
+        click.echo(f"Not looked at: {counted(len(others), 'other file')}")
     counts = count(judgements, filters)
     for one in filters:
         click.echo(f"Filter {one.name} ({one.criterion}): would drop {counts.by_filter[one.name]}")
-    click.echo(f"{len(items)} images: {counts.kept} kept, {counts.dropped} dropped, {counts.unreadable} unreadable")
+    click.echo(
+        f"{counted(len(items), 'image')}: {counts.kept} kept, {counts.dropped} dropped, {counts.unreadable} unreadable"
+    )
     write_table(csv_path, judgements, filters)
     write_report(report, f"Cleaning of {', '.join(inputs)}", judgements, filters, report_images, workers)
     click.echo(f"Wrote {report} and {csv_path}")
@@ -192,6 +196,7 @@ def rank_command(
 
     Look at both ends: the best ones can be odd, too. --drop-worst tells which part --apply drops.
     """
+    check_folders(report, csv_path)
     _check_action(action, inputs)
     listing = collect(inputs, _scratch(), click.echo, action is not None)
     label_items(listing, labels_from, labels_file, click.echo)
@@ -209,7 +214,7 @@ def rank_command(
     write_rank_report(report, f"Ranking by {network}", items, ranks, worst, bad, report_images, workers)
     for name, reason in itertools.islice(bad, 5):
         click.echo(f"Without a score: {printable(name)}: {reason}")
-    click.echo(f"Ranked {len(ranks)} images, {len(bad)} without a score: wrote {report} and {csv_path}")
+    click.echo(f"Ranked {counted(len(ranks), 'image')}, {len(bad)} without a score: wrote {report} and {csv_path}")
     _act(action, Chosen(items, ranks.index[worst:]), Chosen(items, ranks.index[:worst]))
 
 
@@ -239,7 +244,7 @@ def crop_command(
     for name, reason in itertools.islice(done.failed, 5):
         click.echo(f"Skipped {name}: {reason}")
     click.echo(
-        f"Wrote {done.num_crops} crops of {len(items)} images to {out_dir}; "
+        f"Wrote {counted(done.num_crops, 'crop')} of {counted(len(items), 'image')} to {out_dir}; "
         f"nothing found in {done.num_empty}, {len(done.failed)} skipped"
     )
 
@@ -252,6 +257,8 @@ def _scratch() -> Path:
 def _check_action(action: tuple[str, str] | None, inputs: Sequence[str]) -> None:
     if action is not None and action[0] == "move":
         apply.check_aside(action[1], inputs)
+    elif action is not None:
+        check_folders(action[1])
 
 
 def _act(action: tuple[str, str] | None, kept: Sequence[Item], dropped: Sequence[Item]) -> None:
@@ -262,14 +269,16 @@ def _act(action: tuple[str, str] | None, kept: Sequence[Item], dropped: Sequence
         left_out = apply.write_list(target, kept)
         for name in left_out:
             click.echo(f"Not listed: {name!r}: line breaks in its path")
-        click.echo(f"Listed {len(kept) - len(left_out)} files in {target}")
+        click.echo(f"Listed {counted(len(kept) - len(left_out), 'file')} in {target}")
         return
     failed = apply.move_aside(target, dropped)
-    click.echo(f"Moved {len(dropped) - len(failed)} files to {target}")
+    click.echo(f"Moved {counted(len(dropped) - len(failed), 'file')} to {target}")
     for name, reason in failed:
         click.echo(f"{name}: {reason}", err=True)
     if failed:
-        raise UserError(f"{len(failed)} of {len(dropped)} files could not be moved (the first: {failed[0][0]})")
+        raise UserError(
+            f"{len(failed)} of {counted(len(dropped), 'file')} could not be moved (the first: {failed[0][0]})"
+        )
 
 
 COMMANDS = (clean_command, rank_command, crop_command)

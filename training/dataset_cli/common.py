@@ -14,7 +14,7 @@ from training import dataset_inspect as inspect
 from training.dataset import TFRecordDataset
 from training.dataset_build import PUBLISHED_SEED, BuildOptions, BuildReport
 from training.dataset_files import SKIPPED_NAME, load_labels, read_info
-from training.dataset_items import printable
+from training.dataset_items import counted, printable
 from training.encodings import ENCODINGS, Encoding
 from training.fits import FILTERS
 
@@ -94,14 +94,14 @@ def print_report(report: BuildReport) -> None:
     info = read_info(report.path)
     held_out = f", {report.num_validation} held out," if report.num_validation else ""
     size = f"{info.width}x{info.height}x{info.channels}"
-    click.echo(f"Wrote {report.num_images} images of {size}{held_out} to {report.path}")
+    click.echo(f"Wrote {counted(report.num_images, 'image')} of {size}{held_out} to {report.path}")
     if info.label_size:
         labels = load_labels(report.path, report.num_images)
         print_classes(SimpleNamespace(labels=labels, label_size=info.label_size, class_names=info.class_names))
     for name, reason in report.skipped[:5]:
         click.echo(f"Skipped {printable(name)}: {reason}")
     if report.num_skipped:
-        click.echo(f"Skipped {report.num_skipped} files, all listed in {report.path / SKIPPED_NAME}")
+        click.echo(f"Skipped {counted(report.num_skipped, 'file')}, all listed in {report.path / SKIPPED_NAME}")
 
 
 def print_classes(dataset: TFRecordDataset | SimpleNamespace) -> None:

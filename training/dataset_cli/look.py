@@ -16,6 +16,7 @@ from training import dataset_verify
 from training.dataset import TFRecordDataset
 from training.dataset_cli.common import print_classes
 from training.dataset_files import SKIPPED_NAME, dataset_directory, find_files, find_levels, first_shape, read_info
+from training.dataset_items import counted
 from training.dataset_repair import repair
 
 _MOST_COMPONENTS = 40  # lines of a table of labels
@@ -121,7 +122,7 @@ def extract(tfrecord_dir: str, output_dir: str, max_images: int | None, validati
     """
     dataset = TFRecordDataset(tfrecord_dir, validation=validation)
     count = inspect.extract(dataset, output_dir, max_images)
-    click.echo(f"Wrote {count} images to {output_dir}")
+    click.echo(f"Wrote {counted(count, 'image')} to {output_dir}")
 
 
 @click.command()
@@ -155,10 +156,8 @@ def verify(tfrecord_dir: str, new_dir: str | None) -> None:
     for problem in problems:
         click.echo(f"problem: {problem}", err=True)
     if problems:
-        click.echo(
-            f"{len(problems)} problems; verify {tfrecord_dir} --repair NEW_DIR writes a new data set of what is whole",
-            err=True,
-        )
+        what = counted(len(problems), "problem")
+        click.echo(f"{what}; verify {tfrecord_dir} --repair NEW_DIR writes a new data set of what is whole", err=True)
         sys.exit(1)
     click.echo("Everything is in order.")
 
@@ -170,7 +169,9 @@ def _repair(tfrecord_dir: str, new_dir: str) -> None:
     if len(result.dropped) > _MOST_DROPPED:
         click.echo(f"... and {len(result.dropped) - _MOST_DROPPED} more, all listed in {result.path / SKIPPED_NAME}")
     held_out = f" and {result.num_validation} held-out ones" if result.num_validation else ""
-    click.echo(f"Wrote {result.num_images} images{held_out} to {result.path}, dropped {len(result.dropped)}.")
+    click.echo(
+        f"Wrote {counted(result.num_images, 'image')}{held_out} to {result.path}, dropped {len(result.dropped)}."
+    )
     left = dataset_verify.verify(result.path, lambda line: None)
     if left:
         raise UserError(f"{result.path} is still not in order: {left[0]}")

@@ -16,6 +16,7 @@ from training.dataset_cli.common import (
     print_report,
     write_options,
 )
+from training.dataset_items import counted
 from training.encodings import Encoding
 from training.published.celeba import create_celeba
 from training.published.cifar import CIFAR10, CIFAR100, create_cifar
@@ -176,7 +177,7 @@ def create_from_hdf5_command(tfrecord_dir: str, hdf5_file: str, **options: Any) 
 
     That is a data set `data1024x1024` [N, C, H, W] or of another size; labels from NAME-labels.npy beside NAME.h5.
     """
-    print_report(create_from_hdf5(tfrecord_dir, hdf5_file, _make_write_options(**options)))
+    print_report(create_from_hdf5(tfrecord_dir, hdf5_file, _make_write_options(**options), click.echo))
 
 
 @_command("convert_to_hdf5")
@@ -188,7 +189,7 @@ def convert_to_hdf5(hdf5_file: str, tfrecord_dir: str, compress: int) -> None:
     dataset = TFRecordDataset(tfrecord_dir)
     labels = dataset.labels if dataset.label_size else None
     count = export_hdf5(hdf5_file, ImageSource(DatasetTable(dataset), labels), bool(compress))
-    click.echo(f"Wrote {count} images to {hdf5_file}")
+    click.echo(f"Wrote {counted(count, 'image')} to {hdf5_file}")
 
 
 @_command("hdf5_from_images")
@@ -200,7 +201,7 @@ def hdf5_from_images(hdf5_file: str, image_dir: str, compress: int) -> None:
     table = PngTable(image_dir)
     labels, _ = read_labels(table)
     count = export_hdf5(hdf5_file, ImageSource(table, labels if labels.shape[1] else None), bool(compress))
-    click.echo(f"Wrote {count} images to {hdf5_file}")
+    click.echo(f"Wrote {counted(count, 'image')} to {hdf5_file}")
 
 
 @_command("unpack")
@@ -213,7 +214,7 @@ def unpack_command(tfrecord_dir: str, output_dir: str, resolution: int | None) -
     The folder has the layout of stylegan2-ada-pytorch: NNNNN/imgNNNNNNNN.png and dataset.json with the labels.
     """
     count = unpack(TFRecordDataset(tfrecord_dir, resolution=resolution), output_dir)
-    click.echo(f"Wrote {count} images to {output_dir}")
+    click.echo(f"Wrote {counted(count, 'image')} to {output_dir}")
 
 
 @_command("pack")
@@ -239,10 +240,10 @@ def pack_command(
     """Makes a data set of a folder of PNG files that `unpack` wrote."""
     kind = Encoding(encoding, quality)
     options = PackOptions(num_train, num_validation, bool(mirror), seed, overwrite, kind)
-    report = pack(unpacked_dir, tfrecord_dir, options)
+    report = pack(unpacked_dir, tfrecord_dir, options, click.echo)
     print_report(report)
     if num_validation:
-        click.echo(f"Held out {num_validation} images, in the files validation-*")
+        click.echo(f"Held out {counted(num_validation, 'image')}, in the files validation-*")
 
 
 @_command("export_zip")
@@ -252,7 +253,7 @@ def pack_command(
 def export_zip_command(tfrecord_dir: str, zip_file: str, resolution: int | None) -> None:
     """Writes a data set as a zip file for stylegan2-ada-pytorch: PNG files and dataset.json, not compressed."""
     count = export_zip(TFRecordDataset(tfrecord_dir, resolution=resolution), zip_file)
-    click.echo(f"Wrote {count} images to {zip_file}")
+    click.echo(f"Wrote {counted(count, 'image')} to {zip_file}")
 
 
 COMMANDS = (

@@ -12,6 +12,7 @@ from training.cli import quiet_tensorflow
 
 if TYPE_CHECKING:
     from dnnlib.tflib.network import Network
+    from training.dataset_files import DatasetInfo
 
 
 def load_generator(network_pkl: str, num_gpus: int = 1) -> Network:
@@ -63,16 +64,43 @@ def class_label(label: str | None, label_size: int, network_pkl: str) -> np.ndar
 
 
 def _class_names(network_pkl: str) -> tuple[str, ...]:
-    """Class names of the data set that a run's configuration, beside the pickle, names; () if anything is missing."""
+    """Class names of the data set, () if they cannot be found."""
+    info = _find_data(network_pkl)
+    return info.class_names if info is not None else ()
+
+
+def original_ratio(network_pkl: str) -> float:
+    """Width over height that all images had before the data set was made of them by stretching.
+
+    Raises:
+        UserError: the data set cannot be found, or its images were not stretched, or not from one ratio.
+    """
+    from training.dataset_files import STRETCHED_FROM
+
+    info = _find_data(network_pkl)
+    if info is None:
+        raise UserError(
+            f"--original-ratio: the data set of {network_pkl} cannot be found by a run's configuration beside the file"
+        )
+    size = info.source.get(STRETCHED_FROM)
+    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)):
+        raise UserError(
+            "--original-ratio: the images of the data set were not stretched from one ratio (create_from_images "
+            "--fit stretch notes it); leave the option out"
+        )
+    return size[0] / size[1]
+
+
+def _find_data(network_pkl: str) -> DatasetInfo | None:
+    """The data set that the run's configuration beside the pickle names; None if anything is missing."""
     from training.config_io import load_config
     from training.dataset_files import read_info
 
     try:
         data = load_config(Path(network_pkl).parent).data
-        info = read_info(Path(data.data_dir) / data.dataset)
+        return read_info(Path(data.data_dir) / data.dataset)
     except UserError:
-        return ()
-    return info.class_names if info is not None else ()
+        return None
 
 
 def check_seeds(seeds: list[int], option: str = "--seeds") -> None:

@@ -201,4 +201,4 @@ def create_cifar(
     """
     images = load_cifar(source, variant, ignore_labels)
     tell_count(images.images.shape[0], NUM_IMAGES, say)
-    return write_source(path, images, options or WriteOptions())
+    return write_source(path, images, options or WriteOptions(), say)

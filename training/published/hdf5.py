@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +23,7 @@ from training.image_shapes import check_size
 from training.label_sources import MOST_CLASSES
 from training.published.writing import ImageSource, WriteOptions, label_vectors, write_source
 from training.pyramid import pyramid
+from training.work_directory import WorkDirectory
 
 _KEY = re.compile(r"data(\d{1,5})x(\d{1,5})")
 _GZIP_LEVEL = 4
@@ -76,7 +76,11 @@ def open_images(path: os.PathLike | str) -> Iterator[ImageSource]:
     with file:
         data = _largest(file, path)
         labels = _read_labels(path, data.shape[0])
-        yield ImageSource(_Checked(data, path), labels, facts={"kind": "hdf5", "file": str(path), "key": data.name[1:]})
+        facts = {"kind": "hdf5", "file": str(path), "key": data.name[1:]}
+        status = path.stat()
+        yield ImageSource(
+            _Checked(data, path), labels, facts=facts, version=f"{status.st_size} bytes of {status.st_mtime_ns}"
+        )
 
 
 def _largest(file: Any, path: Path) -> Any:
@@ -113,7 +117,10 @@ def _read_labels(path: Path, count: int) -> np.ndarray | None:
 
 
 def create_from_hdf5(
-    path: os.PathLike | str, source: os.PathLike | str, options: WriteOptions | None = None
+    path: os.PathLike | str,
+    source: os.PathLike | str,
+    options: WriteOptions | None = None,
+    say: Callable[[str], None] = print,
 ) -> BuildReport:
     """A data set of the images of an HDF5 file.
 
@@ -122,7 +129,7 @@ def create_from_hdf5(
         source: see `open_images`.
     """
     with open_images(source) as images:
-        return write_source(path, images, options or WriteOptions())
+        return write_source(path, images, options or WriteOptions(), say)
 
 
 def export_hdf5(path: os.PathLike | str, source: ImageSource, compress: bool = False) -> int:
@@ -144,8 +151,8 @@ def export_hdf5(path: os.PathLike | str, source: ImageSource, compress: bool = F
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: no folder {path.parent}")
     count = source.images.shape[0]
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.unfinished-", dir=path.parent) as temp:
-        unfinished = Path(temp, path.name)
+    with WorkDirectory(path, own=True) as work:
+        unfinished = work.root / path.name
         try:
             with h5py.File(unfinished, "w") as file:
                 _write_levels(file, source, compress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,16 @@ from dnnlib.util import UserError
 from training.dataset_build import BuildReport
 from training.encodings import Encoding
 from training.published.idx import read_idx
-from training.published.writing import ImageSource, Stream, WriteOptions, tell_count, write_source, write_stream
+from training.published.writing import (
+    ImageSource,
+    SetContent,
+    Stream,
+    WriteOptions,
+    images_digest,
+    tell_count,
+    write_source,
+    write_stream,
+)
 
 NUM_IMAGES = 60_000
 SIDE = 32
@@ -79,7 +89,7 @@ def create_mnist(
     """
     source = load_mnist(folder)
     tell_count(len(source.images), NUM_IMAGES, say)
-    return write_source(path, source, options or WriteOptions())
+    return write_source(path, source, options or WriteOptions(), say)
 
 
 def random_triples(images: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
@@ -110,6 +120,11 @@ def create_mnistrgb(
     tell_count(len(images), NUM_IMAGES, say)
     facts = {"kind": "mnistrgb", "folder": str(folder), "num_images": num_images, "random_seed": random_seed}
     empty = np.zeros(0, np.float32)
-    pairs = ((image, empty) for image in random_triples(images, num_images, random_seed))
+
+    def pairs(start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        triples = random_triples(images, num_images, random_seed)
+        return ((image, empty) for image in itertools.islice(triples, start, None))
+
+    content = SetContent(facts=facts, versions={"images": images_digest(images)})
     stream = Stream(pairs, num_images, (3, SIDE, SIDE))
-    return write_stream(path, stream, facts=facts, overwrite=overwrite, encoding=encoding)
+    return write_stream(path, stream, None, content, overwrite, encoding, say)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,10 @@ import numpy as np
 from dnnlib.util import UserError
 from training.dataset_build import BuildReport, published_order
 from training.dataset_labels import label_rows
-from training.dataset_writer import check_target
+from training.dataset_target import check_target
 from training.encodings import Encoding
 from training.published.png_layout import PngTable, read_labels
-from training.published.writing import Stream, write_stream
+from training.published.writing import SetContent, Stream, labels_digest, write_stream
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,15 @@ def choose(count: int, options: PackOptions) -> tuple[np.ndarray, np.ndarray]:
     return order[:train], order[train : train + options.num_validation]
 
 
-def pack(folder: os.PathLike | str, path: os.PathLike | str, options: PackOptions | None = None) -> BuildReport:
+def pack(
+    folder: os.PathLike | str,
+    path: os.PathLike | str,
+    options: PackOptions | None = None,
+    say: Callable[[str], None] = print,
+) -> BuildReport:
     """Writes a data set of the PNG files below a folder, with the labels that lie beside them.
+
+    What was interrupted goes on with the same arguments.
 
     Args:
         folder: all files of one shape.
@@ -71,19 +79,32 @@ def pack(folder: os.PathLike | str, path: os.PathLike | str, options: PackOption
         "seed": options.seed,
     }
 
-    shape, label_size = table.shape[1:], labels.shape[1]
-    pairs = _pairs(table, labels, train, options.mirror)
-    images = Stream(pairs, len(train) * (1 + options.mirror), shape, label_size)
-    rest = Stream(_pairs(table, labels, held_out, False), len(held_out), shape, label_size)
-    rest = rest if len(held_out) else None
-    return write_stream(path, images, rest, class_names, facts, options.overwrite, options.encoding)
+    versions = {"list of images": names_digest(table.names), "labels": labels_digest(labels)}
+    content = SetContent(class_names, facts, versions)
+    images = _stream(table, labels, train, options.mirror)
+    rest = _stream(table, labels, held_out) if len(held_out) else None
+    return write_stream(path, images, rest, content, options.overwrite, options.encoding, say)
 
 
-def _pairs(
-    table: PngTable, labels: np.ndarray, indices: np.ndarray, mirror: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for index, label in zip(indices.tolist(), label_rows(labels, indices), strict=True):
-        image = table[index]
-        yield image, label
-        if mirror:
-            yield np.ascontiguousarray(image[:, :, ::-1]), label
+def _stream(table: PngTable, labels: np.ndarray, indices: np.ndarray, mirror: bool = False) -> Stream:
+    versions = 1 + mirror  # of each image
+
+    def pairs(start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        rest = indices[start // versions :]
+        done = start % versions  # of the first image
+        for index, label in zip(rest.tolist(), label_rows(labels, rest), strict=True):
+            image = table[index]
+            both = (image, np.ascontiguousarray(image[:, :, ::-1]))
+            for version in both[done:versions]:
+                yield version, label
+            done = 0
+
+    return Stream(pairs, len(indices) * versions, table.shape[1:], labels.shape[1])
+
+
+def names_digest(names: Iterable[str]) -> str:
+    """Tells a list of names from others."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()

@@ -28,8 +28,8 @@ from training.published.png_labels import (
     write_extras,
 )
 from training.published.stored_zip import StoredZip
-from training.source_listing import walk_files
-from training.unfinished import appears_whole
+from training.source_walk import walk_files
+from training.work_directory import appears_whole
 
 _PNG_CHANNELS = (1, 3, 4)
 _MOST_BYTES = (4 << 30) - 2  # of a member of a zip file, without the larger numbers of its later version

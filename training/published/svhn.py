@@ -70,4 +70,4 @@ def create_svhn(
     """
     images = load_svhn(source)
     tell_count(images.images.shape[0], NUM_IMAGES, say)
-    return write_source(path, images, options or WriteOptions())
+    return write_source(path, images, options or WriteOptions(), say)

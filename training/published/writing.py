@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
+import PIL
 import tqdm
 
 from dnnlib.util import UserError
@@ -21,9 +24,12 @@ from training.dataset_build import (
     held_out_order,
     published_order,
 )
-from training.dataset_labels import label_rows, one_hot_labels
+from training.dataset_items import counted
+from training.dataset_labels import label_parts, label_rows, one_hot_labels
 from training.dataset_writer import DatasetWriter
 from training.encodings import Encoding
+
+_DIGEST_IMAGES = 1024  # at a time
 
 
 class ImageTable(Protocol):
@@ -56,13 +62,16 @@ class ImageSource:
     labels: np.ndarray | None = None  # int64 [N]: classes; float32 [N, label_size]: as they are
     class_names: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)  # for `dataset.json`
+    version: str = ""  # tells the images from others in the same place; arrays need none
 
 
 @dataclass(frozen=True)
 class Stream:
     """Images to write, one after the other."""
 
-    pairs: Iterable[tuple[np.ndarray, np.ndarray]]  # uint8 [C, H, W], float32 [label_size]
+    pairs: Callable[
+        [int], Iterable[tuple[np.ndarray, np.ndarray]]
+    ]  # from one on: uint8 [C, H, W], float32 [label_size]
     count: int  # of the pairs
     shape: tuple[int, ...]  # (C, H, W)
     label_size: int = 0
@@ -93,10 +102,28 @@ def label_vectors(labels: np.ndarray | None, count: int, num_classes: int = 0) -
     return np.asarray(labels, np.float32)
 
 
-def write_source(path: os.PathLike | str, source: ImageSource, options: WriteOptions) -> BuildReport:
+def images_digest(images: np.ndarray) -> str:
+    """Tells images in memory, [N, ...], from others."""
+    digest = hashlib.sha256(str(images.shape).encode())
+    for start in range(0, len(images), _DIGEST_IMAGES):
+        digest.update(np.ascontiguousarray(images[start : start + _DIGEST_IMAGES]))
+    return digest.hexdigest()
+
+
+def labels_digest(labels: np.ndarray) -> str:
+    """Tells labels, float32 [N, label_size], from others."""
+    digest = hashlib.sha256()
+    for part in label_parts(labels):
+        digest.update(np.ascontiguousarray(part))
+    return digest.hexdigest()
+
+
+def write_source(
+    path: os.PathLike | str, source: ImageSource, options: WriteOptions, say: Callable[[str], None] = print
+) -> BuildReport:
     """Writes a data set: record i is image `published_order(N, seed)[i]`, or image i if not shuffled.
 
-    Images that are held out are passed over.
+    Images that are held out are passed over. What was interrupted goes on with the same arguments.
 
     Raises:
         UserError: no images, none left after holding out, a size that cannot be, or see `DatasetWriter`.
@@ -111,42 +138,90 @@ def write_source(path: os.PathLike | str, source: ImageSource, options: WriteOpt
     order = order[~np.isin(order, held_out)][: options.max_images]
     labels = label_vectors(source.labels, count, len(source.class_names))
     facts = {**source.facts, "shuffle": options.shuffle, "seed": options.seed, "max_images": options.max_images}
+    version = images_digest(source.images) if isinstance(source.images, np.ndarray) else source.version
 
     def stream(indices: np.ndarray) -> Stream:
-        rows = zip(indices.tolist(), label_rows(labels, indices), strict=True)
-        pairs = ((source.images[i], label) for i, label in rows)
+        def pairs(start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for index, label in zip(indices[start:].tolist(), label_rows(labels, indices[start:]), strict=True):
+                yield source.images[index], label
+
         return Stream(pairs, len(indices), source.images.shape[1:], labels.shape[1])
 
+    content = SetContent(source.class_names, facts, {"images": version, "labels": labels_digest(labels)})
     rest = stream(held_out) if options.num_validation else None
-    names = source.class_names
-    return write_stream(path, stream(order), rest, names, facts, options.overwrite, options.encoding)
+    return write_stream(path, stream(order), rest, content, options.overwrite, options.encoding, say)
+
+
+@dataclass(frozen=True)
+class SetContent:
+    """What a data set of a stream holds besides images and labels.
+
+    facts: for `dataset.json`. versions: tell the images and labels from others with the same facts.
+    """
+
+    class_names: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def key(self, images: Stream, held_out: Stream | None, encoding: Encoding) -> dict[str, Any]:
+        """What the bytes of the data set depend on."""
+        return {
+            "shape": images.shape,
+            "number of images": [images.count, held_out.count if held_out else 0],
+            "label_size": images.label_size,
+            "class_names": list(self.class_names),
+            "encoding": [encoding.name, encoding.quality],
+            "version of Pillow": PIL.__version__,
+            **self.versions,
+            **{f"source {name}": value for name, value in self.facts.items()},
+        }
 
 
 def write_stream(
     path: os.PathLike | str,
     images: Stream,
     held_out: Stream | None = None,
-    class_names: Sequence[str] = (),
-    facts: Mapping[str, Any] | None = None,
+    content: SetContent | None = None,
     overwrite: bool = False,
     encoding: Encoding | None = None,
+    say: Callable[[str], None] = print,
 ) -> BuildReport:
-    """Writes a data set of images as they come.
+    """Writes a data set of images as they come. What was interrupted goes on with the same arguments.
 
     Args:
         images: of the training set.
         held_out: of the held-out set, in the files `validation-*`.
     Raises:
-        UserError: a size that cannot be, or see `DatasetWriter`.
+        UserError: a size that cannot be, an image that cannot be read, or see `DatasetWriter`.
     """
+    content, encoding = content or SetContent(), encoding or Encoding()
     parts = [(images, False)] + ([] if held_out is None else [(held_out, True)])
-    count = sum(part.count for part, _ in parts)
-    writer = DatasetWriter(path, images.shape, encoding, images.label_size, class_names, facts, overwrite)
-    with writer, tqdm.tqdm(total=count, unit="img", desc=writer.path.name) as bar:
-        for part, validation in parts:
-            for image, label in part.pairs:
-                writer.add(image, label if part.label_size else None, validation)
-                bar.update()
+    total = sum(part.count for part, _ in parts)
+    key = content.key(images, held_out, encoding)
+    writer = DatasetWriter(
+        path, images.shape, encoding, images.label_size, content.class_names, content.facts, overwrite, key
+    )
+    with writer:
+        done = writer.num_images + writer.num_validation
+        if done:
+            say(f"Going on after {counted(done, 'image')} of an interrupted conversion.")
+        try:
+            with tqdm.tqdm(total=total, initial=done, unit="img", desc=writer.path.name) as bar:
+                for part, validation in parts:
+                    start = writer.num_validation if validation else writer.num_images
+                    for image, label in writer.unless_bad(part.pairs(start)):
+                        writer.add(image, label if part.label_size else None, validation)
+                        writer.checkpoint({})
+                        bar.update()
+        except (KeyboardInterrupt, SystemExit):
+            writer.save()
+            done = writer.num_images + writer.num_validation
+            say(f"Stopped after {counted(done, 'image')}; the same command goes on from there.")
+            raise
+        except UserError:
+            with contextlib.suppress(UserError, OSError):  # the disk may be full
+                writer.save()
+            raise
     return BuildReport(writer.path, writer.num_images, (), 0, writer.num_validation)
 
 
@@ -167,4 +242,4 @@ def build_items(
 def tell_count(found: int, published: int, say: Callable[[str], None]) -> None:
     """Says so if there are not as many images as were published."""
     if found != published:
-        say(f"Found {found} images; the published data set has {published}.")
+        say(f"Found {counted(found, 'image')}; the published data set has {published}.")

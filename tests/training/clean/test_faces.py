@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from training.clean import mtcnn_process
 from training.clean.faces import EyeMeasures, FaceFilter, FaceRule, eye_measures
 from training.clean.mtcnn_process import Face
 from training.clean.picture import Picture
@@ -120,3 +123,41 @@ def test_detector_process_ends_with_its_parent():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True)
     assert done.stdout == "[] 1\n" and done.stderr == "", done.stderr[-2000:]
+
+
+def _fragile(pixels: np.ndarray) -> list[Face]:
+    """Stands for the detector: it dies of anything white, and once of anything grey."""
+    value = int(pixels.max())
+    if value == 255 or (value == 128 and not os.path.exists(os.environ["DIED_ONCE"])):
+        Path(os.environ["DIED_ONCE"]).touch()
+        os._exit(1)
+    return [face(confidence=value / 256)]
+
+
+def _dead(pixels: np.ndarray) -> list[Face]:
+    os._exit(1)
+
+
+def _filled(value: int) -> np.ndarray:
+    return np.full((16, 16, 3), value, np.uint8)
+
+
+def test_a_detector_that_dies_is_started_again(tmp_path, monkeypatch):
+    """It costs the image that it dies of, not those that come after."""
+    monkeypatch.setenv("DIED_ONCE", str(tmp_path / "died"))
+    monkeypatch.setattr(mtcnn_process, "_detect", _fragile)
+    mtcnn_process._process.cache_clear()
+    assert mtcnn_process.detect_faces(_filled(128))[0].confidence == 0.5
+    with pytest.raises(RuntimeError, match="the face detector died of it 2 times"):
+        mtcnn_process.detect_faces(_filled(255))
+    assert mtcnn_process.detect_faces(_filled(64))[0].confidence == 0.25
+    mtcnn_process._process().shutdown()
+    mtcnn_process._process.cache_clear()
+
+
+def test_a_detector_that_dies_of_anything_is_given_up(monkeypatch):
+    monkeypatch.setattr(mtcnn_process, "_detect", _dead)
+    mtcnn_process._process.cache_clear()
+    with pytest.raises(BrokenProcessPool):
+        mtcnn_process.detect_faces(_filled(64))
+    mtcnn_process._process.cache_clear()

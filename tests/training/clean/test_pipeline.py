@@ -129,9 +129,9 @@ def test_clean_for_conversion(tmp_path):
         (4, ("e.png", "4x4, shorter side under 8 pixels")),
     ]
     assert said == [
-        "Filter size (shorter side under 8 pixels): drops 1 images.",
-        "Filter colors (fewer than 9 different colours): drops 1 images.",
-        "Filter duplicate (same pixels as another image): drops 1 images.",
+        "Filter size (shorter side under 8 pixels): drops 1 image.",
+        "Filter colors (fewer than 9 different colours): drops 1 image.",
+        "Filter duplicate (same pixels as another image): drops 1 image.",
         "Cleaning keeps 2 of 5 images.",
     ]
 
