@@ -115,6 +115,10 @@ def depthwise_reference(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor | None, stride:
         y = tf.nn.relu6(y)
     elif limits != (-math.inf, math.inf):
         # Not clip_by_value, whose gradient is one at the limits.
-        low, high = (tf.fill(tf.shape(y), tf.constant(v, y.dtype)) for v in limits)
-        y = tf.where(y >= high, high, tf.where(y <= low, low, y))
+        low, high = (tf.constant(v, y.dtype) for v in limits)
+        y = tf.where_v2(y >= high, high, tf.where_v2(y <= low, low, y))
+    if stride > 1 and x.shape.as_list()[0] in (0, None):
+        # Of no images TensorFlow leaves the size as it was.
+        n, height, width = tf.unstack(tf.shape(x))[:3]
+        y = tf.reshape(y, tf.stack([n, -(-height // stride), -(-width // stride), tf.shape(w)[2]]))
     return tf.cast(y, dtype)
