@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from dnnlib.snapshot.instructions import TooManyInstructions, instructions, take_outline
 from dnnlib.snapshot.names import is_known
 
+_MOST_NAMES, _LONGEST_PART = 10_000, 100  # of the names that are asked for; each may be made of long texts
 _SOURCE_KEYS = ("build_module_src", "module_src")
 _TEXT = frozenset(
     ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
@@ -19,7 +20,8 @@ _PUT, _GET = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LON
 
 @dataclass
 class Scan:
-    """protocol: of the pickle; names: dotted name -> how often it is asked for; sources: program texts as keys, each
+    """protocol: of the pickle; names: dotted name -> how often it is asked for, of the first 10,000
+    different ones, long ones cut; sources: program texts as keys, each
     once; damage: why the end was not reached, None if it was.
     """
 
@@ -57,10 +59,16 @@ def _look(scan: Scan, op: str, arg: Any, texts: list[Any], memo: dict[int, Any])
     elif op == "PROTO":
         scan.protocol = arg
     elif op in ("GLOBAL", "INST"):
-        scan.names[arg.replace(" ", ".", 1)] += 1
+        _count_name(scan, *arg.partition(" ")[::2])
         texts[:] = [None, None]
     elif op == "STACK_GLOBAL":
-        scan.names[".".join(str(text) if isinstance(text, str) else "?" for text in texts)] += 1
+        _count_name(scan, *(text if isinstance(text, str) else "?" for text in texts))
         texts[:] = [None, None]
     elif op != "FRAME":
         texts[:] = [texts[-1], None]
+
+
+def _count_name(scan: Scan, *parts: str) -> None:
+    name = ".".join(part if len(part) <= _LONGEST_PART else f"{part[:_LONGEST_PART]}..." for part in parts)
+    if name in scan.names or len(scan.names) < _MOST_NAMES:
+        scan.names[name] += 1

@@ -14,7 +14,8 @@ READABLE_VERSIONS = (2, 3, 4, 5)
 #: Key of a state whose network nobody here builds: why, one sentence. Others are found out when they are built.
 UNKNOWN = "unknown_network"
 _REQUIRED = {"version": int, "name": str, "static_kwargs": dict, "build_func_name": str, "variables": list}
-_MOST_ITEMS, _MOST_NESTED, _LARGEST_NUMBER, _MOST_LAYERS = 100, 4, 1 << 40, 1000
+_MOST_ITEMS, _MOST_NESTED, _LARGEST_NUMBER, _MOST_LAYERS = 100, 4, 1 << 40, 100
+_MOST_PARTS = 16  # networks inside a network, counted as often as they are used; published ones have two
 _MOST_VALUES = 10_000  # in all options of a network together
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
@@ -53,6 +54,8 @@ def check_state(state: dict[str, Any]) -> NetworkState:
     components = state.get("components", {})
     if not isinstance(components, dict) or not all(isinstance(c, NetworkState) for c in components.values()):
         raise PickleError(f"damaged: the components of network {name!r} are not networks")
+    if _count_parts(components) > _MOST_PARTS:
+        raise PickleError(f"refused: network {name!r} has parts in parts, more than any network ({_MOST_PARTS})")
     if not all(isinstance(key, str) for key in (*state["static_kwargs"], *components)):
         raise PickleError(f"damaged: an option or component of network {name!r} has no text as its name")
     options = plain_options(state["static_kwargs"], name)
@@ -65,6 +68,11 @@ def check_state(state: dict[str, Any]) -> NetworkState:
             raise PickleError(f"damaged: variable {item[0]!r} of network {name!r} is there twice")
         seen.add(item[0])
     return NetworkState({**state, "static_kwargs": options})
+
+
+def _count_parts(components: Mapping[str, NetworkState]) -> int:
+    """Of checked networks, so that a walk through each is short."""
+    return sum(1 + _count_parts(part.get("components", {})) for part in components.values())
 
 
 def plain_options(options: Mapping[str, Any], network: str) -> dict[str, Any]:

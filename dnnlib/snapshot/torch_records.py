@@ -7,6 +7,7 @@ text.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from dnnlib.snapshot.instructions import Payload
 from dnnlib.snapshot.torch_pickle import Storage, make_tensor
 from dnnlib.snapshot.torch_reader import read_storage, tensor_array
 from dnnlib.util import UserError
+
+# Beyond anything that a network has: modules may stand in many places of a file, which a walk meets each time.
+_MOST_PARTS, _LONGEST_NAME = 10_000, 200
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,20 @@ class TorchModule:
     source: str
     state: dict[str, Any]
 
-    def tensors(self, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-        """(dotted name, array) of all parameters and buffers, those of modules inside included."""
+    def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(dotted name, array) of all parameters and buffers, those of modules inside included.
+
+        Raises PickleError for more of them, and for longer names, than any network has.
+        """
+        return self._walk("", itertools.count(1))
+
+    def _walk(self, prefix: str, count: Iterator[int]) -> Iterator[tuple[str, np.ndarray]]:
         for kind in ("_parameters", "_buffers"):
             for name, value in _items(self.state, kind):
                 if isinstance(value, np.ndarray):
-                    yield f"{prefix}{name}", value
+                    yield _dotted(prefix, name, count), value
         for name, module in self.children():
-            yield from module.tensors(f"{prefix}{name}.")
+            yield from module._walk(_dotted(prefix, name, count) + ".", count)
 
     def children(self) -> Iterator[tuple[str, TorchModule]]:
         """(name, module) of the modules inside."""
@@ -70,6 +80,16 @@ class TorchModule:
         for part in path.split("."):
             module = None if module is None else dict(module.children()).get(part)
         return module
+
+
+def _dotted(prefix: str, name: str, count: Iterator[int]) -> str:
+    """prefix + name, of a part that `count` counts."""
+    if next(count) > _MOST_PARTS:
+        raise PickleError(f"refused: a PyTorch network of more than {_MOST_PARTS} parts")
+    if len(prefix) + len(name) > _LONGEST_NAME:
+        shown = (prefix + name[:60])[:60]
+        raise PickleError(f"damaged: the name of a tensor begins with {shown!r} and is longer than {_LONGEST_NAME}")
+    return prefix + name
 
 
 def _items(state: dict[str, Any], key: str) -> list[tuple[str, Any]]:

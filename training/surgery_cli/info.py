@@ -40,7 +40,7 @@ def info_command(file: str, variables: bool, stats: bool) -> None:
         content, where, kind = _read_arrays(file, stats)
     else:
         content, where, kind = _read_pickle(file, stats)
-    networks = list(find_networks(content))
+    networks = list({id(state): state for state in find_networks(content)}.values())  # each once
     families = " and ".join(sorted({_FORMATS[state["version"]] + " for TensorFlow" for state in networks}))
     click.echo(f"{where}: {kind.format(families or 'no networks')}")
     if not networks:
