@@ -13,8 +13,16 @@ _DTYPE_NAME = re.compile(r"[<>=|]?(f[248]|[iu][1248]|b1)")
 _MAX_DIMS = 16
 
 
+def printable(text: str) -> str:
+    """A text that may hold what a file says, line ends and terminal codes included, with question marks for these."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
 class PickleError(UserError):
     """What is wrong with a pickle, in one line without the file's name."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 class ArrayBudget:

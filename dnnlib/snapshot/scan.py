@@ -15,6 +15,8 @@ _SOURCE_KEYS = ("build_module_src", "module_src")
 _TEXT = frozenset(
     ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
 )
+# Python executes bytes as well as text.
+_BYTES = frozenset(("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"))
 _PUT, _GET = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LONG_BINGET")
 
 
@@ -48,10 +50,10 @@ def scan_pickle(file: BinaryIO) -> Scan:
 
 
 def _look(scan: Scan, op: str, arg: Any, texts: list[Any], memo: dict[int, Any]) -> None:
-    if op in _TEXT or op in _GET:
+    if op in _TEXT or op in _GET or op in _BYTES:
         text = memo.get(arg) if op in _GET else arg
-        if texts[-1] in _SOURCE_KEYS and isinstance(text, str):
-            scan.sources.setdefault(text)
+        if texts[-1] in _SOURCE_KEYS and text is not None:
+            scan.sources.setdefault(_as_text(text))
         texts[:] = [texts[-1], text]  # the two last values, as far as they are text: a name and its module
     elif op in _PUT:
         # MEMOIZE numbers what it stores; what is no text is stored too, to keep count.
@@ -66,6 +68,11 @@ def _look(scan: Scan, op: str, arg: Any, texts: list[Any], memo: dict[int, Any])
         texts[:] = [None, None]
     elif op != "FRAME":
         texts[:] = [texts[-1], None]
+
+
+def _as_text(value: Any) -> str:
+    """Text, and bytes as text; of bytes that are not read, how many they are."""
+    return value.decode("latin1") if isinstance(value, bytes) else str(value)
 
 
 def _count_name(scan: Scan, *parts: str) -> None:
