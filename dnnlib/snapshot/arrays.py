@@ -64,9 +64,9 @@ class PickledArray:
         self._value: np.ndarray | None = None
 
     @classmethod
-    def of(cls, value: np.ndarray, budget: ArrayBudget) -> "PickledArray":
-        """A finished one."""
-        budget.spend(value.nbytes)
+    def of(cls, value: np.ndarray, budget: ArrayBudget, stored: int) -> "PickledArray":
+        """A finished one, of `stored` bytes in the file."""
+        budget.spend(stored)
         made = cls(budget)
         made._value = value
         return made

@@ -16,7 +16,7 @@ import numpy as np
 
 from dnnlib.snapshot.arrays import ArrayBudget, PickledArray, PickleError
 from dnnlib.snapshot.instructions import Payload
-from dnnlib.snapshot.torch_pickle import Storage, make_tensor
+from dnnlib.snapshot.torch_pickle import STORAGE_DTYPES, Storage, make_tensor
 from dnnlib.snapshot.torch_reader import read_storage, tensor_array
 from dnnlib.util import UserError
 
@@ -112,7 +112,10 @@ def _tensor(args: tuple[Any, ...], budget: ArrayBudget) -> PickledArray:
         raise PickleError("damaged: a PyTorch tensor without its storage")
     try:
         tensor = make_tensor(args[0].storage, *args[1:4])
-        return PickledArray.of(tensor_array(tensor, args[0].data), budget)
+        array = tensor_array(tensor, args[0].data)
+        # bfloat16 is widened; what counts is how often the file's bytes are used.
+        stored = array.size * STORAGE_DTYPES[tensor.storage.kind].itemsize
+        return PickledArray.of(array, budget, stored)
     except UserError as err:
         raise PickleError(str(err)) from err
 

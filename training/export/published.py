@@ -79,7 +79,7 @@ def as_published(state: NetworkState) -> NetworkState:
     if not is_ada(state):
         state = _rename(state, {}, version=4)
         if not is_generator(state):
-            state = with_options(state, mbstd_group_size=option(state, "mbstd_group_size", 4))
+            state = with_options(state, **_stddev_of_stylegan2(state))
     elif "input_shapes" not in state:
         state = _with_interface(state)
     result = _with_source(state, module)
@@ -171,7 +171,9 @@ def _rename(state: NetworkState, builders: dict[str, str], version: int) -> Netw
 def _with_sg2_defaults(state: NetworkState) -> NetworkState:
     """StyleGAN2-ADA's defaults, where StyleGAN2 has others, as options."""
     if not is_generator(state):
-        return with_options(state, mbstd_group_size=option(state, "mbstd_group_size", _WHOLE_BATCH))
+        group = option(state, "mbstd_group_size", _WHOLE_BATCH)
+        adds = option(state, "mbstd_num_features", 1) > 0
+        return with_options(state, mbstd_group_size=group, mbstd_of_one=True if group == 1 and adds else None)
     return with_options(state, mapping_fmaps=_unless(_hidden_width(state), 512))
 
 
@@ -185,8 +187,16 @@ def _with_ada_defaults(state: NetworkState, path: str) -> NetworkState:
         if option(state, "normalize_latents", True):
             changes["normalize_latents"] = None
     else:
-        changes["mbstd_group_size"] = option(state, "mbstd_group_size", 4)
+        changes |= {**_stddev_of_stylegan2(state), "mbstd_of_one": None}  # StyleGAN2-ADA does so always
     return with_options(state, **changes)
+
+
+def _stddev_of_stylegan2(state: NetworkState) -> dict[str, Any]:
+    """The group of minibatch standard deviation that StyleGAN2 takes if nothing is said. Where its groups of one mean
+    that there is no such layer, StyleGAN2-ADA and its converter have to be told that it adds no maps."""
+    group = option(state, "mbstd_group_size", 4)
+    absent = group <= 1 and not option(state, "mbstd_of_one", False)
+    return {"mbstd_group_size": group, **({"mbstd_num_features": 0} if absent else {})}
 
 
 def _fmap_options(state: NetworkState, path: str) -> dict[str, Any]:
