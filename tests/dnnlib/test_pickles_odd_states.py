@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 import run_surgery
 from dnnlib.snapshot import NetworkState, load_state
-from dnnlib.snapshot.writer import dump_states
+from dnnlib.snapshot.writer import dump_states, save_states
 from dnnlib.tflib import pickles
 from dnnlib.util import UserError
 from tests.torch_pickles import Name, New, dumps
@@ -140,3 +140,48 @@ def test_import_of_a_published_module_is_none(tmp_path: Path) -> None:
     for module in ("networks", "networks_stylegan2"):
         (tmp_path / "net.pkl").write_bytes(network(build_module_src=f"from training.{module} import D_main\n"))
         assert "warning" not in surgery("info", tmp_path / "net.pkl").output
+
+
+# ---------------------------------------------------------------- networks that nobody here builds
+
+
+UNKNOWN = {
+    "builder": dict(version=5, build_func_name="D_custom", build_module_src=PROGRAM, input_names=["images_in"]),
+    "option": dict(version=5, build_func_name="D_main", build_module_src=PROGRAM, static_kwargs={"far_out": [1]}),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_unknown_networks_are_written_as_they_are(tmp_path: Path, case: str) -> None:
+    path, again, arrays = tmp_path / "net.pkl", tmp_path / "again.pkl", tmp_path / "net.npz"
+    path.write_bytes(network(3, **UNKNOWN[case]))
+    assert surgery("strip", path, again, "--keep", "D").exit_code == 0
+    before = load_state(path)
+    assert load_state(again) == before and before["build_module_src"] == PROGRAM
+    assert surgery("convert", path, arrays, "--format", "npz").exit_code == 0
+    found = READERS[".npz"](arrays)["D"]
+    assert found == {key: value for key, value in before.items() if key != "build_module_src"}
+    result = surgery("convert", path, tmp_path / "tf.pkl", "--format", "ada-tf")
+    assert result.exit_code == 2 and ("D_custom" in result.stderr or "far_out" in result.stderr)
+
+
+def test_an_unknown_network_beside_others_is_kept(golden: Any, tmp_path: Path) -> None:
+    G, _, Gs = load_state(golden.path("official_sg2_uncond.pkl"))  # noqa: N806
+    (tmp_path / "d.pkl").write_bytes(network(3, **UNKNOWN["builder"]))
+    D = load_state(tmp_path / "d.pkl")  # noqa: N806
+    save_states((G, D, Gs), tmp_path / "net.pkl")
+    result = surgery("grow", tmp_path / "net.pkl", tmp_path / "grown.pkl")
+    assert result.exit_code == 0 and "D stays as it is in the file: unknown network builder 'D_custom'" in result.output
+    grown = load_state(tmp_path / "grown.pkl")
+    assert grown[1] == D and [s["static_kwargs"]["resolution"] for s in grown] == [64, 8, 64]
+
+
+def test_what_surgery_knows_is_what_is_built() -> None:
+    from dnnlib.tflib import registry
+    from training.surgery import known
+
+    registry.find_builder("G_main")
+    builders = registry._builders.values()
+    assert {builder.name for builder in builders} == known.BUILDERS
+    options = set().union(*(b.options | b.tolerated | b.aliases.keys() for b in builders))
+    assert options == known.OPTIONS

@@ -12,6 +12,7 @@ import numpy as np
 from dnnlib.snapshot import NetworkState
 from dnnlib.util import UserError
 from training.fmaps import Fmaps
+from training.surgery.known import why_unknown
 from training.surgery.states import (
     Model,
     flat_variables,
@@ -73,7 +74,7 @@ def as_published(state: NetworkState) -> NetworkState:
     builder; the group size of minibatch standard deviation, which the converter takes for the whole minibatch if it is
     not said; and, only where needed, a key `notes` that published loaders ignore (`notes_on`). Networks of the first
     StyleGAN, and those of other programs, stay as they are."""
-    if is_first_stylegan(state) or state.unknown:
+    if is_first_stylegan(state) or why_unknown(state):
         return state
     module = "training.networks" if is_ada(state) else "training.networks_stylegan2"
     if not is_ada(state):

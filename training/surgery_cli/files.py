@@ -80,7 +80,8 @@ def convert_command(
     if kind not in ("npz", "safetensors") and suffix in READERS:
         raise UserError(f"{target}: the ending says {suffix[1:]}, --format says {kind}")
     # Of an export, one network is looked at.
-    model = read_model(source, as_data=exports or kind in ("npz", "safetensors"))
+    # Programs that read a pickle of three want to know all three.
+    model = read_model(source, as_data=exports or kind in ("npz", "safetensors"), keep_unknown=False)
     notes = _export(model, target, kind, takes, psi, network, fp16) if exports else _write(model, target, kind)
     for note in notes:
         click.echo(note)
