@@ -71,11 +71,14 @@ def notes_on(state: NetworkState) -> list[str]:
 
 def as_published(state: NetworkState) -> NetworkState:
     """The state as it is written: a line in place of stored source code, by which published loaders find their own
-    builder; the group size of minibatch standard deviation, which the converter takes for the whole minibatch if it is
-    not said; and, only where needed, a key `notes` that published loaders ignore (`notes_on`). Networks of the first
-    StyleGAN, and those of other programs, stay as they are."""
+    builder; the group size of minibatch standard deviation, which the converter takes for the whole minibatch if it
+    is not said, and such widths of the mapping network; and, only where needed, a key `notes` that published loaders
+    ignore (`notes_on`). Networks of the first StyleGAN, and those of other programs, stay as they are."""
     if is_first_stylegan(state) or why_unknown(state):
         return state
+    if is_generator(state):
+        widths = _widths_to_tell(state)
+        state = with_options(state, **widths) if widths else state
     module = "training.networks" if is_ada(state) else "training.networks_stylegan2"
     if not is_ada(state):
         state = _rename(state, {}, version=4)
@@ -90,6 +93,15 @@ def as_published(state: NetworkState) -> NetworkState:
     if notes:
         result["notes"] = notes
     return result
+
+
+def _widths_to_tell(state: NetworkState) -> dict[str, int]:
+    """Widths of the mapping network that are its builder's defaults, but not those of the converter, which takes hidden
+    layers and embedded labels to be as wide as w (spec 1.4)."""
+    width, told = int(option(state, "dlatent_size", 512)), state["static_kwargs"]
+    labels = flat_variables(state).get(f"{mapping_prefix(state)}LabelEmbed/bias")
+    found = {"mapping_fmaps": _hidden_width(state), "label_fmaps": width if labels is None else labels.size}
+    return {key: size for key, size in found.items() if size != width and told.get(key) is None}
 
 
 def _with_source(state: NetworkState, module: str) -> NetworkState:
