@@ -116,8 +116,10 @@ def _is_size(n: Any) -> bool:
     return isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 31
 
 
-def encode_latin1(text: Any, budget: ArrayBudget) -> bytes:
-    """Bytes from text that stands for them, one character each."""
+def encode_latin1(text: Any, budget: ArrayBudget) -> bytes | Payload:
+    """Bytes from text that stands for them, one character each. What is not read stays so."""
+    if isinstance(text, Payload):
+        return text
     if not isinstance(text, str):
         raise PickleError(f"damaged: bytes written as {type(text).__name__}")
     budget.spend(len(text))

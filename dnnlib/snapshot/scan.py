@@ -42,7 +42,7 @@ def scan_pickle(file: BinaryIO) -> Scan:
     """Goes through the instructions of a pickle, from where the file is, interpreting none and reading no weights."""
     scan, texts, memo = Scan(), [None, None], {}
     try:
-        for name, arg, _ in instructions(file, take_outline(file)):
+        for name, arg, _ in instructions(file, take_outline(file), skip_text=True):
             _look(scan, name, arg, texts, memo)
     except (ValueError, OverflowError, struct.error, IndexError, MemoryError, TooManyInstructions) as err:
         scan.damage = " ".join(str(err).split())[:120]

@@ -131,9 +131,9 @@ def _module(args: tuple[Any, ...], budget: ArrayBudget) -> ModuleRecord:
     if not isinstance(meta, dict) or meta.get("type") != "class":
         raise PickleError("damaged: a PyTorch module without a description")
     name, source, state = meta.get("class_name"), meta.get("module_src"), meta.get("state")
-    if not isinstance(name, str) or not isinstance(source, str) or not isinstance(state, dict):
+    if not isinstance(name, str) or not isinstance(source, (str, Payload)) or not isinstance(state, dict):
         raise PickleError("damaged: a PyTorch module needs a class name, a source text and a state")
-    return ModuleRecord(name, source, state)
+    return ModuleRecord(name, str(source), state)
 
 
 #: What the names of `names.py` that begin with `torch` do: (arguments, budget) -> record.
