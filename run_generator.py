@@ -14,6 +14,7 @@ from training.generation.draw import draw, noise_buffers
 from training.generation.ratio import unstretch
 from training.generation.source import check_seeds, class_label, load_generator
 from training.generation_cli import figures, walks
+from training.generation_cli.common import cutoff_option
 from training.image_grid import save_image_grid
 
 NOISE_MODES = ("seed", "const", "random")
@@ -28,6 +29,7 @@ def main() -> None:
 @click.option("--network", "network_pkl", metavar="PKL", required=True, help="Network pickle: a path or URL.")
 @click.option("--seeds", type=NumberList(), required=True, help="One image for each: 0-15 or 1,2,5-9.")
 @click.option("--truncation-psi", type=float, default=0.5, show_default=True, help="Less is more typical; 1: none.")
+@cutoff_option
 @click.option("--class", "label", metavar="IDX|NAME", help="Class to draw, for networks with labels.")
 @click.option(
     "--noise", type=click.Choice(NOISE_MODES), default="seed", show_default=True,
@@ -44,6 +46,7 @@ def generate_images(
     network_pkl: str,
     seeds: list[int],
     truncation_psi: float,
+    truncation_cutoff: int | None,
     label: str | None,
     noise: str,
     grid: bool,
@@ -58,7 +61,7 @@ def generate_images(
     Gs = load_generator(network_pkl, num_gpus)
     labels = class_label(label, Gs.input_shapes[1][1], network_pkl)
     run_dir = create_run_dir(result_dir, "generate-images")
-    images = draw(Gs, seeds, labels, truncation_psi, noise, minibatch, num_gpus)
+    images = draw(Gs, seeds, labels, truncation_psi, noise, minibatch, num_gpus, truncation_cutoff)
     shown = []
     for seed, image in tqdm(zip(seeds, images, strict=True), total=len(seeds), unit="img", leave=False):
         image = image if ratio is None else unstretch(image, ratio)

@@ -12,7 +12,7 @@ import requests.adapters
 import tqdm
 import urllib3
 
-from dnnlib.util import UserError, atomic_write
+from dnnlib.util import UserError, atomic_write, is_web_page
 
 _CHUNK_BYTES = 1 << 20
 _BODY_ATTEMPTS = 3  # a connection that breaks in the middle of a file is tried again this often
@@ -58,7 +58,7 @@ def _download_once(session: requests.Session, url: str, path: str, verbose: bool
         length = response.headers.get("Content-Length", "")
         expected = int(length) if length.isdigit() and not response.headers.get("Content-Encoding") else None
         digest = hashlib.sha256()
-        size = 0
+        size, start = 0, b""
         title = os.path.basename(path)[33:] or url
         bar = tqdm.tqdm(total=expected, unit="B", unit_scale=True, desc=title, disable=not verbose, file=sys.stderr)
         with atomic_write(path) as file, bar:
@@ -66,9 +66,15 @@ def _download_once(session: requests.Session, url: str, path: str, verbose: bool
                 file.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
+                start = start or chunk[:1024]
                 bar.update(len(chunk))
             if expected is not None and size != expected:
                 raise requests.ConnectionError(f"the connection ended after {size} of {expected} bytes")
+            if is_web_page(start, url):
+                raise UserError(
+                    f"{url}: is a web page, not a file: perhaps one to sign in or to accept terms; nothing kept "
+                    "(download it with a browser and give its path)"
+                )
             if sha256 is not None and digest.hexdigest() != sha256.lower():
                 raise UserError(
                     f"{url}: wrong checksum, expected sha256 {sha256.lower()}, found {digest.hexdigest()}; nothing kept"

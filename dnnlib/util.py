@@ -204,11 +204,12 @@ def open_url(
     Returns:
         Binary file object positioned at 0.
     Raises:
-        UserError: no such file, download failed, or wrong checksum. The cache never holds an incomplete file.
+        UserError: no such file, download failed, a web page in place of the file, or wrong checksum. The
+            cache never holds an incomplete file.
     """
     if is_url(url) and not str(url).lower().startswith("file:"):
         path = _cached_path(str(url), cache_dir)
-        if os.path.isfile(path) and (sha256 is None or file_sha256(path) == sha256.lower()):
+        if _is_usable(path, str(url), sha256):
             return open(path, "rb")
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -232,6 +233,21 @@ def open_url(
             raise UserError(f"{path}: wrong checksum, expected sha256 {sha256.lower()}, found {found}")
         file.seek(0)
     return file
+
+
+def is_web_page(start: bytes, url: str) -> bool:
+    """Whether a file that begins so is a page in place of the file that was asked for: one to sign in, or an error."""
+    wants_page = urllib.parse.urlsplit(url).path.lower().endswith((".html", ".htm"))
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return text.startswith((b"<!doctype html", b"<html")) and not wants_page
+
+
+def _is_usable(path: str, url: str, sha256: str | None) -> bool:
+    """Whether the cache has what was asked for. Pages that take its place were kept once."""
+    if not os.path.isfile(path) or (sha256 is not None and file_sha256(path) != sha256.lower()):
+        return False
+    with open(path, "rb") as file:
+        return not is_web_page(file.read(1024), url)
 
 
 def _path_of(file_url: str) -> str:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import run_generator
+from run_generator import draw
 from tests.projection_models import tiny_networks
 
 
@@ -262,3 +263,39 @@ def test_networks_without_noise(monkeypatch):
         monkeypatch.setattr(module, "noise_buffers", lambda network: [])
     assert "no noise inputs" in refused("interpolation-video", "--seeds", "1,2", "--noise", "loop")
     assert "no noise inputs" in refused("noise-example", "--seeds", "1")
+
+
+def test_truncation_cutoff(loaded):
+    """Fine layers are not truncated: for seeds in all commands, as `Gs.run` does it."""
+    w = w_of(loaded, 9)
+    w[:3] = w_of(loaded, 9, 0.2)[:3]
+    expected = image_of(loaded, w)
+    options = ["--truncation-psi", 0.2, "--truncation-cutoff", 3]
+    files = run("style-mixing-example", "--row-seeds", 9, "--col-seeds", 4, "--col-styles", 5, *options)
+    w[5] = w_of(loaded, 4)[5]
+    assert_same(pixels(files["9-4.png"]), image_of(loaded, w))
+    files = run("interpolation-video", "--seeds", "9,4", "--frames", 1, "--save-frames", *options)
+    assert_same(pixels(files["frame00000.png"]), expected)
+    (image,) = draw(loaded, [9], None, 0.2, "const", truncation_cutoff=3)
+    assert_same(image.transpose(1, 2, 0), expected)
+    assert np.abs(expected.astype(int) - image_of(loaded, w_of(loaded, 9, 0.2))).max() > 3
+
+
+def test_the_cutoff_of_a_network(loaded, monkeypatch):
+    monkeypatch.setitem(loaded.static_kwargs, "truncation_cutoff", 2)
+    w = w_of(loaded, 9)
+    w[:2] = w_of(loaded, 9, -0.5)[:2]
+    files = run("truncation-sweep", "--seeds", 9, "--psis", "-0.5")
+    assert_same(pixels(files["seed0009-psi-0.5.png"]), image_of(loaded, w))
+    files = run("truncation-sweep", "--seeds", 9, "--psis", "-0.5", "--truncation-cutoff", 6)
+    assert_same(pixels(files["seed0009-psi-0.5.png"]), image_of(loaded, w_of(loaded, 9, -0.5)))
+
+
+def test_single_images_take_a_cutoff(place):
+    """The whole command line."""
+    shown = {}
+    for name, options in (("all", []), ("none", ["--truncation-cutoff", 0]), ("psi 1", ["--truncation-psi", 1])):
+        files = run("generate-images", "--seeds", 3, "--noise", "const", *options)
+        shown[name] = pixels(files["seed0003.png"]).astype(int)
+    assert_same(shown["none"], shown["psi 1"])
+    assert np.abs(shown["all"] - shown["none"]).max() > 3

@@ -39,6 +39,7 @@ def D_stylegan2(  # noqa: N802  (published builder name)
     nonlinearity: str = "lrelu",
     mbstd_group_size: int | None = MBSTD_GROUP_SIZE,
     mbstd_num_features: int = 1,
+    mbstd_of_one: bool = False,
     resample_kernel: Sequence[float] = (1, 3, 3, 1),
     num_fp16_res: int = 0,
     fp16_dtype: str | None = None,
@@ -58,10 +59,11 @@ def D_stylegan2(  # noqa: N802  (published builder name)
 
     mbstd_group_size: samples per group of the minibatch standard deviation, which must divide N (fewer than that are
     one group); None: the whole minibatch; 0 or 1: no such layer. mbstd_num_features: feature maps that it adds, 0: no
-    such layer. base_shape: [height, width] of the last block instead of [4, 4]; images are that times resolution / 4.
-    spectral_norm: see `training.spectral_norm`; use_spectral_norm: what files of StyleGAN2-ADA have instead, for the
-    layers that its comparison method normalises; attention_resolution: self-attention on what enters the block of that
-    resolution (of a square network), see `training.attention`.
+    such layer. mbstd_of_one: groups of 1 add their maps too, which hold a small constant (StyleGAN2-ADA).
+    base_shape: [height, width] of the last block instead of [4, 4]; images are that times resolution / 4.
+    spectral_norm: see `training.spectral_norm`; use_spectral_norm: what files of StyleGAN2-ADA have instead, for
+    the layers that its comparison method normalises; attention_resolution: self-attention on what enters the block
+    of that resolution (of a square network), see `training.attention`.
     Raises `UserError` for an unknown architecture, resolution, base shape, or layers that do not exist.
     """
     log2_res = check_resolution(resolution, "D_stylegan2")
@@ -117,7 +119,7 @@ def D_stylegan2(  # noqa: N802  (published builder name)
         if architecture == "skip":
             x = fromrgb(x, image, 2, dtype)
         x = attend(x, 2)
-        if mbstd_num_features and (mbstd_group_size is None or mbstd_group_size > 1):
+        if mbstd_num_features and (mbstd_group_size is None or mbstd_group_size > (0 if mbstd_of_one else 1)):
             x = append_minibatch_stddev(x, layout, mbstd_group_size, mbstd_num_features)
         with tf.variable_scope("Conv"):
             x = conv(x, nf(1), 3)

@@ -43,7 +43,7 @@ register_builder(
     D_stylegan2,
     tolerates={"structure", "freeze_layers"},
     name="D_main",
-    defaults=dict(project_labels=True, mbstd_group_size=None),
+    defaults=dict(project_labels=True, mbstd_group_size=None, mbstd_of_one=True),
     aliases=D_ALIASES,
     **_PUBLISHED,
 )

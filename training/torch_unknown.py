@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dnnlib.snapshot.arrays import PickleError
+from dnnlib.snapshot.arrays import PickleError, without_content
 from dnnlib.snapshot.state import UNKNOWN, NetworkState, check_state, plain_options
 from dnnlib.snapshot.torch_records import TorchModule
 from training.torch_options import arguments
@@ -21,6 +21,9 @@ _TENSORS = {
     "D": rf"{_MAPPING}|b\d+\.(skip\.weight|(fromrgb|conv0|conv1|conv|fc|out)\.{_LAYER})",
 }
 _TENSORS["Gs"] = _TENSORS["G"]
+# Bytes of whole numbers -> floats that hold them all (float64: those below 2^53). Larger ones would cost memory that
+# the file has no bytes for.
+_FLOATS_FOR = {1: np.dtype(np.float16), 2: np.dtype(np.float32)}
 
 
 def strangeness(module: TorchModule, role: str) -> str | None:
@@ -41,8 +44,9 @@ def strangeness(module: TorchModule, role: str) -> str | None:
 def keep(module: TorchModule, role: str, reason: str) -> NetworkState:
     """A network as a state that nobody builds: its tensors by their dotted names, what it was made with as options.
 
-    Whole numbers and truth values become float64. The text of its program is left out: published loaders of TensorFlow
-    files would execute it. Raises `PickleError` for names that no variable can have, and numbers that float64 cannot.
+    Whole numbers and truth values become the smallest floats that hold them all. The text of its program is left out:
+    published loaders of TensorFlow files would execute it. Raises `PickleError` for names that no variable can have,
+    and numbers that float64 cannot.
     """
     class_name = re.sub(r"\W", "_", module.class_name)[:60]
     return check_state(
@@ -82,8 +86,11 @@ def _is_plain(value: Any) -> bool:
 
 def _floats(name: str, value: np.ndarray) -> np.ndarray | np.generic:
     if value.dtype.kind != "f":
-        floats = value.astype(np.float64)
-        if value.dtype.kind in "iu" and value.size and np.abs(floats).max() > 1 << 53:
+        kind = _FLOATS_FOR.get(value.dtype.itemsize, np.dtype(np.float64))
+        if not value.flags.writeable:
+            value = without_content(value.shape, kind)
+        elif kind == np.float64 and value.size and max(abs(int(value.max())), abs(int(value.min()))) > 1 << 53:
             raise PickleError(f"tensor {name[:60]!r} has whole numbers of more than 53 bits")
-        value = floats
+        else:
+            value = value.astype(kind)
     return value[()] if value.ndim == 0 else value

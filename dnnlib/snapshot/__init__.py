@@ -55,9 +55,7 @@ def _content(interpreted: Callable[[], Any], where: str) -> Any:
         content = Converter(check_state).convert(interpreted(), 0)
         return importlib.import_module(_TRANSLATOR).states_of(content) if _is_torch(content) else content
     except PickleError as err:
-        # Names from a damaged file may hold anything, line ends and terminal codes included.
-        text = "".join(c if c.isprintable() else "?" for c in str(err))
-        raise PickleError(f"{where}: {text}") from err
+        raise PickleError(f"{where}: {err}") from err
 
 
 def _is_torch(content: Any) -> bool:

@@ -13,8 +13,16 @@ _DTYPE_NAME = re.compile(r"[<>=|]?(f[248]|[iu][1248]|b1)")
 _MAX_DIMS = 16
 
 
+def printable(text: str) -> str:
+    """A text that may hold what a file says, line ends and terminal codes included, with question marks for these."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
 class PickleError(UserError):
     """What is wrong with a pickle, in one line without the file's name."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 class ArrayBudget:
@@ -56,9 +64,9 @@ class PickledArray:
         self._value: np.ndarray | None = None
 
     @classmethod
-    def of(cls, value: np.ndarray, budget: ArrayBudget) -> "PickledArray":
-        """A finished one."""
-        budget.spend(value.nbytes)
+    def of(cls, value: np.ndarray, budget: ArrayBudget, stored: int) -> "PickledArray":
+        """A finished one, of `stored` bytes in the file."""
+        budget.spend(stored)
         made = cls(budget)
         made._value = value
         return made
@@ -108,8 +116,10 @@ def _is_size(n: Any) -> bool:
     return isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 31
 
 
-def encode_latin1(text: Any, budget: ArrayBudget) -> bytes:
-    """Bytes from text that stands for them, one character each."""
+def encode_latin1(text: Any, budget: ArrayBudget) -> bytes | Payload:
+    """Bytes from text that stands for them, one character each. What is not read stays so."""
+    if isinstance(text, Payload):
+        return text
     if not isinstance(text, str):
         raise PickleError(f"damaged: bytes written as {type(text).__name__}")
     budget.spend(len(text))

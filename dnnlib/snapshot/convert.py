@@ -13,6 +13,8 @@ from dnnlib.snapshot.torch_records import ModuleRecord, TorchModule
 _MAX_DEPTH = 64
 # Whoever walks through the result meets a shared part as often as it is referred to.
 _MAX_VISITS = 5_000_000
+# G, D and Gs with their parts are seven; each may take a second to build.
+_MAX_NETWORKS = 48
 
 
 class Converter:
@@ -24,6 +26,7 @@ class Converter:
         self._open: set[int] = set()
         self._visits: dict[int, int] = {}  # of finished parts: how many values a walk through them meets
         self._count = 0
+        self._networks = 0
 
     def convert(self, value: Any, depth: int) -> Any:
         """Converts a value and all it contains."""
@@ -59,6 +62,9 @@ class Converter:
         if isinstance(value, NetworkRecord):
             if value.state is None:
                 raise PickleError("a network without state")
+            self._networks += 1
+            if self._networks > _MAX_NETWORKS:
+                raise PickleError(f"refused: more than {_MAX_NETWORKS} networks, parts counted")
             return self._make_network(self.convert(value.state, depth))
         if isinstance(value, ModuleRecord):
             return TorchModule(value.class_name, value.source, self.convert(value.state, depth))

@@ -69,13 +69,13 @@ def outline(file: BinaryIO, size: int) -> Any:
     Args:
         file: seekable, at its start; size: its length in bytes.
     """
-    return _interpret(file, take_outline(file), size, "network file")
+    return _interpret(file, take_outline(file), size, "network file", skip_text=True)
 
 
-def _interpret(file: BinaryIO, take: Take, size: int, kind_of_file: str) -> Any:
+def _interpret(file: BinaryIO, take: Take, size: int, kind_of_file: str, skip_text: bool = False) -> Any:
     machine = _Machine(ArrayBudget(2 * size + (1 << 20)), kind_of_file)
     try:
-        for name, arg, _ in instructions(file, take):
+        for name, arg, _ in instructions(file, take, skip_text):
             machine.step(name, arg)
     except TooManyInstructions as err:
         raise PickleError(f"refused: {err}") from err

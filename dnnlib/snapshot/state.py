@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from dnnlib.snapshot.arrays import PickleError
+from dnnlib.snapshot.arrays import PickleError, printable
 
 READABLE_VERSIONS = (2, 3, 4, 5)
 #: Key of a state whose network nobody here builds: why, one sentence. Others are found out when they are built.
 UNKNOWN = "unknown_network"
 _REQUIRED = {"version": int, "name": str, "static_kwargs": dict, "build_func_name": str, "variables": list}
-_MOST_ITEMS, _MOST_NESTED, _LARGEST_NUMBER, _MOST_LAYERS = 100, 4, 1 << 40, 1000
+_MOST_ITEMS, _MOST_NESTED, _LARGEST_NUMBER, _MOST_LAYERS = 100, 4, 1 << 40, 100
+_MOST_PARTS = 16  # networks inside a network, counted as often as they are used; published ones have two
+_LONGEST_NAME, _LONGEST_TEXT = 200, 2000
 _MOST_VALUES = 10_000  # in all options of a network together
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
@@ -30,7 +32,7 @@ class NetworkState(dict):
     def unknown(self) -> str | None:
         """Why nobody here builds it, if it is known without trying."""
         reason = self.get(UNKNOWN)
-        return None if reason is None else "".join(c if c.isprintable() else "?" for c in str(reason)[:300])
+        return None if reason is None else printable(str(reason)[:300])
 
 
 def check_state(state: dict[str, Any]) -> NetworkState:
@@ -53,8 +55,14 @@ def check_state(state: dict[str, Any]) -> NetworkState:
     components = state.get("components", {})
     if not isinstance(components, dict) or not all(isinstance(c, NetworkState) for c in components.values()):
         raise PickleError(f"damaged: the components of network {name!r} are not networks")
-    if not all(isinstance(key, str) for key in (*state["static_kwargs"], *components)):
-        raise PickleError(f"damaged: an option or component of network {name!r} has no text as its name")
+    if _count_parts(components) > _MOST_PARTS:
+        raise PickleError(f"refused: network {name!r} has parts in parts, more than any network ({_MOST_PARTS})")
+    for text in (state["build_func_name"], *state["static_kwargs"], *components):
+        if not isinstance(text, str) or len(text) > _LONGEST_NAME or not text.isprintable():
+            raise PickleError(
+                f"damaged: the builder, an option or a component of network {name!r} is called {_shown(text)}, "
+                f"expected printable text of at most {_LONGEST_NAME} characters"
+            )
     options = plain_options(state["static_kwargs"], name)
     seen: set[str] = set()
     for item in state["variables"]:
@@ -65,6 +73,11 @@ def check_state(state: dict[str, Any]) -> NetworkState:
             raise PickleError(f"damaged: variable {item[0]!r} of network {name!r} is there twice")
         seen.add(item[0])
     return NetworkState({**state, "static_kwargs": options})
+
+
+def _count_parts(components: Mapping[str, NetworkState]) -> int:
+    """Of checked networks, so that a walk through each is short."""
+    return sum(1 + _count_parts(part.get("components", {})) for part in components.values())
 
 
 def plain_options(options: Mapping[str, Any], network: str) -> dict[str, Any]:
@@ -81,6 +94,8 @@ def plain_options(options: Mapping[str, Any], network: str) -> dict[str, Any]:
 def _plain(key: str, value: Any, network: str, depth: int, left: Iterator[int]) -> Any:
     """left: counts down the values of all options together: a list that stands in many places is copied for each."""
     size = len(value) if isinstance(value, (dict, list, tuple)) else 0
+    if isinstance(value, (str, bytes)) and len(value) > _LONGEST_TEXT:
+        size = _MOST_ITEMS + 1
     if isinstance(value, np.ndarray):
         size = max(value.size, *value.shape, 0)  # of none, a million rows still become a million lists
     is_small = size <= _MOST_ITEMS and depth <= _MOST_NESTED and next(left) > 0
@@ -114,8 +129,16 @@ def _check_variable(var: str, value: Any, network: str) -> None:
 
 
 def _check_name(name: str, what: str) -> None:
-    if not _PLAIN_NAME.fullmatch(name) or any(set(part) == {"."} for part in name.split("/")) or len(name) > 200:
+    if (
+        not _PLAIN_NAME.fullmatch(name)
+        or any(set(part) == {"."} for part in name.split("/"))
+        or len(name) > _LONGEST_NAME
+    ):
         raise PickleError(f"damaged: the name of {what} is {name[:60]!r}")
+
+
+def _shown(text: Any) -> str:
+    return repr(text[:60]) if isinstance(text, str) else f"{type(text).__name__}"
 
 
 def _names(state: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickletools
 import reprlib
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,12 +88,14 @@ def read_pickle(stream: io.BytesIO) -> Any:
     the pickle is damaged.
     """
     start, machine = stream.tell(), _Machine()
-    for count, (opcode, arg, position) in enumerate(pickletools.genops(stream)):
-        if count >= _MAX_OPS:
-            raise UserError(f"its pickle has more than {_MAX_OPS} instructions; refused")
-        if stream.tell() - start > MAX_PICKLE_BYTES:
-            raise UserError(f"its pickle is longer than {MAX_PICKLE_BYTES} bytes")
-        machine.step(opcode.name, arg, position)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in damaged text
+        for count, (opcode, arg, position) in enumerate(pickletools.genops(stream)):
+            if count >= _MAX_OPS:
+                raise UserError(f"its pickle has more than {_MAX_OPS} instructions; refused")
+            if stream.tell() - start > MAX_PICKLE_BYTES:
+                raise UserError(f"its pickle is longer than {MAX_PICKLE_BYTES} bytes")
+            machine.step(opcode.name, arg, position)
     return machine.pop()
 
 

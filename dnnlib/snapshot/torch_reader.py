@@ -115,7 +115,9 @@ def tensor_array(tensor: TensorRecord, data: memoryview | Payload) -> np.ndarray
         strides = [s * dtype.itemsize for s in tensor.stride]
         array = np.ndarray(tensor.size, dtype, data, tensor.offset * dtype.itemsize, strides)
     if storage.kind == "BFloat16Storage":
-        return (array.astype(np.uint32, order="C") << 16).view(np.float32)
+        wide = array.astype(np.uint32, order="C")
+        wide <<= 16
+        return wide.view(np.float32)
     return array.astype(dtype.newbyteorder("="), order="C")
 
 

@@ -7,6 +7,7 @@ text.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,12 @@ import numpy as np
 
 from dnnlib.snapshot.arrays import ArrayBudget, PickledArray, PickleError
 from dnnlib.snapshot.instructions import Payload
-from dnnlib.snapshot.torch_pickle import Storage, make_tensor
+from dnnlib.snapshot.torch_pickle import STORAGE_DTYPES, Storage, make_tensor
 from dnnlib.snapshot.torch_reader import read_storage, tensor_array
 from dnnlib.util import UserError
+
+# Beyond anything that a network has: modules may stand in many places of a file, which a walk meets each time.
+_MOST_PARTS, _LONGEST_NAME = 10_000, 200
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,20 @@ class TorchModule:
     source: str
     state: dict[str, Any]
 
-    def tensors(self, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-        """(dotted name, array) of all parameters and buffers, those of modules inside included."""
+    def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(dotted name, array) of all parameters and buffers, those of modules inside included.
+
+        Raises PickleError for more of them, and for longer names, than any network has.
+        """
+        return self._walk("", itertools.count(1))
+
+    def _walk(self, prefix: str, count: Iterator[int]) -> Iterator[tuple[str, np.ndarray]]:
         for kind in ("_parameters", "_buffers"):
             for name, value in _items(self.state, kind):
                 if isinstance(value, np.ndarray):
-                    yield f"{prefix}{name}", value
+                    yield _dotted(prefix, name, count), value
         for name, module in self.children():
-            yield from module.tensors(f"{prefix}{name}.")
+            yield from module._walk(_dotted(prefix, name, count) + ".", count)
 
     def children(self) -> Iterator[tuple[str, TorchModule]]:
         """(name, module) of the modules inside."""
@@ -70,6 +80,16 @@ class TorchModule:
         for part in path.split("."):
             module = None if module is None else dict(module.children()).get(part)
         return module
+
+
+def _dotted(prefix: str, name: str, count: Iterator[int]) -> str:
+    """prefix + name, of a part that `count` counts."""
+    if next(count) > _MOST_PARTS:
+        raise PickleError(f"refused: a PyTorch network of more than {_MOST_PARTS} parts")
+    if len(prefix) + len(name) > _LONGEST_NAME:
+        shown = (prefix + name[:60])[:60]
+        raise PickleError(f"damaged: the name of a tensor begins with {shown!r} and is longer than {_LONGEST_NAME}")
+    return prefix + name
 
 
 def _items(state: dict[str, Any], key: str) -> list[tuple[str, Any]]:
@@ -92,7 +112,10 @@ def _tensor(args: tuple[Any, ...], budget: ArrayBudget) -> PickledArray:
         raise PickleError("damaged: a PyTorch tensor without its storage")
     try:
         tensor = make_tensor(args[0].storage, *args[1:4])
-        return PickledArray.of(tensor_array(tensor, args[0].data), budget)
+        array = tensor_array(tensor, args[0].data)
+        # bfloat16 is widened; what counts is how often the file's bytes are used.
+        stored = array.size * STORAGE_DTYPES[tensor.storage.kind].itemsize
+        return PickledArray.of(array, budget, stored)
     except UserError as err:
         raise PickleError(str(err)) from err
 
@@ -108,9 +131,9 @@ def _module(args: tuple[Any, ...], budget: ArrayBudget) -> ModuleRecord:
     if not isinstance(meta, dict) or meta.get("type") != "class":
         raise PickleError("damaged: a PyTorch module without a description")
     name, source, state = meta.get("class_name"), meta.get("module_src"), meta.get("state")
-    if not isinstance(name, str) or not isinstance(source, str) or not isinstance(state, dict):
+    if not isinstance(name, str) or not isinstance(source, (str, Payload)) or not isinstance(state, dict):
         raise PickleError("damaged: a PyTorch module needs a class name, a source text and a state")
-    return ModuleRecord(name, source, state)
+    return ModuleRecord(name, str(source), state)
 
 
 #: What the names of `names.py` that begin with `torch` do: (arguments, budget) -> record.

@@ -7,6 +7,7 @@ import os
 from typing import Any, BinaryIO
 
 from dnnlib.snapshot import NetworkState, load_state
+from dnnlib.snapshot.arrays import printable
 from dnnlib.snapshot.writer import PROTOCOL, Pickler
 from dnnlib.util import UserError, atomic_write
 
@@ -25,7 +26,7 @@ def load(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
     try:
         return build(content, where)
     except UserError as err:
-        raise UserError(f"{where}: {err}") from err
+        raise UserError(f"{where}: {printable(str(err))}") from err  # options of the file may be in it
 
 
 def build(value: Any, where: str = "", built: dict[int, Any] | None = None) -> Any:
@@ -53,7 +54,7 @@ def build(value: Any, where: str = "", built: dict[int, Any] | None = None) -> A
                 state["components"] = {key: build(part, where, built) for key, part in state["components"].items()}
             net.restore(state)
         except NotBuiltHere as err:
-            net.keep(state, str(err), where)
+            net.keep(state, printable(str(err)), where)
         built[id(value)] = net
         return net
     if isinstance(value, (list, tuple)):

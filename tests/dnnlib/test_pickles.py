@@ -174,7 +174,7 @@ class TestArrays:
         ({"name": "../../etc"}, r"the name of a network is '\.\./\.\./etc'"),
         ({"name": "/G"}, "the name of a network is '/G'"),
         ({"components": {"mapping": 1}}, "the components of network 'D' are not networks"),
-        ({"static_kwargs": {1: 2}}, "an option or component of network 'D' has no text as its name"),
+        ({"static_kwargs": {1: 2}}, "an option or a component of network 'D' is called int, expected printable text"),
         ({"variables": [("a",)]}, "a variable of network 'D' is not a pair of name and value"),
         ({"variables": [("a/../b", np.float32(1))]}, r"the name of a variable of network 'D' is 'a/\.\./b'"),
         ({"variables": [("", np.float32(1))]}, "the name of a variable of network 'D' is ''"),

@@ -13,7 +13,7 @@ import pytest
 from dnnlib.snapshot import load_state
 from dnnlib.snapshot.source import resolve_alias
 from dnnlib.tflib import pickles
-from dnnlib.util import UserError
+from dnnlib.util import UserError, open_url
 from tests.metrics.file_server import serve
 
 ROOT = Path(__file__).parents[2]
@@ -100,3 +100,24 @@ def test_run_directories(golden: Any, tmp_path: Path) -> None:
     (tmp_path / "network-snapshot-100000.pkl").write_bytes(b"cos\nsystem\n.")
     with pytest.raises(UserError, match=r"network-snapshot-100000\.pkl: refused: .*asks for os\.system"):
         load_state(str(tmp_path))
+
+
+@pytest.mark.parametrize("page", [b"\n<!DOCTYPE html>\n<html><form>Sign in</form></html>", b"<HTML><body>No</body>"])
+def test_a_page_to_sign_in_is_not_kept(tmp_path: Path, golden: Any, page: bytes) -> None:
+    with serve(page) as server:
+        for _ in range(2):
+            with pytest.raises(UserError, match=r"file\.bin: is a web page, not a file.*nothing kept") as info:
+                load_state(server.url, cache_dir=tmp_path, verbose=False)
+            assert "\n" not in str(info.value) and not list(tmp_path.iterdir())
+        assert len(server.requests) == 2
+        # One that an earlier version has kept is fetched again.
+        server.content = golden.path("official_sg2_uncond.pkl").read_bytes()
+        load_state(server.url, cache_dir=tmp_path, verbose=False)
+        (kept,) = tmp_path.iterdir()
+        kept.write_bytes(page)
+        assert len(load_state(server.url, cache_dir=tmp_path, verbose=False)) == 3
+        # Who asks for a page gets it.
+        server.content = page
+        url = server.url.replace("file.bin", "page.html")
+        with open_url(url, cache_dir=tmp_path, verbose=False) as file:
+            assert file.read() == page

@@ -6,6 +6,7 @@ import io
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -199,6 +200,13 @@ def test_legacy_layout_is_checked(tmp_path):
     refused(path, "expected protocol 1001 .* found 1000")
     path.write_bytes(data.replace(b"little_endianq\x02\x88", b"little_endianq\x02\x89", 1))
     refused(path, "big-endian")
+
+
+def test_backslashes_in_damaged_text(tmp_path):
+    """Python's decoder warns of them, of Python code in mind."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refused(checkpoint(tmp_path / "a", b"c\\X\ny\n"), r"it refers to .*X\.y, which is no tensor data")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

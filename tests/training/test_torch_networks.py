@@ -301,6 +301,16 @@ def test_what_is_kept_of_another_program(golden):
     assert alone["name"] == "Gs" and alone.unknown  # nothing tells what it is
 
 
+def assert_same(a, b):
+    """Two states, to the last bit."""
+    assert {key: value for key, value in a.items() if key != "variables"} == {
+        key: value for key, value in b.items() if key != "variables"
+    }
+    for (name, value), (other, expected) in zip(a["variables"], b["variables"], strict=True):
+        assert name == other and np.asarray(value).dtype == np.asarray(expected).dtype
+        np.testing.assert_array_equal(value, expected)
+
+
 def test_commands_with_an_unknown_network(golden, tmp_path):
     content, _, message = with_unknown(golden, "class")
     path = tmp_path / "torch.pkl"
@@ -322,10 +332,17 @@ def test_commands_with_an_unknown_network(golden, tmp_path):
         assert (load_state(tmp_path / f"{keep}.pkl").unknown is None) == (keep == "Gs")
     result = surgery("convert", path, tmp_path / "saved", "--format", "savedmodel")
     assert result.exit_code == 0, result.output
-    for words in (["widen", path, tmp_path / "wide.pkl", "--fmap-base", 512],
-                  ["convert", path, tmp_path / "tf.pkl", "--format", "tf"]):  # fmt: skip
-        result = surgery(*words)
-        assert result.exit_code == 2 and result.output.count("\n") == 1 and "ProjectedDiscriminator" in result.output
+    result = surgery("convert", path, tmp_path / "tf.pkl", "--format", "tf")
+    assert result.exit_code == 2 and result.output.count("\n") == 1 and "ProjectedDiscriminator" in result.output
+    # A command that changes layers changes those of the others.
+    result = surgery("widen", path, tmp_path / "wide.pkl", "--fmap-base", 512)
+    assert result.exit_code == 0 and "D stays as it is in the file: network D ('ProjectedDisc" in result.output
+    before, after = load_state(path), load_state(tmp_path / "wide.pkl")
+    assert_same(after[1], before[1])
+    assert after[2]["static_kwargs"]["fmap_base"] == 512 and after[1].unknown
+    result = surgery("strip", path, tmp_path / "alone.pkl", "--keep", "D")
+    result = surgery("widen", tmp_path / "alone.pkl", tmp_path / "x.pkl", "--fmap-base", 512)
+    assert result.exit_code == 2 and "ProjectedDiscriminator" in result.output
 
 
 def test_nothing_is_executed_and_no_pytorch_is_needed(golden, tmp_path):

@@ -18,7 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from dnnlib.snapshot import NetworkState
-from dnnlib.snapshot.arrays import without_content
+from dnnlib.snapshot.arrays import PickleError, without_content
 from dnnlib.snapshot.state import check_state
 from dnnlib.util import UserError, atomic_write
 from training.surgery.states import flat_variables
@@ -59,7 +59,7 @@ def _read_npz(path: os.PathLike | str, take: Callable[[Any, str], np.ndarray]) -
                 arrays = {name: take(file, name) for name in file.files if name != _METADATA}
                 text = str(file[_METADATA]) if _METADATA in file.files else ""
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as err:
-        raise UserError(f"{path}: not readable as .npz ({' '.join(str(err).split())[:120]})") from err
+        raise PickleError(f"{path}: not readable as .npz ({' '.join(str(err).split())[:120]})") from err
     return _networks(text, arrays, path)
 
 
@@ -100,7 +100,7 @@ def _read_safetensors(path: os.PathLike | str, take: Callable[[Any, str], np.nda
             text = (file.metadata() or {}).get("networks", "")
             arrays = {name: take(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, ValueError, TypeError, safetensors.SafetensorError) as err:
-        raise UserError(f"{path}: not readable as .safetensors ({' '.join(str(err).split())[:120]})") from err
+        raise PickleError(f"{path}: not readable as .safetensors ({' '.join(str(err).split())[:120]})") from err
     return _networks(text, arrays, path)
 
 
@@ -135,8 +135,41 @@ def _description(networks: Mapping[str, NetworkState]) -> str:
     return json.dumps({"format": _FORMAT, "version": _VERSION, "networks": content})
 
 
+def left_out(state: NetworkState) -> list[str]:
+    """Keys of a state, and of its components, that a file of arrays cannot hold: JSON has no form for their values.
+
+    Raises:
+        UserError: it has none for an option, without which the network would be another one.
+    """
+    if not _is_json(state["static_kwargs"]):
+        odd = [key for key, value in state["static_kwargs"].items() if not _is_json(value)]
+        raise PickleError(
+            f"network {state['name']}: option {', '.join(odd)} is neither a number nor text, which files of arrays "
+            "cannot hold; pickles can"
+        )
+    found = [f"{state['name']}: {key}"[:80] for key in _extra_keys(state) if not _is_held(key, state[key])]
+    return found + [key for part in state.get("components", {}).values() for key in left_out(part)]
+
+
+def _is_held(key: Any, value: Any) -> bool:
+    return isinstance(key, str) and _is_json(value)
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _extra_keys(state: NetworkState) -> list[str]:
+    """What a state has besides that which is written in another form, or left out because it is a program."""
+    return [key for key in state if key not in ("variables", "components", "build_module_src")]
+
+
 def _describe(state: NetworkState) -> dict[str, Any]:
-    rest = {key: value for key, value in state.items() if key not in ("variables", "components", "build_module_src")}
+    rest = {key: state[key] for key in _extra_keys(state) if _is_held(key, state[key])}
     components = {key: _describe(component) for key, component in state.get("components", {}).items()}
     return {**rest, "components": components, "variables": [name for name, _ in state["variables"]]}
 
@@ -149,11 +182,11 @@ def _networks(text: str, arrays: dict[str, np.ndarray], path: os.PathLike | str)
         networks = {name: _state(state, arrays, f"{name}/") for name, state in described["networks"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         reason = f"{type(err).__name__}: {' '.join(str(err).split())[:120]}"
-        raise UserError(f"{path}: no networks that `convert` wrote ({reason})") from err
+        raise PickleError(f"{path}: no networks that `convert` wrote ({reason})") from err
     except UserError as err:
         raise UserError(f"{path}: {err}") from err
     if arrays:
-        raise UserError(f"{path}: arrays that no network has: {', '.join(list(arrays)[:4])}")
+        raise PickleError(f"{path}: arrays that no network has: {', '.join(name[:60] for name in list(arrays)[:4])}")
     return networks
 
 

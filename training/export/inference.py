@@ -109,7 +109,8 @@ def _from_latents(net: Any, psi: float | None, precision: dict[str, Any]) -> tup
     if psi is None:
         psi = inputs["psi"] = tf.placeholder(tf.float32, [], name="psi")
     dlatents = net.components.mapping.get_output_for(inputs["latents"], labels)
-    dlatents = truncate(dlatents, net.find_var("dlatent_avg").value(), psi)
+    cutoff = net.static_kwargs.get("truncation_cutoff")  # as the network itself does
+    dlatents = truncate(dlatents, net.find_var("dlatent_avg").value(), psi, cutoff)
     return inputs, _draw(net, dlatents, precision)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from dnnlib.snapshot import NetworkState
 from dnnlib.util import UserError
 from training.fmaps import Fmaps
+from training.surgery.known import why_unknown
 from training.surgery.states import (
     Model,
     flat_variables,
@@ -70,16 +71,19 @@ def notes_on(state: NetworkState) -> list[str]:
 
 def as_published(state: NetworkState) -> NetworkState:
     """The state as it is written: a line in place of stored source code, by which published loaders find their own
-    builder; the group size of minibatch standard deviation, which the converter takes for the whole minibatch if it is
-    not said; and, only where needed, a key `notes` that published loaders ignore (`notes_on`). Networks of the first
-    StyleGAN, and those of other programs, stay as they are."""
-    if is_first_stylegan(state) or state.unknown:
+    builder; the group size of minibatch standard deviation, which the converter takes for the whole minibatch if it
+    is not said, and such widths of the mapping network; and, only where needed, a key `notes` that published loaders
+    ignore (`notes_on`). Networks of the first StyleGAN, and those of other programs, stay as they are."""
+    if is_first_stylegan(state) or why_unknown(state):
         return state
+    if is_generator(state):
+        widths = _widths_to_tell(state)
+        state = with_options(state, **widths) if widths else state
     module = "training.networks" if is_ada(state) else "training.networks_stylegan2"
     if not is_ada(state):
         state = _rename(state, {}, version=4)
         if not is_generator(state):
-            state = with_options(state, mbstd_group_size=option(state, "mbstd_group_size", 4))
+            state = with_options(state, **_stddev_of_stylegan2(state))
     elif "input_shapes" not in state:
         state = _with_interface(state)
     result = _with_source(state, module)
@@ -89,6 +93,15 @@ def as_published(state: NetworkState) -> NetworkState:
     if notes:
         result["notes"] = notes
     return result
+
+
+def _widths_to_tell(state: NetworkState) -> dict[str, int]:
+    """Widths of the mapping network that are its builder's defaults, but not those of the converter, which takes hidden
+    layers and embedded labels to be as wide as w (spec 1.4)."""
+    width, told = int(option(state, "dlatent_size", 512)), state["static_kwargs"]
+    labels = flat_variables(state).get(f"{mapping_prefix(state)}LabelEmbed/bias")
+    found = {"mapping_fmaps": _hidden_width(state), "label_fmaps": width if labels is None else labels.size}
+    return {key: size for key, size in found.items() if size != width and told.get(key) is None}
 
 
 def _with_source(state: NetworkState, module: str) -> NetworkState:
@@ -171,7 +184,9 @@ def _rename(state: NetworkState, builders: dict[str, str], version: int) -> Netw
 def _with_sg2_defaults(state: NetworkState) -> NetworkState:
     """StyleGAN2-ADA's defaults, where StyleGAN2 has others, as options."""
     if not is_generator(state):
-        return with_options(state, mbstd_group_size=option(state, "mbstd_group_size", _WHOLE_BATCH))
+        group = option(state, "mbstd_group_size", _WHOLE_BATCH)
+        adds = option(state, "mbstd_num_features", 1) > 0
+        return with_options(state, mbstd_group_size=group, mbstd_of_one=True if group == 1 and adds else None)
     return with_options(state, mapping_fmaps=_unless(_hidden_width(state), 512))
 
 
@@ -185,8 +200,16 @@ def _with_ada_defaults(state: NetworkState, path: str) -> NetworkState:
         if option(state, "normalize_latents", True):
             changes["normalize_latents"] = None
     else:
-        changes["mbstd_group_size"] = option(state, "mbstd_group_size", 4)
+        changes |= {**_stddev_of_stylegan2(state), "mbstd_of_one": None}  # StyleGAN2-ADA does so always
     return with_options(state, **changes)
+
+
+def _stddev_of_stylegan2(state: NetworkState) -> dict[str, Any]:
+    """The group of minibatch standard deviation that StyleGAN2 takes if nothing is said. Where its groups of one mean
+    that there is no such layer, StyleGAN2-ADA and its converter have to be told that it adds no maps."""
+    group = option(state, "mbstd_group_size", 4)
+    absent = group <= 1 and not option(state, "mbstd_of_one", False)
+    return {"mbstd_group_size": group, **({"mbstd_num_features": 0} if absent else {})}
 
 
 def _fmap_options(state: NetworkState, path: str) -> dict[str, Any]:

@@ -19,16 +19,19 @@ def draw(
     noise: str,
     minibatch: int = 8,
     num_gpus: int = 1,
+    truncation_cutoff: int | None = None,
 ) -> Iterator[np.ndarray]:
     """Images uint8 [C, H, W], one per seed, in order.
 
     noise `seed`: one RandomState(seed) draws z and then every noise buffer in order, as the published script does, so
     a seed fixes both; these are drawn one by one. `const`: the buffers stored in the network. `random`: fresh noise.
+    truncation_cutoff: layers from this one on are not truncated; None: as the network says.
     """
     from dnnlib import tflib
 
     options: dict[str, Any] = {
         "truncation_psi": truncation_psi,
+        **({} if truncation_cutoff is None else {"truncation_cutoff": truncation_cutoff}),
         "randomize_noise": noise == "random",
         "output_transform": {"func": tflib.convert_images_to_uint8},
     }

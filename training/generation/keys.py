@@ -31,12 +31,19 @@ def map_latents(
     label: np.ndarray | None,
     truncation_psi: float = 1.0,
     minibatch: int = 500,
+    truncation_cutoff: int | None = None,
 ) -> np.ndarray:
-    """w of latents [n, latent_size], truncated in all layers: float32 [n, num_layers, dlatent_size]."""
+    """w of latents [n, latent_size], truncated in the layers below the cutoff: float32 [n, num_layers, dlatent_size].
+
+    truncation_cutoff: None: that of the network, which for most is none, so that all layers are truncated.
+    """
     labels = None if label is None else np.tile(label, (len(latents), 1))
     w = Gs.components.mapping.run(latents, labels, minibatch_size=minibatch)
     avg = Gs.get_var("dlatent_avg")
-    return (avg + truncation_psi * (w - avg)).astype(np.float32)
+    cutoff = Gs.static_kwargs.get("truncation_cutoff") if truncation_cutoff is None else truncation_cutoff
+    below = w.shape[1] if cutoff is None else max(cutoff, 0)
+    w[:, :below] = avg + truncation_psi * (w[:, :below] - avg)
+    return w.astype(np.float32)
 
 
 def read_dlatents(path: str | Path, Gs: Network) -> np.ndarray:  # noqa: N803

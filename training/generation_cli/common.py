@@ -33,6 +33,12 @@ def psi_option(command: Any) -> Any:
     )(command)
 
 
+def cutoff_option(command: Any) -> Any:
+    """--truncation-cutoff."""
+    text = "Truncate only this many layers, the coarse ones.  [default: as the network says, else all]"
+    return click.option("--truncation-cutoff", metavar="LAYERS", type=click.IntRange(0), help=text)(command)
+
+
 def seeds_option(required: bool, text: str) -> Callable[[Any], Any]:
     """--seeds with this help."""
     return click.option("--seeds", type=NumberList(), required=required, help=text)
@@ -45,15 +51,16 @@ def find_dlatents(
     file: str | None,
     label: np.ndarray | None,
     psi: float,
+    cutoff: int | None,
 ) -> tuple[list[str], np.ndarray]:
-    """Names and w float32 [n, num_layers, dlatent_size] of seeds (truncated by psi) or of a file (as they are)."""
+    """Names and w float32 [n, num_layers, dlatent_size] of seeds (truncated by psi below the cutoff) or of a file."""
     if (seeds is None) == (file is None):
         raise UserError(f"give either {option}seeds or {option}dlatents")
     if file is not None:
         dlatents = read_dlatents(file, Gs)
         return [str(index) for index in range(len(dlatents))], dlatents
     check_seeds(seeds, f"{option}seeds")
-    return [str(seed) for seed in seeds], map_latents(Gs, seed_latents(Gs, seeds), label, psi)
+    return [str(seed) for seed in seeds], map_latents(Gs, seed_latents(Gs, seeds), label, psi, truncation_cutoff=cutoff)
 
 
 class FloatList(click.ParamType):

@@ -17,6 +17,7 @@ from training.generation.source import check_seeds, class_label, load_generator
 from training.generation_cli.common import (
     FloatList,
     class_option,
+    cutoff_option,
     find_dlatents,
     minibatch_option,
     network_option,
@@ -35,6 +36,7 @@ from training.image_grid import save_image_grid
 @click.option("--col-dlatents", metavar="NPZ", help="w of the columns instead.")
 @click.option("--col-styles", type=NumberList(), default="0-6", show_default=True, help="Layers; 0 is the coarsest.")
 @psi_option
+@cutoff_option
 @class_option
 @minibatch_option
 @result_dir_option
@@ -46,6 +48,7 @@ def style_mixing_command(
     col_dlatents: str | None,
     col_styles: list[int],
     truncation_psi: float,
+    truncation_cutoff: int | None,
     label: str | None,
     minibatch: int,
     result_dir: str,
@@ -56,8 +59,9 @@ def style_mixing_command(
     """
     Gs = load_generator(network_pkl)  # noqa: N806
     one_hot = class_label(label, Gs.input_shapes[1][1], network_pkl)
-    row_names, rows = find_dlatents(Gs, "--row-", row_seeds, row_dlatents, one_hot, truncation_psi)
-    col_names, columns = find_dlatents(Gs, "--col-", col_seeds, col_dlatents, one_hot, truncation_psi)
+    how = (one_hot, truncation_psi, truncation_cutoff)
+    row_names, rows = find_dlatents(Gs, "--row-", row_seeds, row_dlatents, *how)
+    col_names, columns = find_dlatents(Gs, "--col-", col_seeds, col_dlatents, *how)
     mixed = mix_styles(rows, columns, col_styles)
     run_dir = create_run_dir(result_dir, "style-mixing-example")
     everything = np.concatenate([rows, columns, mixed.reshape(-1, *rows.shape[1:])])
@@ -81,7 +85,12 @@ def style_mixing_command(
     help="Truncation of the columns; 0: the average image, below 0: its opposite.",
 )  # fmt: skip
 @click.option(
-    "--cutoff", type=click.IntRange(0), help="Truncate only this many layers, the coarse ones.  [default: all]"
+    "--cutoff",
+    "--truncation-cutoff",
+    "cutoff",
+    metavar="LAYERS",
+    type=click.IntRange(0),
+    help="Truncate only this many layers, the coarse ones.  [default: as the network says, else all]",
 )
 @class_option
 @minibatch_option
@@ -100,12 +109,10 @@ def truncation_command(
     Gs = load_generator(network_pkl)  # noqa: N806
     one_hot = class_label(label, Gs.input_shapes[1][1], network_pkl)
     latents = seed_latents(Gs, seeds)
-    full = map_latents(Gs, latents, one_hot)
-    dlatents = np.stack([map_latents(Gs, latents, one_hot, psi) for psi in psis], axis=1)
-    if cutoff is not None:
-        dlatents[:, :, cutoff:] = full[:, None, cutoff:]
+    swept = [map_latents(Gs, latents, one_hot, psi, truncation_cutoff=cutoff) for psi in psis]
+    dlatents = np.stack(swept, axis=1)
     run_dir = create_run_dir(result_dir, "truncation-sweep")
-    points = dlatents.reshape(-1, *full.shape[1:])
+    points = dlatents.reshape(-1, *dlatents.shape[2:])
     names = [f"seed{seed:04d}-psi{psi:g}.png" for seed in seeds for psi in psis]
     images = []
     for name, image in tqdm(zip(names, synthesize(Gs, points, minibatch), strict=True), total=len(names), leave=False):
@@ -121,6 +128,7 @@ def truncation_command(
 @click.option("--num", type=click.IntRange(2), default=100, show_default=True, help="Realisations of noise.")
 @click.option("--coarse", type=click.IntRange(4), default=32, show_default=True, help="Highest resolution of those.")
 @psi_option
+@cutoff_option
 @class_option
 @result_dir_option
 def noise_command(
@@ -129,6 +137,7 @@ def noise_command(
     num: int,
     coarse: int,
     truncation_psi: float,
+    truncation_cutoff: int | None,
     label: str | None,
     result_dir: str,
 ) -> None:
@@ -142,7 +151,7 @@ def noise_command(
     if not noise_buffers(Gs):
         raise UserError("this network has no noise inputs")
     one_hot = class_label(label, Gs.input_shapes[1][1], network_pkl)
-    dlatents = map_latents(Gs, seed_latents(Gs, seeds), one_hot, truncation_psi)
+    dlatents = map_latents(Gs, seed_latents(Gs, seeds), one_hot, truncation_psi, truncation_cutoff=truncation_cutoff)
     studies = [
         study_noise(Gs, w, num, coarse, seed)
         for seed, w in tqdm(zip(seeds, dlatents, strict=True), total=len(seeds), leave=False)

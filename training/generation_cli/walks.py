@@ -18,6 +18,7 @@ from training.generation.source import check_seeds, class_label, load_generator
 from training.generation.walks import EASINGS, MODES, NoiseLoop, walk
 from training.generation_cli.common import (
     class_option,
+    cutoff_option,
     find_dlatents,
     minibatch_option,
     network_option,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 @click.option("--noise-seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of --noise.")
 @click.option("--save-frames", is_flag=True, help="Write frameNNNNN.png too.")
 @psi_option
+@cutoff_option
 @class_option
 @minibatch_option
 @result_dir_option
@@ -68,6 +70,7 @@ def video_command(
     noise_seed: int,
     save_frames: bool,
     truncation_psi: float,
+    truncation_cutoff: int | None,
     label: str | None,
     minibatch: int,
     result_dir: str,
@@ -83,13 +86,14 @@ def video_command(
     Gs = load_generator(network_pkl)  # noqa: N806
     one_hot = class_label(label, Gs.input_shapes[1][1], network_pkl)
     if space == "w":
-        _, keys = find_dlatents(Gs, "--", seeds, dlatents, one_hot, truncation_psi)
+        _, keys = find_dlatents(Gs, "--", seeds, dlatents, one_hot, truncation_psi, truncation_cutoff)
         points = walk(keys, frames, mode, loop, easing, Gs.get_var("dlatent_avg")).astype(np.float32)
     else:
         if seeds is None:
             raise UserError("give either --seeds or --dlatents")
         check_seeds(seeds)
-        points = map_latents(Gs, walk(seed_latents(Gs, seeds), frames, mode, loop, easing), one_hot, truncation_psi)
+        latents = walk(seed_latents(Gs, seeds), frames, mode, loop, easing)
+        points = map_latents(Gs, latents, one_hot, truncation_psi, truncation_cutoff=truncation_cutoff)
     if noise != "const" and not noise_buffers(Gs):
         raise UserError(f"--noise {noise}: this network has no noise inputs")
     run_dir = create_run_dir(result_dir, "interpolation-video")

@@ -13,6 +13,7 @@ from dnnlib.snapshot.writer import save_states
 from dnnlib.util import UserError
 from training.export.arrays import READERS
 from training.export.published import as_published
+from training.surgery.known import why_unknown
 from training.surgery.shapes import check_shapes
 from training.surgery.states import (
     Model,
@@ -25,32 +26,37 @@ from training.surgery.states import (
 _ROLES = {"G": "G", "D": "D", "Gs": "Gs", "G_ema": "Gs"}
 
 
-def read_model(path: str, as_data: bool = False) -> Model:
+def read_model(path: str, as_data: bool = False, keep_unknown: bool = True) -> Model:
     """The networks of a pickle (path or URL), or of a file that `convert` wrote (.npz, .safetensors).
 
     as_data: the caller looks at no layer, so that networks of the first StyleGAN and of other programs will do.
+    keep_unknown: beside networks that are known, those of other programs are kept as they are (`Model.kept`).
     Raises:
         UserError: not readable, no networks of StyleGAN2 inside, or some whose variables do not fit their options.
     """
     reader = READERS.get(Path(path).suffix)
     content = reader(path) if reader else snapshot.load_state(path)
     networks = _by_role(content)
-    for state in networks.values():
+    unknown = {name for name, state in networks.items() if not is_first_stylegan(state) and why_unknown(state)}
+    kept = {}
+    if not as_data and keep_unknown and unknown != networks.keys():
+        kept = {name: networks.pop(name) for name in sorted(unknown)}
+    for name, state in networks.items():
         if not as_data:
             refuse_unknown(state, path)
-        if not state.unknown:
+        if name not in unknown:
             check_options(state, path)
-        if not (state.unknown or is_first_stylegan(state)):
-            check_shapes(state, path)
+            if not is_first_stylegan(state):
+                check_shapes(state, path)
     if not networks:
         raise UserError(f"{path}: expected networks G, D, Gs, or one of them; found {_describe(content)}")
-    return Model(str(path), networks)
+    return Model(str(path), networks, kept)
 
 
 def _by_role(content: Any) -> dict[str, NetworkState]:
     if isinstance(content, NetworkState):
         name = content["name"]
-        if content.unknown and name in ("G", "D", "Gs"):
+        if why_unknown(content) and name in ("G", "D", "Gs"):
             return {name: content}
         if not is_generator(content):
             return {"D": content} if name == "D" else {}
@@ -71,7 +77,8 @@ def _describe(content: Any) -> str:
 
 def write_model(model: Model, path: os.PathLike | str) -> None:
     """A network pickle in the published layout: (G, D, Gs), or the network itself if there is only one."""
-    states = {name: as_published(state) for name, state in model.networks.items()}
+    found = {**model.networks, **model.kept}
+    states = {name: as_published(found[name]) for name in ("G", "D", "Gs") if name in found}
     save_states(tuple(states.values()) if len(states) == 3 else _only(states, model.path), path)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from dnnlib.snapshot import NetworkState
 from dnnlib.util import UserError
 from training.config_networks import NONLINEARITIES
 from training.fmaps import Fmaps
+from training.surgery.known import why_unknown
 
 Variables = dict[str, np.ndarray]
 
@@ -55,10 +56,12 @@ _FOREIGN_OPTIONS = ("spectral_norm", "attention_resolution", "fmap_const", "scor
 
 @dataclass(frozen=True)
 class Model:
-    """The networks of a file by name: G, D and Gs, or fewer. `path` is for messages."""
+    """The networks of a file by name: G, D and Gs, or fewer. `path` is for messages; `kept`: others of the file, which
+    nobody here knows and which stay as they are."""
 
     path: str
     networks: Mapping[str, NetworkState]
+    kept: Mapping[str, NetworkState] = field(default_factory=dict)
 
     def map(self, change: Callable[[str, NetworkState], NetworkState]) -> Model:
         """Every network (its name, its state) through `change`. Raises `UserError` if a variable is not there."""
@@ -266,8 +269,9 @@ def require_plain(state: NetworkState, path: str, command: str) -> None:
 
 def refuse_unknown(state: NetworkState, path: str) -> None:
     """Raises `UserError` for networks that can be copied, but whose layers nobody here knows."""
-    if state.unknown:
-        raise UserError(f"{path}: {state.unknown}")
+    reason = None if is_first_stylegan(state) else why_unknown(state)
+    if reason:
+        raise UserError(f"{path}: {reason}")
     if is_first_stylegan(state):
         raise UserError(f"{path}: network builder {state['build_func_name']!r} {FIRST_STYLEGAN_REASON}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from training.surgery.files import check_target, write_model
+from training.surgery.known import why_unknown
 from training.surgery.report import Report, print_report
 from training.surgery.states import Model
 
@@ -21,4 +22,6 @@ def finish(model: Model, report: Report, target: str, verbose: bool) -> None:
     """Writes the model and tells what was done."""
     write_model(model, target)
     print_report(report, verbose)
-    click.echo(f"wrote {', '.join(model.networks)} to {target}")
+    for name, state in model.kept.items():
+        click.echo(f"{name} stays as it is in the file: {why_unknown(state)}")
+    click.echo(f"wrote {', '.join([*model.networks, *model.kept])} to {target}")

@@ -6,9 +6,11 @@ import os
 
 import click
 
+from dnnlib.snapshot import NetworkState
+from dnnlib.snapshot.arrays import printable
 from dnnlib.util import UserError
 from training.cli import quiet_tensorflow
-from training.export.arrays import READERS, write_npz, write_safetensors
+from training.export.arrays import READERS, left_out, write_npz, write_safetensors
 from training.export.published import as_published, notes_on, to_ada, to_stylegan2
 from training.surgery.files import read_model, write_model
 from training.surgery.report import compare
@@ -78,7 +80,8 @@ def convert_command(
     if kind not in ("npz", "safetensors") and suffix in READERS:
         raise UserError(f"{target}: the ending says {suffix[1:]}, --format says {kind}")
     # Of an export, one network is looked at.
-    model = read_model(source, as_data=exports or kind in ("npz", "safetensors"))
+    # Programs that read a pickle of three want to know all three.
+    model = read_model(source, as_data=exports or kind in ("npz", "safetensors"), keep_unknown=False)
     notes = _export(model, target, kind, takes, psi, network, fp16) if exports else _write(model, target, kind)
     for note in notes:
         click.echo(note)
@@ -88,11 +91,20 @@ def convert_command(
 def _write(model: Model, target: str, kind: str) -> list[str]:
     if kind in ("npz", "safetensors"):
         write = write_npz if kind == "npz" else write_safetensors
-        write({name: as_published(state) for name, state in model.networks.items()}, target)
-        return []
+        networks = {name: as_published(state) for name, state in model.networks.items()}
+        odd = _left_out(networks, model.path)
+        write(networks, target)
+        return [f"left out, because {kind} cannot hold it: {printable(', '.join(odd))}"] if odd else []
     model, notes = (to_stylegan2 if kind == "tf" else to_ada)(model)
     write_model(model, target)
     return notes + [f"{name}: {note}" for name, state in model.networks.items() for note in notes_on(state)]
+
+
+def _left_out(networks: dict[str, NetworkState], path: str) -> list[str]:
+    try:
+        return [key for state in networks.values() for key in left_out(state)]
+    except UserError as err:
+        raise UserError(f"{path}: {err}") from err
 
 
 def _export(model: Model, target: str, kind: str, takes: str, psi: float | None, network: str, fp16: bool) -> list[str]:

@@ -19,8 +19,10 @@ from dnnlib.util import UserError
 _PIECE = 1 << 15
 _MOST_NAMES = 12
 _LEFT = 3  # columns of text
-# What this package writes for published loaders, which take the builder from it: an import and nothing else.
-_HARMLESS = re.compile(r"from [\w.]+ import \w+\n")
+# What this package writes for published loaders, which take the builder from it: an import of their own module, and
+# nothing else. One of any other module would execute that module.
+_HARMLESS = re.compile(r"from training\.networks(_stylegan2)? import \w+\n", re.ASCII)
+_PYTORCH = "torch_utils.persistence._reconstruct_persistent_obj"  # whose argument is a program
 _FORMATS = {2: "StyleGAN2", 3: "StyleGAN2", 4: "StyleGAN2", 5: "StyleGAN2-ADA"}
 
 
@@ -40,7 +42,7 @@ def info_command(file: str, variables: bool, stats: bool) -> None:
         content, where, kind = _read_arrays(file, stats)
     else:
         content, where, kind = _read_pickle(file, stats)
-    networks = list(find_networks(content))
+    networks = list({id(state): state for state in find_networks(content)}.values())  # each once
     families = " and ".join(sorted({_FORMATS[state["version"]] + " for TensorFlow" for state in networks}))
     click.echo(f"{where}: {kind.format(families or 'no networks')}")
     if not networks:
@@ -53,10 +55,17 @@ def _read_pickle(file: str, stats: bool) -> tuple[Any, str, str]:
     """(content, name for messages, kind of file with {} for the family), with warnings printed before it is read."""
     with open_stream(file) as (stream, size, where):
         scan = scan_pickle(stream)
-        for warning in warnings_about(scan):
+        known = program_warning(scan)
+        for warning in filter(None, (known, names_warning(scan))):
             click.echo(f"warning: {warning}")
         stream.seek(0)
         content = snapshot.parse(stream.read(), where) if stats else snapshot.parse_outline(stream, size, where)
+    # What the networks have in the end counts, however the file comes to it.
+    for state in find_networks(content):
+        scan.sources |= dict.fromkeys(_sources_of(state))
+    hidden = None if known else program_warning(scan)
+    if hidden:
+        click.echo(f"warning: {hidden}")
     torch = any(name.startswith("torch_utils.") for name in scan.names)
     return content, where, f"{'stylegan2-ada-pytorch' if torch else '{}'}, pickle protocol {scan.protocol}"
 
@@ -69,22 +78,34 @@ def _read_arrays(file: str, stats: bool) -> tuple[Any, str, str]:
     return (READERS if stats else OUTLINES)[suffix](file), file, f"{{}}, written by convert as {suffix[1:]}"
 
 
-def warnings_about(scan: Scan) -> Iterator[str]:
-    """Sentences about program text and foreign names in a pickle."""
+def program_warning(scan: Scan) -> str | None:
+    """A sentence about program text in a pickle, None if there is nothing to say."""
     programs = [text for text in scan.sources if text.strip() and not _HARMLESS.fullmatch(text)]
-    if programs:
-        lines = sum(text.count("\n") + 1 for text in programs)
-        yield (
-            f"it carries program text ({len(programs)} modules, {lines} lines), which published loaders would "
-            "execute; it was not executed"
-        )
+    if not programs and _PYTORCH not in scan.names:
+        return None
+    lines = sum(text.count("\n") + 1 for text in programs)
+    size = f" ({len(programs)} modules, {lines} lines)" if programs else ""
+    return f"it carries program text{size}, which published loaders would execute; it was not executed"
+
+
+def names_warning(scan: Scan) -> str | None:
+    """The same about names that networks have no use for."""
     if scan.foreign:
         names = ["".join(c if c.isprintable() else "?" for c in name)[:80] for name in scan.foreign]
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        yield (
+        return (
             f"it asks for names that networks have no use for: {', '.join(names[:_MOST_NAMES])}{more}; a loader that "
             "follows them may execute anything"
         )
+    return None
+
+
+def _sources_of(state: snapshot.NetworkState) -> Iterator[str]:
+    """What a loader might execute of a network and its parts, as text."""
+    source = state.get("build_module_src") or ""
+    yield source if isinstance(source, str) else f"something of type {type(source).__name__}"
+    for part in state.get("components", {}).values():
+        yield from _sources_of(part)
 
 
 def find_networks(content: Any) -> Iterator[snapshot.NetworkState]:

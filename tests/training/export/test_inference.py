@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 import run_surgery
+from dnnlib.snapshot import NetworkState
 from dnnlib.util import UserError
-from tests.surgery_models import from_arrays, official, relative_error
+from tests.surgery_models import draw, from_arrays, official, relative_error
 from training.surgery.states import with_options
 
 
@@ -60,6 +62,22 @@ def functions_of(kind: str) -> tuple[Any, Any]:
     }[kind]
 
 
+def test_layers_that_a_network_does_not_truncate(golden: Any) -> None:
+    """What is exported truncates the layers that the network itself does."""
+    from training.export.inference import open_inference
+
+    model, data = official(golden)
+    plain = model.networks["Gs"]
+    state = NetworkState({**plain, "static_kwargs": {**plain["static_kwargs"], "truncation_cutoff": 2}})
+    expected = draw(state, data["in/latents"], psi=0.3)
+    everywhere = draw(plain, data["in/latents"], psi=0.3)
+    assert relative_error(everywhere, expected) > 0.01
+    for psi in (0.3, None):
+        with open_inference(state, psi=psi) as inference:
+            given = {} if psi else {"psi": np.array(0.3, np.float32)}
+            assert relative_error(inference.run({"latents": data["in/latents"], **given}), expected) < 1e-4
+
+
 @pytest.mark.parametrize("kind", ["savedmodel", "onnx"])
 def test_trained_in_low_precision(golden: Any, tmp_path: Path, kind: str) -> None:
     """As most published networks are: what is written computes in float32, which every program can."""
@@ -89,7 +107,7 @@ def test_in_float16(golden: Any, tmp_path: Path, kind: str) -> None:
 
 
 def test_refused(golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training.export import inference, onnx_model
+    from training.export import onnx_model
     from training.export.saved_model import write_saved_model
 
     state = official(golden)[0].networks["Gs"]
@@ -100,13 +118,40 @@ def test_refused(golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "photos").mkdir()
     with pytest.raises(UserError, match="photos: exists and is no SavedModel"):
         write_saved_model(state, tmp_path / "photos")
-    worse = type("Worse", (), {"sample": lambda _: {}, "run": lambda _, values: np.ones(3), "in_float32": None})()
-    assert inference.check_against(worse, lambda values: np.ones(3), "x") == 0
-    with pytest.raises(UserError, match="x: its images differ from TensorFlow's by 0.01"):
-        inference.check_against(worse, lambda values: np.ones(3) * 1.01, "x")
-    with pytest.raises(UserError, match="differ from TensorFlow's by nan"):
-        inference.check_against(worse, lambda values: np.full(3, np.nan), "x")
     monkeypatch.setitem(__import__("sys").modules, "tf2onnx", None)
     with pytest.raises(UserError, match="ONNX needs tf2onnx, which is not installed: pip install"):
         onnx_model.write_onnx(state, tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()
+
+
+@dataclass
+class _Drawn:
+    """Stands for an inference whose images are known."""
+
+    images: np.ndarray
+    in_float32: np.ndarray | None = None
+
+    def sample(self) -> dict[str, np.ndarray]:
+        """One input."""
+        return {"scale": np.float32(2)}
+
+    def run(self, values: dict[str, np.ndarray]) -> np.ndarray:
+        """The images, by that input."""
+        return self.images * values["scale"]
+
+
+def test_other_programs_are_compared_by_the_same_inputs() -> None:
+    from training.export.inference import check_against
+
+    images = np.array([-1.0, 0.25, 5.0])
+    plain, half = _Drawn(images), _Drawn(images + 9, in_float32=2 * images)
+    for inference, allowed, refused in ((plain, 0.009, 0.011), (half, 0.29, 0.31)):
+        off = np.array([0, allowed, 0])
+        found = check_against(inference, lambda v, off=off: images * v["scale"] + off, "x")
+        assert found == pytest.approx(allowed / 10)  # of the largest value, 10
+        for wrong in (refused, -refused, np.nan):
+            off = np.array([wrong, 0, 0])
+            with pytest.raises(UserError, match="x: its images differ from TensorFlow's by"):
+                check_against(inference, lambda v, off=off: images * v["scale"] + off, "x")
+    # Dark images are not compared by their small values.
+    assert check_against(_Drawn(images / 1000), lambda v: images / 500 + 0.0005, "x") == pytest.approx(0.0005)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dnnlib.snapshot import NetworkState, load_state
+from dnnlib.snapshot.writer import save_states
 from dnnlib.util import UserError
 from tests.surgery_models import draw, from_arrays, official, relative_error, score
 from training.export.published import (
@@ -25,6 +26,7 @@ from training.export.published import (
 )
 from training.fmaps import Fmaps
 from training.surgery.files import write_model
+from training.surgery.known import OPTIONS
 from training.surgery.noconst import to_noconst
 from training.surgery.states import Model, flat_variables, fmaps_of, with_options
 from training.surgery.widen import widen
@@ -123,9 +125,17 @@ ACCEPTED_D = """
 """
 
 
-def test_accepted_options() -> None:
-    assert set(re.findall(r"\w+", ACCEPTED_G)) == CONVERTER_G
-    assert set(re.findall(r"\w+", ACCEPTED_D)) == CONVERTER_D
+@pytest.mark.parametrize(("role", "accepted"), [("Gs", ACCEPTED_G), ("D", ACCEPTED_D)])
+def test_accepted_options(golden: Any, role: str, accepted: str) -> None:
+    """Of all options that anyone here knows, those of the spec are written without a note, all others with one."""
+    state, names = official(golden)[0].networks[role], set(re.findall(r"\w+", accepted))
+    assert names <= OPTIONS | {"structure"}
+    for key in OPTIONS | names:
+        value = state["static_kwargs"].get(key, 1)
+        written = as_published(with_options(state, **{key: value}))
+        assert key in written["static_kwargs"]
+        noted = any(key in note for note in written.get("notes", []))
+        assert noted == (key not in names), key
 
 
 @pytest.mark.parametrize("key", ["fmap_min", "dlatent_avg_beta", "synthesis_func", "noconst"])
@@ -189,3 +199,26 @@ def test_explicit_feature_maps_by_the_rule(golden: Any) -> None:
         assert "fmap_explicit" not in state["static_kwargs"] and "fmap_min" not in state["static_kwargs"]
         rule = fmaps_of(state)
         assert {resolution: rule.at(resolution) for resolution in table} == table
+
+
+def test_widths_that_the_converter_takes_for_others(session: Any, tmp_path: Path) -> None:
+    """It takes hidden layers and embedded labels to be as wide as w."""
+    from dnnlib.tflib import Network, pickles
+
+    sizes = dict(
+        num_channels=3, resolution=8, fmap_base=32, fmap_max=4, latent_size=8, dlatent_size=6, mapping_layers=2
+    )
+    plain = Network("G", "G_main", label_size=0, **sizes)
+    conditional = Network("G", "training.networks.G_main", label_size=3, **sizes)
+    for net, expected in ((plain, {"mapping_fmaps": 512}), (conditional, {"label_fmaps": 8})):
+        state = as_published(state_of(net))
+        told = {key: state["static_kwargs"].get(key) for key in ("mapping_fmaps", "label_fmaps")}
+        assert {key: value for key, value in told.items() if value is not None} == expected
+        assert not refused_options(state) and "notes" not in state
+        save_states(state, tmp_path / "net.pkl")
+        again = pickles.load(tmp_path / "net.pkl")
+        z, labels = np.random.RandomState(0).randn(2, 8), np.eye(3)[:2] if net is conditional else None
+        expected_images = net.run(z, labels, randomize_noise=False)
+        np.testing.assert_array_equal(again.run(z, labels, randomize_noise=False), expected_images)
+    usual = as_published(state_of(Network("G", "G_main", label_size=0, **{**sizes, "dlatent_size": 512})))
+    assert "mapping_fmaps" not in usual["static_kwargs"]
