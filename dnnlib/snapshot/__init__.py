@@ -28,7 +28,7 @@ def load_state(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any
         source: path, URL, published name (`gdrive:networks/NAME.pkl`), run directory (its newest snapshot) or binary
             file object; gzip is unpacked.
             StyleGAN2 (versions 2 to 4) and StyleGAN2-ADA (version 5) files for TensorFlow and stylegan2-ada-pytorch
-            files, any pickle protocol, written by Python 2 or 3.
+            files, pickle protocols 2 to 5, written by Python 2 or 3.
         open_options: `cache_dir`, `num_attempts`, `verbose`, `sha256` of `dnnlib.util.open_url`.
     Returns:
         What was pickled: a tuple of three states, a single one, or other plain data. The dictionary of a PyTorch file
