@@ -13,17 +13,19 @@ from collections.abc import Sequence
 from dnnlib.snapshot import NetworkState
 from dnnlib.util import UserError, list_nearest
 from training.surgery.copy_parts import Resizer
+from training.surgery.function_options import function_options
 from training.surgery.report import Report
 from training.surgery.states import (
     Model,
     flat_variables,
     is_growing,
     lod_of,
-    option,
     resolution_of,
     synthesis_prefix,
     with_variables,
 )
+
+_OF_LATENTS = ("rectify_latents", "normalize_latents")
 
 
 def copy(
@@ -55,7 +57,7 @@ def copy(
         return is_in and not any(fnmatch.fnmatchcase(name, pattern) for pattern in without)
 
     report.notes += _notes_on_levels(common, source, target)
-    report.notes += _notes_on_latents(common, source, target)
+    report.notes += _notes_on_options(common, source, target)
 
     def change(name: str, state: NetworkState) -> NetworkState:
         if name not in common:
@@ -106,14 +108,14 @@ def _notes_on_levels(names: Sequence[str], source: Model, target: Model) -> list
     return [f"{name}: lod stays {new:g}; it was {old:g} where weights come from" for name, (old, new) in levels.items()]
 
 
-def _notes_on_latents(names: Sequence[str], source: Model, target: Model) -> list[str]:
+def _notes_on_options(names: Sequence[str], source: Model, target: Model) -> list[str]:
     notes = []
     for name in names:
-        old, new = (option(model.networks[name], "rectify_latents", False) for model in (source, target))
-        if old != new:
-            notes.append(
-                f"{name}: rectify_latents stays {new}; it was {old} where weights come from: z gives another w"
-            )
+        old, new = (function_options(model.networks[name]) for model in (source, target))
+        for key in old:
+            if key != "base_shape" and key in new and old[key] != new[key]:
+                what = ": z gives another w" if key in _OF_LATENTS else ""
+                notes.append(f"{name}: {key} stays {new[key]}; it was {old[key]} where weights come from{what}")
     return notes
 
 

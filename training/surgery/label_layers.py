@@ -38,6 +38,16 @@ def label_map_width(state: NetworkState) -> int:
     return int(option(state, _name(state, "fmaps"), fmaps_of(state)(0)))
 
 
+def label_map_lrmul(state: NetworkState) -> float:
+    """Learning rate multiplier of these layers, which what they store is multiplied by."""
+    return float(option(state, _name(state, "lrmul"), 0.1))
+
+
+def label_map_nonlinearity(state: NetworkState) -> str:
+    """Their activation."""
+    return str(option(state, _name(state, "nonlinearity"), "lrelu"))
+
+
 def label_map_width_option(state: NetworkState, width: int) -> dict[str, Any]:
     """The option that says so many."""
     return {_name(state, "fmaps"): width}
