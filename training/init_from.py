@@ -41,6 +41,7 @@ _TRAINING_OPTIONS = {
 }
 # Of these, the ones that change what the same weights compute: adopted unless they were asked for.
 _COMPUTED_WITH = ("conv_clamp", "mbstd_group_size")
+_NAMED = 4  # variables that an error names
 
 
 @dataclass(frozen=True)
@@ -164,5 +165,10 @@ def copy_into(source: SourceNetworks, networks: Mapping[str, Network]) -> None:
             if n in values and list(values[n].shape) != v.shape.as_list()
         ]
         if missing or shapes:
-            raise UserError(f"--init-from {source.path}: {name} lacks {missing[:4]}, differs in shape: {shapes[:4]}")
+            problems = [
+                f"{what} {', '.join(found[:_NAMED])}" + (f" and {len(found) - _NAMED} more" if found[_NAMED:] else "")
+                for what, found in (("lacks", missing), ("differs in shape:", shapes))
+                if found
+            ]
+            raise UserError(f"--init-from {source.path}: {name} {'; it '.join(problems)}")
         tfutil.set_vars({v: values[n] for n, v in net.vars.items()})

@@ -273,6 +273,15 @@ class Network(KeptAsData):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Builds the network of a state, its components built already. Raises `NotBuiltHere`; damaged: `UserError`."""
         tfutil.init_tf()
+        self.create(state)
+        values = {n: np.asarray(v) for n, v in state["variables"]}
+        tfutil.set_vars({self.own_vars[n]: value for n, value in values.items()})
+        # What a part of the network stores, too, is the network's to say: published training changed it there alone.
+        built = self.components.values()
+        tfutil.set_vars({p.own_vars[n]: value for p in built for n, value in values.items() if n in p.own_vars})
+
+    def create(self, state: Mapping[str, Any]) -> None:
+        """What `restore` builds, without the values: there need be no session. Raises the same, but for shapes."""
         name, variables = state["name"], state["variables"]
         parts = state.get("components") or {}
         builder = find_builder(state["build_func_name"], state["version"], [n for n, _ in variables])
@@ -291,16 +300,12 @@ class Network(KeptAsData):
             reason = " ".join(str(err).split())[:200]
             raise UserError(f"network {name!r} ({builder.name}): its options make no network: {reason}") from err
         self.components = EasyDict(self.components)
-        values = {n: np.asarray(v) for n, v in variables}
-        missing = [n for n in self.own_vars if n not in values]
-        foreign = [n for n in values if n not in self.own_vars]
+        names = {n: None for n, _ in variables}
+        missing = [n for n in self.own_vars if n not in names]
+        foreign = [n for n in names if n not in self.own_vars]
         if missing:
             raise UserError(
                 f"network {name!r}: the file lacks variables {missing[:4]} and has unknown variables {foreign[:4]}"
             )
         if foreign:
             raise NotBuiltHere(f"network {name!r} ({builder.name}) has unknown variables {', '.join(foreign[:4])}")
-        tfutil.set_vars({self.own_vars[n]: value for n, value in values.items()})
-        # What a part of the network stores, too, is the network's to say: published training changed it there alone.
-        built = self.components.values()
-        tfutil.set_vars({p.own_vars[n]: value for p in built for n, value in values.items() if n in p.own_vars})

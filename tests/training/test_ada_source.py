@@ -8,6 +8,7 @@ import pytest
 from dnnlib import tflib
 from dnnlib.snapshot import load_state
 from dnnlib.tflib import pickles
+from dnnlib.util import UserError
 from tests import torch_network_sample
 from training.ada_source import as_stylegan2
 from training.config import TrainConfig
@@ -139,7 +140,28 @@ def test_transfer_learning_from_pytorch_with_labels(session):
     D = tflib.Network("D", "D_stylegan2", **sizes, **D_kwargs(config.D))
     copy_into(source, dict(Gs=Gs, D=D))
     _, d, g = pickles.load(torch_network_sample.FILE)
+    _refuses_damage(source, D)
     z, labels = np.random.RandomState(0).randn(4, 4), np.eye(2)[[0, 1, 1, 0]]
     images = g.run(z, labels, randomize_noise=False)
     np.testing.assert_array_equal(Gs.run(z, labels, randomize_noise=False, truncation_psi=None), images)
     np.testing.assert_array_equal(D.run(images, labels, mbstd_group_size=2), d.run(images, labels))
+
+
+def _refuses_damage(source, D):
+    """Errors name what is there to name, nothing else."""
+
+    def error(values):
+        with pytest.raises(UserError) as caught:
+            copy_into(dataclasses.replace(source, variables={"D": values}), {"D": D})
+        return str(caught.value).removeprefix(f"--init-from {source.path}: ")
+
+    values = dict(source.variables["D"])
+    bias = values["Output/bias"]
+    reshaped = {**values, "Output/bias": np.zeros(len(bias) + 1)}
+    shapes = f"differs in shape: Output/bias [{len(bias) + 1}] (network: [{len(bias)}])"
+    assert error(reshaped) == f"D {shapes}"
+    assert error({n: v for n, v in values.items() if n != "Output/bias"}) == "D lacks Output/bias"
+    del reshaped["Output/weight"]
+    assert error(reshaped) == f"D lacks Output/weight; it {shapes}"
+    names = ", ".join(list(D.vars)[:4])
+    assert error({}) == f"D lacks {names} and {len(D.vars) - 4} more"

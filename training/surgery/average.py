@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from dnnlib.snapshot import NetworkState
 from dnnlib.util import UserError
+from training.surgery.function_options import function_options, range_options
 from training.surgery.report import Report
 from training.surgery.states import (
     Model,
@@ -18,19 +20,10 @@ from training.surgery.states import (
     is_growing,
     lod_of,
     noise_resolution,
-    option,
     refuse_growing,
     synthesis_prefix,
     with_variables,
 )
-
-# Options that change the function but not the variables, and their defaults.
-_FUNCTION = {
-    "rectify_latents": False,
-    "normalize_latents": True,
-    "nonlinearity": "lrelu",
-    "mapping_nonlinearity": "lrelu",
-}
 
 
 def average(models: Sequence[Model], weights: Sequence[float] | None = None) -> tuple[Model, Report]:
@@ -108,6 +101,7 @@ def _mix(models: Sequence[Model], mix: Callable[[str, str, Sequence[np.ndarray]]
     first, report = models[0], Report()
     for model in models[1:]:
         _require_equal(first, model)
+        report.notes += _notes_on_ranges(first, model)
 
     def change(name: str, state: NetworkState) -> NetworkState:
         sources = [flat_variables(model.networks[name]) for model in models]
@@ -123,6 +117,22 @@ def _mix(models: Sequence[Model], mix: Callable[[str, str, Sequence[np.ndarray]]
     return first.map(change), report
 
 
+def _differing(
+    options: Callable[[NetworkState], dict[str, Any]], a: NetworkState, b: NetworkState
+) -> list[tuple[str, Any, Any]]:
+    """(name, value of `a`, value of `b`) of options that differ."""
+    of_a, of_b = options(a), options(b)
+    return [(key, of_a[key], of_b[key]) for key in of_a if key in of_b and of_a[key] != of_b[key]]
+
+
+def _notes_on_ranges(first: Model, other: Model) -> list[str]:
+    return [
+        f"{name}: {key} stays {a}, as in {first.path}; {other.path} has {b}"
+        for name, state in first.networks.items()
+        for key, a, b in _differing(range_options, state, other.networks[name])
+    ]
+
+
 def _require_equal(first: Model, other: Model) -> None:
     if set(first.networks) != set(other.networks):
         found = f"{', '.join(first.networks)} and {', '.join(other.networks)}"
@@ -135,13 +145,11 @@ def _require_equal(first: Model, other: Model) -> None:
                 f"{other.path}: {name} is of another architecture than in {first.path}: {len(differing)} variables "
                 f"differ, first {differing[0]}; bring one to the other's with copy, grow, shrink or widen"
             )
-        for key, default in _FUNCTION.items():
-            a, b = (option(part[name], key, default) for part in (first.networks, other.networks))
-            if a != b:
-                raise UserError(
-                    f"{other.path}: {name} has {key} {b}, that in {first.path} has {a}: their weights are of different "
-                    "functions"
-                )
+        for key, a, b in _differing(function_options, state, other.networks[name]):
+            raise UserError(
+                f"{other.path}: {name} has {key} {b}, that in {first.path} has {a}: their weights are of different "
+                "functions"
+            )
         levels = [lod_of(part[name]) for part in (first.networks, other.networks)]
         if is_growing(state) and levels[0] != levels[1]:
             raise UserError(

@@ -1,31 +1,31 @@
 """Weights of one model put into another of a different configuration, by name (as for model upgrades and transplants).
 
-What has the same name and shape is copied. Where shapes differ, the part that both have is: the first feature maps,
-scaled so that they weigh as much as before (equalised learning rate). Everything else stays as the target has it.
+What has the same name and shape is copied. Where shapes differ, the part that both have is (`copy_parts`): the first
+feature maps, of these the middle, scaled so that they weigh as much as before (equalised learning rate). Everything
+else stays as the target has it.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from dnnlib.snapshot import NetworkState
 from dnnlib.util import UserError, list_nearest
+from training.surgery.copy_parts import Resizer
+from training.surgery.function_options import function_options
 from training.surgery.report import Report
 from training.surgery.states import (
     Model,
     flat_variables,
     is_growing,
     lod_of,
-    noise_resolution,
-    option,
     resolution_of,
     synthesis_prefix,
     with_variables,
 )
+
+_OF_LATENTS = ("rectify_latents", "normalize_latents")
 
 
 def copy(
@@ -57,13 +57,13 @@ def copy(
         return is_in and not any(fnmatch.fnmatchcase(name, pattern) for pattern in without)
 
     report.notes += _notes_on_levels(common, source, target)
-    report.notes += _notes_on_latents(common, source, target)
+    report.notes += _notes_on_options(common, source, target)
 
     def change(name: str, state: NetworkState) -> NetworkState:
         if name not in common:
             return state
         old, new = flat_variables(source.networks[name]), flat_variables(state)
-        resizer = _Resizer(source.networks[name], state)
+        resizer = Resizer(source.networks[name], state)
         place = synthesis_prefix(state)
         if any(n in old and n.startswith(place) and wanted(n) for n in new):
             _require_equal_places(name, source, target)
@@ -72,7 +72,7 @@ def copy(
                 report.add(name, variable, "new", None, value)
             elif not wanted(variable) or (is_growing(state) and variable in ("lod", f"{place}lod")):
                 report.add(name, variable, "kept", old[variable], value)
-            elif old[variable].shape == value.shape:
+            elif resizer.is_alike(variable, old[variable], value):
                 new[variable] = old[variable]
                 report.add(name, variable, "copied", old[variable], value)
             elif resize and resizer.knows(variable, old[variable], value):
@@ -80,6 +80,7 @@ def copy(
                 report.add(name, variable, "resized", old[variable], value)
             else:
                 report.add(name, variable, "kept", old[variable], value)
+        report.notes += [f"{name}: {note}" for note in resizer.notes]
         for variable in old:
             if variable not in new:
                 report.add(name, variable, "left out", old[variable], None)
@@ -107,14 +108,14 @@ def _notes_on_levels(names: Sequence[str], source: Model, target: Model) -> list
     return [f"{name}: lod stays {new:g}; it was {old:g} where weights come from" for name, (old, new) in levels.items()]
 
 
-def _notes_on_latents(names: Sequence[str], source: Model, target: Model) -> list[str]:
+def _notes_on_options(names: Sequence[str], source: Model, target: Model) -> list[str]:
     notes = []
     for name in names:
-        old, new = (option(model.networks[name], "rectify_latents", False) for model in (source, target))
-        if old != new:
-            notes.append(
-                f"{name}: rectify_latents stays {new}; it was {old} where weights come from: z gives another w"
-            )
+        old, new = (function_options(model.networks[name]) for model in (source, target))
+        for key in old:
+            if key != "base_shape" and key in new and old[key] != new[key]:
+                what = ": z gives another w" if key in _OF_LATENTS else ""
+                notes.append(f"{name}: {key} stays {new[key]}; it was {old[key]} where weights come from{what}")
     return notes
 
 
@@ -124,49 +125,3 @@ def _check_patterns(patterns: Sequence[str], source: Model, target: Model) -> No
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             scopes = {f"{name.split('/')[0]}/*" for name in names if "/" in name}
             raise UserError(f"no variable matches {pattern!r}: {list_nearest(pattern, scopes)}")
-
-
-class _Resizer:
-    """Parts of variables between two networks."""
-
-    def __init__(self, source: NetworkState, target: NetworkState) -> None:
-        self._prefix = synthesis_prefix(target)
-        self._extra = [_deviation_maps(state) for state in (source, target)]
-
-    def knows(self, name: str, old: np.ndarray, new: np.ndarray) -> bool:
-        """Whether two shapes have a part in common that means the same."""
-        return old.ndim == new.ndim and noise_resolution(name.removeprefix(self._prefix)) is None
-
-    def resized(self, name: str, old: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """`new` with the part that it shares with `old`."""
-        if name == "4x4/Conv/weight" and all(self._extra):
-            return self._before_deviation(old, new)
-        return _overlap(old, new, scaled=name.endswith("weight") and "LabelConcat" not in name)
-
-    def _before_deviation(self, old: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """The maps of the minibatch standard deviation come after all others, however many these are."""
-        maps_old, maps_new = (w.shape[2] - extra for w, extra in zip((old, new), self._extra, strict=True))
-        maps, extra, outputs = min(maps_old, maps_new), min(self._extra), min(old.shape[3], new.shape[3])
-        scale = np.float32(math.sqrt(new.shape[2] / old.shape[2]))
-        result = new.copy()
-        result[:, :, :maps, :outputs] = old[:, :, :maps, :outputs] * scale
-        last = old[:, :, maps_old : maps_old + extra, :outputs] * scale
-        result[:, :, maps_new : maps_new + extra, :outputs] = last
-        return result
-
-
-def _deviation_maps(state: NetworkState) -> int:
-    """How many maps D's minibatch standard deviation appends; 0 for generators."""
-    values = flat_variables(state)
-    if "8x8/Conv1_down/weight" not in values or "4x4/Conv/weight" not in values:
-        return 0
-    return values["4x4/Conv/weight"].shape[2] - values["8x8/Conv1_down/weight"].shape[3]
-
-
-def _overlap(old: np.ndarray, new: np.ndarray, scaled: bool) -> np.ndarray:
-    """`new` with the corner that both have from `old`, times the root of the ratio of fan-ins for weights."""
-    part = tuple(slice(0, min(a, b)) for a, b in zip(old.shape, new.shape, strict=True))
-    result = new.copy()
-    scale = math.sqrt(np.prod(new.shape[:-1]) / np.prod(old.shape[:-1])) if scaled else 1.0
-    result[part] = old[part] * np.float32(scale)
-    return result

@@ -1,8 +1,9 @@
 """From a model without labels to a conditional one at the same function.
 
 Generators draw for every label what they drew before. Discriminators of StyleGAN2 score every one-hot label as before
-(their score is a sum weighted by the label, so it is 0 for the zero label); those of StyleGAN2-ADA score the zero label
-as before, and others a little differently, since a projection on equal embeddings could not learn to tell them apart.
+(their score is a sum weighted by the label, so it is 0 for the zero label); those that project on labels, as those of
+StyleGAN2-ADA do, score the zero label as before, and others a little differently, since a projection on equal
+embeddings could not learn to tell them apart.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ import numpy as np
 
 from dnnlib.snapshot import NetworkState
 from dnnlib.util import UserError
+from training.surgery.label_layers import embeds_labels, label_map_layers, label_map_width, projects_labels
 from training.surgery.report import Report, compare
 from training.surgery.states import (
     Fresh,
     Model,
     Variables,
     flat_variables,
-    fmaps_of,
-    is_ada,
     is_generator,
     mapping_prefix,
     option,
@@ -33,7 +33,7 @@ def add_labels(model: Model, label_size: int, seed: int = 0) -> tuple[Model, Rep
     """The model with labels of `label_size` components.
 
     Raises:
-        UserError: the model has labels already, or `label_size` is below 1.
+        UserError: the model has labels already, `label_size` is below 1, or D would map labels by more than one layer.
     """
     if label_size < 1:
         raise UserError(f"label_size: found {label_size}, expected at least 1")
@@ -44,16 +44,23 @@ def add_labels(model: Model, label_size: int, seed: int = 0) -> tuple[Model, Rep
         if found:
             raise UserError(f"{model.path}: {name} has labels of {found} components already")
         if is_generator(state):
-            values = (_ada_mapping if is_ada(state) else _mapping)(state, label_size, fresh)
+            values = (_embedding if embeds_labels(state) else _mapping)(state, label_size, fresh)
+        elif projects_labels(state):
+            if label_map_layers(state):
+                raise UserError(
+                    f"{model.path}: {name} would map labels by layers (label_map_layers, mapping_layers); "
+                    "labels are added to discriminators that only embed them"
+                )
+            values = _projection(state, label_size, fresh)
         else:
-            values = (_ada_output if is_ada(state) else _output)(state, label_size, fresh)
+            values = _output(state, label_size)
         return with_variables(with_options(state, label_size=label_size), values)
 
     result = model.map(change)
     report = compare(model, result)
     report.notes.append("function kept: images of all labels are those from before")
     if "D" in model.networks:
-        which = "of the zero label" if is_ada(model.networks["D"]) else "of every one-hot label"
+        which = "of the zero label" if projects_labels(model.networks["D"]) else "of every one-hot label"
         report.notes.append(f"function kept: scores {which} are those from before")
     return result, report
 
@@ -71,7 +78,7 @@ def _mapping(state: NetworkState, label_size: int, fresh: Fresh) -> Variables:
     return {f"{prefix}LabelConcat/weight": label, **values}
 
 
-def _ada_mapping(state: NetworkState, label_size: int, fresh: Fresh) -> Variables:
+def _embedding(state: NetworkState, label_size: int, fresh: Fresh) -> Variables:
     """A random embedding, normalised apart from z (spec 2.7), and read with weight zero."""
     values, prefix = flat_variables(state), mapping_prefix(state)
     first = values[f"{prefix}Dense0/weight"]
@@ -83,7 +90,7 @@ def _ada_mapping(state: NetworkState, label_size: int, fresh: Fresh) -> Variable
     return {f"{embed}/weight": weight, f"{embed}/bias": np.zeros(width, np.float32), **values}
 
 
-def _output(state: NetworkState, label_size: int, fresh: Fresh) -> Variables:
+def _output(state: NetworkState, label_size: int) -> Variables:
     """One output per label, all alike."""
     values = flat_variables(state)
     values["Output/weight"] = np.tile(values["Output/weight"], (1, label_size))
@@ -91,12 +98,10 @@ def _output(state: NetworkState, label_size: int, fresh: Fresh) -> Variables:
     return values
 
 
-def _ada_output(state: NetworkState, label_size: int, fresh: Fresh) -> Variables:
+def _projection(state: NetworkState, label_size: int, fresh: Fresh) -> Variables:
     """An embedding b + Wy with signs b, of mean square 1: projected on b, outputs give the old score (spec 2.10)."""
     values = flat_variables(state)
-    width = int(option(state, "mapping_fmaps", fmaps_of(state)(0)))
-    if option(state, "mapping_layers", 0):
-        raise UserError(f"{state['name']} has mapping_layers; labels are added to discriminators without")
+    width = label_map_width(state)
     signs = np.where(fresh.rng("LabelEmbed/bias").random(width) < 0.5, -1, 1).astype(np.float32)
     values["Output/weight"] = values["Output/weight"] * signs / np.float32(math.sqrt(width))
     values["Output/bias"] = values["Output/bias"] * signs / np.float32(math.sqrt(width))

@@ -13,12 +13,12 @@ from dnnlib.snapshot import NetworkState
 from dnnlib.util import UserError
 from training.fmaps import Fmaps
 from training.surgery.equalized import require_lrelu
+from training.surgery.label_layers import label_map_width_option, projects_labels
 from training.surgery.report import Report, compare
 from training.surgery.states import (
     Fresh,
     Model,
     fmaps_of,
-    is_ada,
     is_generator,
     mapping_prefix,
     option,
@@ -146,7 +146,7 @@ def _widen_discriminator(state: NetworkState, fmaps: Fmaps | None, how: str, fre
         require_lrelu(state, path, "widening")
     work.discriminator(stages, extra, math.sqrt(0.5) if option(state, "architecture", "resnet") == "resnet" else 1.0)
     changes = _options(fmaps)
-    if is_ada(state) and option(state, "label_size", 0):
+    if projects_labels(state) and option(state, "label_size", 0):
         # Its default is the width of the last dense layer, which may have changed.
-        changes["mapping_fmaps"] = work.values["Output/weight"].shape[1]
+        changes |= label_map_width_option(state, work.values["Output/weight"].shape[1])
     return with_variables(with_options(state, **changes), work.finish(path))

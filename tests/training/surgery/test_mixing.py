@@ -13,7 +13,7 @@ from training.fmaps import Fmaps
 from training.surgery.average import average, interpolate
 from training.surgery.copy import copy
 from training.surgery.resize import resize
-from training.surgery.states import Model, flat_variables, with_variables
+from training.surgery.states import Model, flat_variables, with_options, with_variables
 from training.surgery.widen import widen
 
 
@@ -60,6 +60,44 @@ class TestAverage:
             average([models[0], other])
         with pytest.raises(UserError, match="the same networks"):
             average([models[0], from_arrays(golden, "sg2_uncond_Gskip_Dresnet")[0]])
+
+    @pytest.mark.parametrize(
+        ("network", "options", "text"),
+        [
+            ("G", {"demodulate": False}, "G has demodulate False, that in a.pkl has True"),
+            ("Gs", {"mapping_lrmul": 0.1}, "Gs has mapping_lrmul 0.1"),
+            ("D", {"resample_kernel": [1, 1]}, "D has resample_kernel"),
+            ("Gs", {"normalize_latents": False}, "Gs has normalize_latents False"),
+            ("D", {"base_shape": [2, 8]}, r"D has base_shape \[2, 8\], that in a.pkl has \[4, 4\]"),
+        ],
+    )
+    def test_other_functions_are_refused(
+        self, models: list[Model], network: str, options: dict[str, Any], text: str
+    ) -> None:
+        """With the variables of the first, but computed with otherwise."""
+        other = models[1].map(lambda name, state: with_options(state, **options) if name == network else state)
+        for mix in (average, lambda pair: interpolate(*pair, at=16)):
+            with pytest.raises(UserError, match=f"^b.pkl: {text}"):
+                mix([models[0], other])
+        notes = copy(models[0], other)[1].notes
+        key = next(iter(options))
+        assert key == "base_shape" or any(note.startswith(f"{network}: {key} stays ") for note in notes)
+
+    def test_label_mapping_is_looked_at_where_there_is_one(self, models: list[Model]) -> None:
+        changed = models[1].map(lambda _, state: with_options(state, label_map_lrmul=1.0, project_labels=True))
+        average([models[0], changed])
+        both = [
+            model.map(lambda _, state: with_options(state, label_size=3, project_labels=True))
+            for model in (models[0], changed)
+        ]
+        with pytest.raises(UserError, match="D has label_map_lrmul 1.0, that in a.pkl has 0.1"):
+            average(both)
+
+    def test_equal_and_nearly_equal_options(self, models: list[Model]) -> None:
+        """Only the ratio of taps counts; clamps and groups are told."""
+        other = models[1].map(lambda _, state: with_options(state, resample_kernel=(2, 6, 6, 2), conv_clamp=256))
+        notes = average([models[0], other])[1].notes
+        assert "D: conv_clamp stays None, as in a.pkl; b.pkl has 256" in notes
 
 
 class TestInterpolate:
