@@ -39,6 +39,7 @@ def range_options(state: NetworkState) -> dict[str, Any]:
     if not is_generator(state):
         default = None if is_ada(state) else 4
         found["mbstd_group_size"] = state["static_kwargs"].get("mbstd_group_size", default)
+        found["mbstd_of_one"] = option(state, "mbstd_of_one", False)
     return found
 
 
