@@ -70,7 +70,7 @@ def _download_once(session: requests.Session, url: str, path: str, verbose: bool
                 bar.update(len(chunk))
             if expected is not None and size != expected:
                 raise requests.ConnectionError(f"the connection ended after {size} of {expected} bytes")
-            if is_web_page(start, url):
+            if is_web_page(start, url) and digest.hexdigest() != (sha256 or "").lower():
                 raise UserError(
                     f"{url}: is a web page, not a file: perhaps one to sign in or to accept terms; nothing kept "
                     "(download it with a browser and give its path)"

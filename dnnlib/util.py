@@ -244,8 +244,10 @@ def is_web_page(start: bytes, url: str) -> bool:
 
 def _is_usable(path: str, url: str, sha256: str | None) -> bool:
     """Whether the cache has what was asked for. Pages that take its place were kept once."""
-    if not os.path.isfile(path) or (sha256 is not None and file_sha256(path) != sha256.lower()):
+    if not os.path.isfile(path):
         return False
+    if sha256 is not None:
+        return file_sha256(path) == sha256.lower()
     with open(path, "rb") as file:
         return not is_web_page(file.read(1024), url)
 

@@ -155,6 +155,8 @@ class _Machine:
         self.stack.append(self.stack[-1])
 
     def _op_put(self, arg: int) -> None:
+        if arg >> 32:
+            raise ValueError(f"stores something as number {arg}")
         self.memo[arg] = self.stack[-1]
 
     _op_binput = _op_long_binput = _op_put
@@ -214,6 +216,9 @@ class _Machine:
                 key = bytes(key)
             if not isinstance(key, (str, bytes, int, float, type(None))):
                 raise PickleError(f"refused: a dictionary key of type {type(key).__name__}")
+            # Any number of larger ones can have the same hash, and each is then compared with all before it.
+            if isinstance(key, int) and abs(key) >> 60:
+                raise PickleError("refused: a dictionary key of more than 60 bits")
             target[key] = value
 
     # ---- names, and what is made from them

@@ -57,7 +57,10 @@ def _look(scan: Scan, op: str, arg: Any, texts: list[Any], memo: dict[int, Any])
         texts[:] = [texts[-1], text]  # the two last values, as far as they are text: a name and its module
     elif op in _PUT:
         # MEMOIZE numbers what it stores; what is no text is stored too, to keep count.
-        memo[len(memo) if op == "MEMOIZE" else arg] = texts[-1]
+        number = len(memo) if op == "MEMOIZE" else arg
+        if number >> 32:
+            raise ValueError(f"stores something as number {number}")
+        memo[number] = texts[-1]
     elif op == "PROTO":
         scan.protocol = arg
     elif op in ("GLOBAL", "INST"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -153,6 +154,21 @@ def test_an_outline_of_whole_numbers_takes_no_memory(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
     count, peak = map(int, done.stdout.split())
     assert count == 100 << 20 and peak < 200
+
+
+@pytest.mark.parametrize("kind", ["keys", "numbers"])
+def test_numbers_of_the_same_hash(tmp_path: Path, kind: str) -> None:
+    """Multiples of 2^61 - 1: each is compared with all before it."""
+    numbers = [(i + 1) * ((1 << 61) - 1) for i in range(20_000)]
+    if kind == "keys":
+        longs = [n.to_bytes(n.bit_length() // 8 + 1, "little") for n in numbers]
+        content = b"}(" + b"".join(b"\x8a" + bytes([len(n)]) + n + b"N" for n in longs) + b"u."
+    else:
+        content = b"N" + b"".join(b"p%d\n" % n for n in numbers) + b"."
+    (tmp_path / "net.pkl").write_bytes(b"\x80\x04" + content)
+    found = cost(tmp_path / "net.pkl")
+    assert re.search("more than 60 bits|stores something as number", found["message"])
+    assert found["seconds"] < 5
 
 
 def test_many_layers_are_refused_before_they_are_made(session: Any, golden: Any) -> None:

@@ -242,6 +242,14 @@ def test_warns_of_program_text(golden, tmp_path):
     assert "Gs: G_main (version 5)" in output and "not executed" in output
 
 
+def test_long_program_texts_stay_in_the_file(tmp_path):
+    source = "import os  # and so on\n" * 20_000
+    state = NetworkState(version=4, name="D", static_kwargs={}, build_func_name="D_main", variables=[])
+    save_states(NetworkState(state, build_module_src=source), tmp_path / "long.pkl")
+    output, error = run(tmp_path / "long.pkl")
+    assert error is None and "program text" in output and "D: D_main" in output
+
+
 def test_no_warning_about_our_own_files(session, tmp_path):
     from dnnlib import tflib
 

@@ -195,6 +195,7 @@ def _state(described: dict[str, Any], arrays: dict[str, np.ndarray], prefix: str
     components = {key: _state(c, arrays, f"{prefix}{c['name']}/") for key, c in described["components"].items()}
     variables = [(name, arrays.pop(prefix + name)) for name in described["variables"]]
     rest = {**described, "components": components, "variables": variables}
+    rest.pop("build_module_src", None)  # a program, which `convert` never writes there
     rest["static_kwargs"] = {key: _option(value) for key, value in described["static_kwargs"].items()}
     return check_state(rest)
 

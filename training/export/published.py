@@ -98,6 +98,8 @@ def as_published(state: NetworkState) -> NetworkState:
 def _widths_to_tell(state: NetworkState) -> dict[str, int]:
     """Widths of the mapping network that are its builder's defaults, but not those of the converter, which takes hidden
     layers and embedded labels to be as wide as w (spec 1.4)."""
+    if "mapping" not in state["components"]:
+        return {}
     width, told = int(option(state, "dlatent_size", 512)), state["static_kwargs"]
     labels = flat_variables(state).get(f"{mapping_prefix(state)}LabelEmbed/bias")
     found = {"mapping_fmaps": _hidden_width(state), "label_fmaps": width if labels is None else labels.size}
@@ -117,20 +119,25 @@ def state_of(network: Any) -> NetworkState:
 
 
 def to_stylegan2(model: Model) -> tuple[Model, list[str]]:
-    """(the model as StyleGAN2 writes it, version 4; notes on what was left out, none so far).
+    """(the model as StyleGAN2 writes it, version 4; notes on what was left out).
 
     Raises:
         UserError: the model has labels in the manner of StyleGAN2-ADA.
     """
 
+    notes: list[str] = []
+
     def change(name: str, state: NetworkState) -> NetworkState:
         if not is_ada(state):
             return state
         _refuse_labels(name, state, model.path)
+        if "freeze_layers" in state["static_kwargs"]:
+            notes.append(f"{name}: freeze_layers left out, which says how to train; --freeze-d does so here")
+            state = with_options(state, freeze_layers=None)
         state = _rename(_with_sg2_defaults(state), _SG2_BUILDERS, version=4)
         return with_variables(state, {"lod": np.float32(0), **flat_variables(state)}) if is_generator(state) else state
 
-    return model.map(change), []
+    return model.map(change), notes
 
 
 def to_ada(model: Model) -> tuple[Model, list[str]]:
@@ -207,7 +214,8 @@ def _with_ada_defaults(state: NetworkState, path: str) -> NetworkState:
 def _stddev_of_stylegan2(state: NetworkState) -> dict[str, Any]:
     """The group of minibatch standard deviation that StyleGAN2 takes if nothing is said. Where its groups of one mean
     that there is no such layer, StyleGAN2-ADA and its converter have to be told that it adds no maps."""
-    group = option(state, "mbstd_group_size", 4)
+    group = state["static_kwargs"].get("mbstd_group_size", 4)
+    group = _WHOLE_BATCH if group is None else group
     absent = group <= 1 and not option(state, "mbstd_of_one", False)
     return {"mbstd_group_size": group, **({"mbstd_num_features": 0} if absent else {})}
 

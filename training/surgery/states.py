@@ -221,7 +221,9 @@ def synthesis_prefix(state: NetworkState) -> str:
 
 
 def mapping_prefix(state: NetworkState) -> str:
-    """`G_mapping/`."""
+    """`G_mapping/`. Raises `UserError` for a generator without mapping network."""
+    if "mapping" not in state["components"]:
+        raise UserError(f"network {state['name']} has no mapping network")
     return state["components"]["mapping"]["name"] + "/"
 
 

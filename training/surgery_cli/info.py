@@ -102,8 +102,9 @@ def names_warning(scan: Scan) -> str | None:
 
 def _sources_of(state: snapshot.NetworkState) -> Iterator[str]:
     """What a loader might execute of a network and its parts, as text."""
-    source = state.get("build_module_src") or ""
-    yield source if isinstance(source, str) else f"something of type {type(source).__name__}"
+    source = state.get("build_module_src")
+    if source is not None:  # of a long text nothing is there but its place in the file
+        yield source if isinstance(source, str) else f"something of type {type(source).__name__}"
     for part in state.get("components", {}).values():
         yield from _sources_of(part)
 

@@ -112,6 +112,34 @@ def test_whole_batch_deviation_stays(golden: Any) -> None:
     assert as_published(groups)["static_kwargs"]["mbstd_group_size"] == 4
 
 
+def test_a_stored_none_is_the_whole_minibatch(session: Any, tmp_path: Path) -> None:
+    from dnnlib import tflib
+
+    sizes = dict(num_channels=1, resolution=8, label_size=0, fmap_base=16, fmap_max=2, mbstd_group_size=None)
+    net = tflib.Network("D", "D_stylegan2", **sizes)
+    images = np.random.RandomState(0).randn(8, 1, 8, 8).astype(np.float32)
+    tflib.pickles.save(net, tmp_path / "d.pkl")
+    assert relative_error(tflib.pickles.load(tmp_path / "d.pkl").run(images, None), net.run(images, None)) < 1e-6
+    model = Model("", {"D": load_state(tmp_path / "d.pkl")})
+    assert relative_error(score(to_ada(model)[0].networks["D"], images), net.run(images, None)) < 1e-5
+
+
+def test_freezing_is_left_out_with_a_note(golden: Any) -> None:
+    model, _ = official(golden, "ada_uncond")
+    frozen = Model("", {"D": with_options(model.networks["D"], freeze_layers=2)})
+    converted, notes = to_stylegan2(frozen)
+    assert "freeze_layers" not in converted.networks["D"]["static_kwargs"]
+    assert notes == ["D: freeze_layers left out, which says how to train; --freeze-d does so here"]
+
+
+def test_a_generator_without_mapping_is_written_as_it_is(golden: Any) -> None:
+    state = official(golden)[0].networks["Gs"]
+    half = NetworkState({**state, "components": {"synthesis": state["components"]["synthesis"]}})
+    assert list(as_published(half)["components"]) == ["synthesis"]
+    with pytest.raises(UserError, match="network Gs has no mapping network"):
+        to_ada(Model("", {"Gs": half}))
+
+
 # Spec 1.4, word for word.
 ACCEPTED_G = """
     latent_size label_size dlatent_size resolution num_channels mapping_layers label_fmaps mapping_fmaps
