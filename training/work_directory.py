@@ -114,7 +114,8 @@ def remove_orphans(target: Path) -> None:
     """Removes the directories that killed processes have made for `target` and for themselves alone."""
     pattern = re.compile(re.escape(f".{target.name}.unfinished-") + _RANDOM)
     with os.scandir(target.parent) as entries:
-        found = [Path(entry.path) for entry in entries if pattern.fullmatch(entry.name) and entry.is_dir()]
+        named = [entry for entry in entries if pattern.fullmatch(entry.name)]
+        found = [Path(entry.path) for entry in named if entry.is_dir(follow_symlinks=False)]
     for path in found:
         with contextlib.suppress(OSError, filelock.Timeout):  # somebody is at work in it, or it is another user's
             _remove_orphan(path)
