@@ -298,6 +298,7 @@ def test_what_another_process_works_on_is_left_alone(tmp_path):
     work = tmp_path / ".set.unfinished"
     (work / "sources").mkdir(parents=True)
     (work / "sources" / "other.tar").write_bytes(b"of the other process")
+    (work / "lock").touch()
     command = ("create_from_images", tmp_path / "set", tmp_path / "bad.tar.gz")
     with filelock.FileLock(work / "lock"):
         fails("another process is writing", *command)

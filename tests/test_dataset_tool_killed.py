@@ -159,6 +159,7 @@ def test_a_target_is_locked_before_its_sources_are_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(dataset_sources, "label_items", look_meanwhile)
     (tmp_path / ".set.unfinished" / "sources").mkdir(parents=True)
+    (tmp_path / ".set.unfinished" / "lock").touch()
     tool(*arguments)
     assert len(seen) == 1 and len(seen[0]) == 1
     assert sorted(os.listdir(tmp_path)) == ["in", "in.tar.gz", "set"]

@@ -37,7 +37,7 @@ class WorkDirectory:
     Attributes:
         root: the directory.
     Raises:
-        UserError: another process is at work in it, or nothing can be written there.
+        UserError: another process is at work in it, nothing can be written there, or something else has its name.
     """
 
     def __init__(self, target: Path, own: bool = False) -> None:
@@ -56,6 +56,7 @@ class WorkDirectory:
             self.root = Path(tempfile.mkdtemp(prefix=f".{target.name}.unfinished-", dir=target.parent))
         else:
             self.root = shared_path(target)
+            _check_own(self.root)
             self.root.mkdir(exist_ok=True)
         lock = filelock.FileLock(self.root / LOCK_NAME)
         try:
@@ -99,6 +100,22 @@ class WorkDirectory:
 def shared_path(target: Path) -> Path:
     """The one work directory of a target."""
     return target.parent / f".{target.name}.unfinished"
+
+
+def _check_own(root: Path) -> None:
+    """Whether there is nothing, or what a process has left that was at work there: it may be emptied.
+
+    Raises:
+        UserError: it is something else that has this name.
+    """
+    if root.is_symlink() or root.is_file():
+        found = f"is a {'link' if root.is_symlink() else 'file'}"
+    else:
+        names = os.listdir(root) if root.exists() else []
+        if not names or LOCK_NAME in names or JOURNAL_NAME in names:
+            return
+        found = f"holds {min(names)}"
+    raise UserError(f"{root} {found}, expected what an interrupted command has left, or nothing; move it away")
 
 
 def _empty(root: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from dnnlib.util import UserError
 from training.work_directory import WorkDirectory
 
 
@@ -30,3 +32,40 @@ def test_a_link_is_no_orphan(tmp_path, precious):
     link.symlink_to(precious, target_is_directory=True)
     WorkDirectory(tmp_path / "out").remove()
     assert _content(precious) == before and link.is_symlink()
+
+
+def test_a_link_in_place_of_the_work_directory_is_refused(tmp_path, precious):
+    before = _content(precious)
+    link = tmp_path / ".out.unfinished"
+    link.symlink_to(precious, target_is_directory=True)
+    with pytest.raises(UserError, match=f"{link} is a link, .* move it away"):
+        WorkDirectory(tmp_path / "out")
+    assert _content(precious) == before and link.is_symlink()
+    link.unlink()
+    link.write_text("mine")
+    with pytest.raises(UserError, match=f"{link} is a file, .* move it away"):
+        WorkDirectory(tmp_path / "out")
+    assert link.read_text() == "mine"
+
+
+def test_a_folder_with_neither_lock_nor_journal_is_left_alone(tmp_path):
+    """It was emptied, even by a command that failed for another reason."""
+    folder = tmp_path / ".out.unfinished"
+    folder.mkdir()
+    (folder / "keep.txt").write_text("mine")
+    with pytest.raises(UserError, match=f"{folder} holds keep.txt, .* move it away"):
+        WorkDirectory(tmp_path / "out")
+    assert os.listdir(folder) == ["keep.txt"]
+
+
+@pytest.mark.parametrize("left", [(), ("lock", "sources"), ("journal.json", "out")])
+def test_what_an_interrupted_process_leaves_is_taken(tmp_path, left):
+    """Nothing as yet, a lock, or a journal."""
+    folder = tmp_path / ".out.unfinished"
+    folder.mkdir()
+    for name in left:
+        (folder / name).touch()
+    work = WorkDirectory(tmp_path / "out")
+    assert work.root == folder
+    work.remove()
+    assert os.listdir(tmp_path) == []
