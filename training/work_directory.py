@@ -155,15 +155,15 @@ def appears_whole(target: Path) -> Iterator[Path]:
     `target` is replaced.
 
     Raises:
-        UserError: nothing can be written there, or there is no room for all.
+        UserError: another process is writing `target`, nothing can be written there, or there is no room for all.
     """
-    work = WorkDirectory(target, own=True)
-    try:
-        content = work.root / target.name  # mkdtemp's own directory is for this user alone
-        content.mkdir()
-        yield content
-        os.replace(content, target)
-    except OSError as err:
-        raise UserError(f"cannot write {target}: {err.strerror or err}; with more room give the same command") from err
-    finally:
-        work.remove()
+    # That of the target only tells others that somebody is at work: another command may go on from what is in it.
+    with WorkDirectory(target), WorkDirectory(target, own=True) as work:
+        try:
+            content = work.root / target.name  # mkdtemp's own directory is for this user alone
+            content.mkdir()
+            yield content
+            os.replace(content, target)
+        except OSError as err:
+            reason = err.strerror or err
+            raise UserError(f"cannot write {target}: {reason}; with more room give the same command") from err

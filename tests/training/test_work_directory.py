@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dnnlib.util import UserError
-from training.work_directory import WorkDirectory
+from training.work_directory import WorkDirectory, appears_whole
 
 
 @pytest.fixture
@@ -69,3 +69,21 @@ def test_what_an_interrupted_process_leaves_is_taken(tmp_path, left):
     assert work.root == folder
     work.remove()
     assert os.listdir(tmp_path) == []
+
+
+def test_two_that_write_the_same_at_once(tmp_path):
+    """The second one worked to its end before it learned of it."""
+    target = tmp_path / "out"
+    with appears_whole(target) as first:
+        with pytest.raises(UserError, match=f"another process is writing {target}; wait"), appears_whole(target):
+            pytest.fail("it began to work")
+        (first / "a").touch()
+    assert os.listdir(tmp_path) == ["out"] and os.listdir(target) == ["a"]
+
+
+def test_interrupted_work_from_which_another_command_goes_on_stays(tmp_path):
+    with WorkDirectory(tmp_path / "out") as work:
+        (work.root / "journal.json").write_text("{}")
+    with appears_whole(tmp_path / "out"):
+        pass
+    assert (tmp_path / ".out.unfinished" / "journal.json").exists()
