@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import lzma
 import os
@@ -73,16 +74,34 @@ def test_a_damaged_header_inside_a_tar_is_not_its_end(tmp_path, damage):
     fails("the archive is cut off or damaged", "create_from_images", tmp_path / "strict", path, "--strict")
 
 
-@pytest.mark.parametrize("blocks", [0, 1, 2, 20])
+def end_of_members(path: Path) -> int:
+    """Where the zeros at the end of a tar archive begin."""
+    with tarfile.open(path) as file:
+        last = file.getmembers()[-1]
+    return last.offset_data + -(-last.size // 512) * 512
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 20])
 def test_a_tar_may_end_with_any_number_of_zeros(tmp_path, blocks):
     path = tmp_path / "a.tar"
     make_tar(path)
-    with tarfile.open(path) as file:
-        last = file.getmembers()[-1]
-    end = last.offset_data + -(-last.size // 512) * 512
-    path.write_bytes(path.read_bytes()[:end] + bytes(512 * blocks))
+    path.write_bytes(path.read_bytes()[: end_of_members(path)] + bytes(512 * blocks))
     assert convert(tmp_path / "set", path, "--strict") == {}
     assert len(images_of(tmp_path / "set")) == COUNT
+
+
+@pytest.mark.parametrize("count", [3, COUNT])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_tar_that_is_cut_off_between_two_members(tmp_path, count, packed):
+    """Nothing but the missing end tells of it: it was taken for whole."""
+    path = tmp_path / "a.tar"
+    ends = [*make_tar(path), end_of_members(path)]
+    content = path.read_bytes()[: ends[count]]
+    path = tmp_path / ("a.tar.gz" if packed else "a.tar")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    assert convert(tmp_path / "set", path) == {f"(after member {count})": "no end of the archive: it may be cut off"}
+    assert len(images_of(tmp_path / "set")) == count
+    fails("no end of the archive: it may be cut off", "create_from_images", tmp_path / "strict", path, "--strict")
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 20])

@@ -46,6 +46,8 @@ def tar_members(path: Path) -> Iterator[tuple[str, Part | str]]:
                             yield member.name, Part(member.offset_data, member.size) if known else BEYOND
                         elif not member.isdir():
                             yield member.name, "not a regular file inside the archive (a link, a pipe or the like)"
+                    if archive.offset >= total:  # programs write zeros there
+                        yield f"(after member {count})", "no end of the archive: it may be cut off"
                     start = _behind_tar_end(file, archive.offset)
     except _TAR_ERRORS as err:
         reason = str(err) or type(err).__name__
