@@ -11,6 +11,7 @@ import struct
 import subprocess
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ import pytest
 from tests.dataset_tools import fails, images_of, tool
 from tests.hostile_images import PICTURE, encoded
 from training import source_listing, source_walk
+from training.zip_directory import Entry
+from training.zip_scan import scan_members
 
 COUNT = 5
 
@@ -194,6 +197,52 @@ def test_a_zip_keeps_what_precedes_a_cut(tmp_path, streamed):
         expected = [np.roll(PICTURE, index, 0) for index in range(count)]
         np.testing.assert_array_equal(images_of(tmp_path / name).transpose(0, 2, 3, 1), expected)
     fails("the archive is cut off or damaged", "create_from_images", tmp_path / "strict", path, "--strict")
+
+
+@pytest.mark.parametrize("behind", [0, 1, 200])
+def test_a_cut_zip_with_a_zip_inside(tmp_path, behind):
+    """It has the images before the cut, not those of the inner one."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as out:
+        out.writestr("wrong.png", encoded(np.roll(PICTURE, 9, 0), "png"))
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as out:
+        for name, data in (("0.png", encoded(PICTURE, "png")), ("inner.zip", inner.getvalue()), ("1.png", bytes(500))):
+            out.writestr(name, data)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(inner.getvalue()) + len(inner.getvalue()) + behind])
+    reasons = convert(tmp_path / "set", path)
+    assert list(reasons) == ["inner.zip", "(after member 2)"]
+    np.testing.assert_array_equal(images_of(tmp_path / "set").transpose(0, 2, 3, 1), [PICTURE])
+    fails("the archive is cut off or damaged", "create_from_images", tmp_path / "strict", path, "--strict")
+
+
+def test_checksums_behind_the_members_of_a_cut_zip(tmp_path):
+    """What is not what had been written is no image."""
+    path = tmp_path / "a.zip"
+    starts = _streamed(path, zipfile.ZIP_DEFLATED)
+    content = bytearray(path.read_bytes()[: starts[3]])
+    at = content.index(b"PK\x07\x08", starts[1])
+    content[at + 4] ^= 1
+    path.write_bytes(content)
+    reasons = convert(tmp_path / "set", path, "--shuffle", 0)
+    assert reasons["1.png"] == "the member of the archive is damaged (wrong length or checksum)"
+    assert len(reasons) == 2 and len(images_of(tmp_path / "set")) == 2
+
+
+@pytest.mark.parametrize("signature", [True, False])
+@pytest.mark.parametrize("wide", [True, False])
+def test_descriptors_of_every_form(signature, wide):
+    data = bytes(range(256)) * 20
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(data) + packer.flush()
+    head = struct.pack("<4s5H3L2H", b"PK\x03\x04", 20, 8, 8, 0, 0, 0, 0, 0, 1, 0) + b"a"
+    told = struct.pack("<LQQ" if wide else "<LLL", 7, len(packed), len(data))
+    one = head + packed + (b"PK\x07\x08" if signature else b"") + told
+    found = scan_members(io.BytesIO(one * 3))
+    assert [next(found) for _ in range(3)] == [
+        Entry("a", index * len(one), len(packed), len(data), 8, 7, False) for index in range(3)
+    ]
 
 
 def test_a_zip_whose_members_have_no_end(tmp_path):

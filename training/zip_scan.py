@@ -45,8 +45,9 @@ def scan_members(file: BinaryIO) -> Iterator[Entry]:
         if flags & _SIZES_BEHIND:
             if method != _DEFLATED or flags & ENCRYPTED:
                 raise ValueError(f"it has no directory at its end, and nothing else tells where its member {text} ends")
-            packed, full, crc = _inflate(file, pos)
-            pos += packed + _descriptor_bytes(file, pos + packed, packed)
+            packed, full = _inflate(file, pos)
+            length, crc = _descriptor(file, pos + packed, packed)
+            pos += packed + length
         else:
             pos += packed
         if pos > total:
@@ -54,15 +55,15 @@ def scan_members(file: BinaryIO) -> Iterator[Entry]:
         yield Entry(text, start, packed, full, method, crc, bool(flags & ENCRYPTED))
 
 
-def _inflate(file: BinaryIO, pos: int) -> tuple[int, int, int]:
-    """(packed size, size, checksum) of the compressed stream that begins there.
+def _inflate(file: BinaryIO, pos: int) -> tuple[int, int]:
+    """(packed size, size) of the compressed stream that begins there.
 
     Raises:
         ValueError: it has no end.
     """
     file.seek(pos)
     stream = zlib.decompressobj(-15)
-    packed = full = crc = 0
+    packed = full = 0
     data = b""
     try:
         while not stream.eof:
@@ -73,17 +74,23 @@ def _inflate(file: BinaryIO, pos: int) -> tuple[int, int, int]:
                 packed += len(data)
             out = stream.decompress(data, _READ_BYTES)
             data = stream.unconsumed_tail
-            full, crc = full + len(out), zlib.crc32(out, crc)
+            full += len(out)
     except zlib.error as err:
         raise ValueError(f"a member that cannot be decompressed: {err}") from err
-    return packed - len(stream.unused_data), full, crc
+    return packed - len(stream.unused_data), full
 
 
-def _descriptor_bytes(file: BinaryIO, pos: int, packed: int) -> int:
-    """Size of what tells checksum and sizes behind a member: with or without a signature, of 32 or 64 bits."""
+def _descriptor(file: BinaryIO, pos: int, packed: int) -> tuple[int, int]:
+    """(its size, checksum of the member) of what is behind a member: with or without signature, of 32 or 64 bits.
+
+    Raises:
+        ValueError: it is cut off.
+    """
     file.seek(pos)
     data = file.read(24)
+    if len(data) < 12:  # the shortest form
+        raise ValueError("it ends inside its last member")
     begin = 8 if data.startswith(_DESCRIPTOR) else 4
     wide = data[begin : begin + 8] == struct.pack("<Q", packed)
     # Of 32 bits the next four bytes are the size, which is not zero where something was compressed.
-    return begin + (16 if wide else 8)
+    return begin + (16 if wide else 8), int.from_bytes(data[begin - 4 : begin], "little")
