@@ -239,10 +239,25 @@ def test_descriptors_of_every_form(signature, wide):
     head = struct.pack("<4s5H3L2H", b"PK\x03\x04", 20, 8, 8, 0, 0, 0, 0, 0, 1, 0) + b"a"
     told = struct.pack("<LQQ" if wide else "<LLL", 7, len(packed), len(data))
     one = head + packed + (b"PK\x07\x08" if signature else b"") + told
-    found = scan_members(io.BytesIO(one * 3))
+    found = scan_members(io.BytesIO(one * 3), len(data))
     assert [next(found) for _ in range(3)] == [
         Entry("a", index * len(one), len(packed), len(data), 8, 7, False) for index in range(3)
     ]
+
+
+def test_a_member_that_inflates_without_end(tmp_path, monkeypatch):
+    """As no image does: it was decompressed to its end, be that gigabytes away."""
+    monkeypatch.setattr("training.archives.MAX_FILE_BYTES", 3 << 20)
+    path = tmp_path / "a.zip"
+    with open(path, "wb") as out, zipfile.ZipFile(_Pipe(out.write), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in (("0.png", encoded(PICTURE, "png")), ("zeros.png", bytes(9 << 20)), ("1.png", b"")):
+            archive.writestr(name, data)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"PK\x01\x02")])
+    reasons = convert(tmp_path / "set", path)
+    told = f"its member zeros.png has more than {3 << 20} bytes, and nothing else tells where it ends"
+    assert reasons == {"(after member 1)": f"the archive is cut off or damaged ({told})"}
+    assert len(images_of(tmp_path / "set")) == 1
 
 
 def test_a_zip_whose_members_have_no_end(tmp_path):

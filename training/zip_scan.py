@@ -21,9 +21,11 @@ _DEFLATED = 8
 _READ_BYTES = 1 << 20
 
 
-def scan_members(file: BinaryIO) -> Iterator[Entry]:
+def scan_members(file: BinaryIO, most: int) -> Iterator[Entry]:
     """Members by their own headers, in the order of the file, as far as they are whole.
 
+    Args:
+        most: bytes that are decompressed in search of the end of a member.
     Raises:
         ValueError: there is no header where the next member should be, or one that does not tell where it ends. So it
             always is in the end.
@@ -45,7 +47,9 @@ def scan_members(file: BinaryIO) -> Iterator[Entry]:
         if flags & _SIZES_BEHIND:
             if method != _DEFLATED or flags & ENCRYPTED:
                 raise ValueError(f"it has no directory at its end, and nothing else tells where its member {text} ends")
-            packed, full = _inflate(file, pos)
+            packed, full = _inflate(file, pos, most)
+            if full > most:
+                raise ValueError(f"its member {text} has more than {most} bytes, and nothing else tells where it ends")
             length, crc = _descriptor(file, pos + packed, packed)
             pos += packed + length
         else:
@@ -55,8 +59,8 @@ def scan_members(file: BinaryIO) -> Iterator[Entry]:
         yield Entry(text, start, packed, full, method, crc, bool(flags & ENCRYPTED))
 
 
-def _inflate(file: BinaryIO, pos: int) -> tuple[int, int]:
-    """(packed size, size) of the compressed stream that begins there.
+def _inflate(file: BinaryIO, pos: int, most: int) -> tuple[int, int]:
+    """(packed size, size) of the compressed stream that begins there; of one larger than `most`, of its beginning.
 
     Raises:
         ValueError: it has no end.
@@ -66,7 +70,7 @@ def _inflate(file: BinaryIO, pos: int) -> tuple[int, int]:
     packed = full = 0
     data = b""
     try:
-        while not stream.eof:
+        while not stream.eof and full <= most:
             if not data:
                 data = file.read(_READ_BYTES)
                 if not data:
