@@ -338,6 +338,53 @@ def test_a_dictionary_of_lzma_is_not_larger_than_the_image(tmp_path, monkeypatch
     assert asked and max(asked) <= 4096
 
 
+@pytest.mark.parametrize("content", [b"text", b""])
+def test_a_compressed_file_that_holds_no_tar(tmp_path, content):
+    """A temporary file was named."""
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(content))
+    fails(str(path), "create_from_images", tmp_path / "set", path)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
+def test_strict_names_the_archive_that_is_cut_off(tmp_path, name):
+    """And its only input is called by no other name."""
+    path = tmp_path / name
+    if name == "a.zip":
+        make_zip(path, "1.png", encoded(PICTURE, "png"))
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        make_tar(tmp_path / "a.tar")
+        content = (tmp_path / "a.tar").read_bytes()
+        path.write_bytes(content[:3000] if name == "a.tar" else gzip.compress(content)[:-9])
+    place = "(what follows)" if name == "a.tar.gz" else "(after member"
+    fails(f"{path}: {place}", "create_from_images", tmp_path / "set", path, "--strict")
+    more = (tmp_path / "in", "--strict")  # of several inputs, the name begins with the archive
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.png").write_bytes(encoded(PICTURE, "png"))
+    fails(f"error: {path}/{place}", "create_from_images", tmp_path / "set", path, *more)
+
+
+@pytest.mark.parametrize("damage", ["checksum", "no JSON"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_damaged_file_of_labels_in_an_archive(tmp_path, damage, packed):
+    """Both are named: neither was."""
+    path = tmp_path / ("a.tar.gz" if packed else "a.zip")
+    text = b'{"labels": [["0.png", 0]]}' if damage == "checksum" else b"nothing"
+    if packed:
+        with tarfile.open(path, "w:gz") as out:
+            for name, data in (("0.png", encoded(PICTURE, "png")), ("dataset.json", b"nothing")):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                out.addfile(member, io.BytesIO(data))
+    else:
+        make_zip(path, "dataset.json", text)
+        content = bytearray(path.read_bytes())
+        content[content.index(text) + len(text) // 2] ^= damage == "checksum"
+        path.write_bytes(content)
+    fails(f"{path}/dataset.json: ", "create_from_images", tmp_path / "set", path, "--labels-from", "json")
+
+
 def test_folders_in_folders_in_folders(tmp_path):
     """More than Python can call functions in functions."""
     (tmp_path / "in").mkdir()

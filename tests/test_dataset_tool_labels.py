@@ -154,6 +154,8 @@ def test_class_names_of_json_are_kept(pets):
     output = tool("create_from_images", pets / "odd", *arguments).output
     assert "dataset.json has class_names for 3 classes, but labels of 2; classes are numbered instead." in output
     assert read_info(pets / "odd").class_names == ()
+    write(json.dumps({"labels": [[name, [0.5, 0]] for name in PETS], "class_names": names[:1]}))
+    assert "class_names for 1 class, but labels of 2;" in tool("create_from_images", pets / "one", *arguments).output
     write(json.dumps({"labels": [[PETS[0], 0]], "class_names": ["a"] * (MOST_CLASSES + 1)}))
     fails("dataset.json: 65537 class_names, expected at most 65536", "create_from_images", "more", *arguments)
 

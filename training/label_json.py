@@ -38,7 +38,10 @@ def json_class_names(item: Item) -> tuple[str, ...]:
 
 def _open_json(item: Item) -> BinaryIO:
     """A file of JSON behind its byte order mark, if it has one."""
-    file = open_item(item)
+    try:
+        file = open_item(item)
+    except UserError as err:
+        raise UserError(f"{item.name}: {err}; repair it, or give labels with --labels-file") from err
     if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
         file.seek(0)
     return file

@@ -133,7 +133,8 @@ def _from_json(listing: Listing, finder: Finder, file: str | None, say: Callable
     names = _json_names(sources.values(), say)
     size = max(_set_classes(finder, rest), len(names)) if _is_class(first[-1]) else _set_vectors(finder, rest).size
     if names and len(names) != size:
-        say(f"{first[1]} has class_names for {len(names)} classes, but labels of {size}; classes are numbered instead.")
+        classes = "1 class" if len(names) == 1 else f"{len(names)} classes"
+        say(f"{first[1]} has class_names for {classes}, but labels of {size}; classes are numbered instead.")
     return Labels(size, names if len(names) == size else ())
 
 
