@@ -165,9 +165,12 @@ def test_class_names_that_differ_between_inputs(tmp_path):
         save(tmp_path / name / "1.png", 1)
         content = {"labels": [["1.png", 1]], "class_names": ["other", name]}
         (tmp_path / name / "dataset.json").write_text(json.dumps(content))
-    output = tool("create_from_images", tmp_path / "s", tmp_path / "A", tmp_path / "B", "--labels-from", "json").output
-    assert "different class_names; classes are numbered instead." in output
-    assert read_info(tmp_path / "s").class_names == ()
+    inputs = (tmp_path / "A", tmp_path / "B")
+    told = f"{inputs[0]}/dataset.json and {inputs[1]}/dataset.json have different class_names, which would be mixed"
+    fails(told, "create_from_images", tmp_path / "s", *inputs, "--labels-from", "json")
+    content["class_names"] = ["other", "A"]
+    (tmp_path / "B" / "dataset.json").write_text(json.dumps(content))
+    assert labels_of(tmp_path / "s", *inputs, "--labels-from", "json")[1] == ("other", "A")
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def _from_json(listing: Listing, finder: Finder, file: str | None, say: Callable
     rows = ((prefix, item.name, *row) for prefix, item in sources.items() for row in json_rows(item))
     first = next(rows)
     rest = itertools.chain([first], rows)
-    names = _json_names(sources.values(), say)
+    names = _json_names(sources.values())
     size = max(_set_classes(finder, rest), len(names)) if _is_class(first[-1]) else _set_vectors(finder, rest).size
     if names and len(names) != size:
         classes = "1 class" if len(names) == 1 else f"{len(names)} classes"
@@ -138,16 +138,22 @@ def _from_json(listing: Listing, finder: Finder, file: str | None, say: Callable
     return Labels(size, names if len(names) == size else ())
 
 
-def _json_names(sources: Iterable[Item], say: Callable[[str], None]) -> tuple[str, ...]:
-    """The names of classes, if the files that have some agree."""
+def _json_names(sources: Iterable[Item]) -> tuple[str, ...]:
+    """The names of classes, () if no file has some.
+
+    Raises:
+        UserError: files have different ones, so that a number means different things.
+    """
     found = {names: item.name for item in sources if (names := json_class_names(item))}
     for names, where in found.items():
         if len(names) > MOST_CLASSES:
             raise UserError(f"{where}: {len(names)} class_names, expected at most {MOST_CLASSES}")
     if len(found) > 1:
         one, other, *_ = found.values()
-        say(f"{one} and {other} have different class_names; classes are numbered instead.")
-        return ()
+        raise UserError(
+            f"{one} and {other} have different class_names, which would be mixed; make them equal, or give one "
+            f"file for all with --labels-file"
+        )
     return next(iter(found), ())
 
 
