@@ -187,6 +187,17 @@ def test_rows_of_a_table_that_contradict_each_other(pets, first, second, shown):
     tool(*arguments)
 
 
+def test_rows_of_several_classes_that_contradict_each_other(pets):
+    """The classes of all were taken."""
+    rows = ["cats/1.png,cat", "dogs/1.png,dog;pet", "dogs/2.png,dog", "./dogs/2.png,pet"]
+    arguments = ("create_from_images", "set", "pictures/pets", "--labels-from", "csv", "--labels-file", "t.csv")
+    Path("t.csv").write_text("\n".join(rows))
+    fails("t.csv: ./dogs/2.png has several labels, the second pet; delete the row that is wrong", *arguments)
+    Path("t.csv").write_text("\n".join([*rows[:3], "dogs/1.png,pet; dog", "gone.png,pet", "gone.png,cat"]))
+    assert "2 labels belong to no image (the first: gone.png)" in tool(*arguments, "--shuffle", 0).output
+    assert load_labels(pets / "set", 3).tolist() == [[1, 0, 0], [0, 1, 1], [0, 1, 0]]
+
+
 @pytest.mark.parametrize("labels", [(0, 1), ([0.5], [1])])
 def test_json_that_contradicts_itself(pets, labels):
     content = {"labels": [[PETS[0], labels[0]], [PETS[1], labels[0]], [PETS[2], labels[1]], [PETS[0], labels[1]]]}

@@ -206,15 +206,28 @@ def _set_vectors(finder: Finder, rows: Iterable[tuple[str, str, str, Any]]) -> L
             finder.items.labels = scratch_labels(len(finder.items), size)
         if len(vector) != size or not size or not np.isfinite(vector).all():
             raise UserError(f"{where}: label {str(values)[:60]} of {printable(name)}, expected {size} finite numbers")
-        indices = finder.find(name, prefix)
-        for index in indices[finder.found[indices]]:
-            if not np.array_equal(finder.items.labels[index], vector):
-                raise _contradiction(where, name, f"the second {str(values)[:60]}")
-        finder.note(indices, prefix + name)
-        finder.items.labels[indices] = vector
+        _set_vector(finder, (prefix, where, name), vector, values)
         if not number % scattered_rows(size):
             give_back(finder.items.labels)
     return Labels(size)
+
+
+def _set_vector(finder: Finder, row: tuple[str, str, str], vector: np.ndarray, written: Any) -> None:
+    """Sets the label of the images that a row means.
+
+    Args:
+        row: prefix of the input or "", file of labels, name.
+        written: what the vector is in the file, for messages.
+    Raises:
+        UserError: they have had another.
+    """
+    prefix, where, name = row
+    indices = finder.find(name, prefix)
+    for index in indices[finder.found[indices]]:
+        if not np.array_equal(finder.items.labels[index], vector):
+            raise _contradiction(where, name, f"the second {str(written)[:60]}")
+    finder.note(indices, prefix + name)
+    finder.items.labels[indices] = vector
 
 
 def _from_csv(finder: Finder, file: str | None) -> Labels:
@@ -252,19 +265,21 @@ def _from_csv(finder: Finder, file: str | None) -> Labels:
     ids = {name: index for index, name in enumerate(ordered)}
     count = len(finder.items)
     labels = scratch_labels(count, len(ordered)) if several else np.full(count, _NONE, np.int32)
+    finder.items.labels = labels
     for number, row in enumerate(_rows(file, skip), 1):
         classes = [ids[part.strip()] for part in row[1].split(";") if part.strip()]
         if not several and not classes:
             raise UserError(f"{file}: {printable(row[0])} has an empty label")
-        indices = finder.use(row[0])
         if several:
-            labels[np.ix_(indices, classes)] = 1
+            vector = np.zeros(len(ordered), np.float32)
+            vector[classes] = 1
+            _set_vector(finder, ("", file, row[0]), vector, row[1])
             if not number % scattered_rows(len(ordered)):
                 give_back(labels)
         else:
+            indices = finder.use(row[0])
             _check_new(file, row[0], labels[indices], classes[0], ordered.__getitem__)
             labels[indices] = classes[0]
-    finder.items.labels = labels
     return Labels(len(ordered), ordered)
 
 
