@@ -198,6 +198,34 @@ def test_rows_of_several_classes_that_contradict_each_other(pets):
     assert load_labels(pets / "set", 3).tolist() == [[1, 0, 0], [0, 1, 1], [0, 1, 0]]
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["cat", "dog", "cat"], "class_names has 'cat' twice, expected different names"),
+        (["cat", None, "dog"], "class_names has null, expected names"),
+        (["cat", ["a"], "dog"], "class_names has a list, expected names"),
+        (["cat", True, "dog"], "class_names has true, expected names"),
+    ],
+)
+def test_names_that_are_none(pets, names, told):
+    content = {"labels": [[name, index] for index, name in enumerate(PETS)], "class_names": names}
+    Path("pictures/pets/dataset.json").write_text(json.dumps(content))
+    fails(f"dataset.json: {told}", "create_from_images", "set", "pictures/pets", "--labels-from", "json")
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("where", ["label", "number", "row", "names"])
+def test_lists_in_lists_without_end(pets, where, first):
+    """More than Python can call functions in functions."""
+    deep = "[" * 20000 + "]" * 20000
+    row = {"label": f'["{PETS[0]}", {deep}]', "number": f'["{PETS[0]}", [{deep}]]', "row": deep, "names": ""}[where]
+    other = f'["{PETS[1]}", [0.5]]' if where == "number" else f'["{PETS[1]}", 0]'
+    rows = ", ".join(filter(None, [row, other] if first else [other, row]))
+    names = deep if where == "names" else "[]"
+    Path("pictures/pets/dataset.json").write_text(f'{{"labels": [{rows}], "class_names": {names}}}')
+    fails("dataset.json: ", "create_from_images", "set", "pictures/pets", "--labels-from", "json")
+
+
 @pytest.mark.parametrize("labels", [(0, 1), ([0.5], [1])])
 def test_json_that_contradicts_itself(pets, labels):
     content = {"labels": [[PETS[0], labels[0]], [PETS[1], labels[0]], [PETS[2], labels[1]], [PETS[0], labels[1]]]}

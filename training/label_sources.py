@@ -21,7 +21,7 @@ from dnnlib.util import UserError, list_nearest
 from training.archives import open_regular
 from training.dataset_items import Item, counted, printable
 from training.dataset_labels import give_back, scattered_rows, scratch_labels
-from training.label_json import has_labels, json_class_names, json_rows
+from training.label_json import common_class_names, has_labels, json_rows, short
 from training.label_names import Finder, InnerNames
 from training.source_listing import LABEL_FILE, Listing, has_image_ending
 
@@ -130,31 +130,12 @@ def _from_json(listing: Listing, finder: Finder, file: str | None, say: Callable
     rows = ((prefix, item.name, *row) for prefix, item in sources.items() for row in json_rows(item))
     first = next(rows)
     rest = itertools.chain([first], rows)
-    names = _json_names(sources.values())
+    names = common_class_names(sources.values(), MOST_CLASSES)
     size = max(_set_classes(finder, rest), len(names)) if _is_class(first[-1]) else _set_vectors(finder, rest).size
     if names and len(names) != size:
         classes = "1 class" if len(names) == 1 else f"{len(names)} classes"
         say(f"{first[1]} has class_names for {classes}, but labels of {size}; classes are numbered instead.")
     return Labels(size, names if len(names) == size else ())
-
-
-def _json_names(sources: Iterable[Item]) -> tuple[str, ...]:
-    """The names of classes, () if no file has some.
-
-    Raises:
-        UserError: files have different ones, so that a number means different things.
-    """
-    found = {names: item.name for item in sources if (names := json_class_names(item))}
-    for names, where in found.items():
-        if len(names) > MOST_CLASSES:
-            raise UserError(f"{where}: {len(names)} class_names, expected at most {MOST_CLASSES}")
-    if len(found) > 1:
-        one, other, *_ = found.values()
-        raise UserError(
-            f"{one} and {other} have different class_names, which would be mixed; make them equal, or give one "
-            f"file for all with --labels-file"
-        )
-    return next(iter(found), ())
 
 
 def _set_classes(finder: Finder, rows: Iterable[tuple[str, str, str, Any]]) -> int:
@@ -163,7 +144,7 @@ def _set_classes(finder: Finder, rows: Iterable[tuple[str, str, str, Any]]) -> i
     most = 0
     for prefix, where, name, label in rows:
         if not _is_class(label):
-            raise UserError(f"{where}: label {str(label)[:60]} of {printable(name)}, expected a class as of the first")
+            raise UserError(f"{where}: label {short(label)} of {printable(name)}, expected a class as of the first")
         if not 0 <= label < MOST_CLASSES:
             least = "from 0 on" if label < 0 else f"below {MOST_CLASSES}"
             raise UserError(f"{where}: class {label}, expected numbers {least}")
@@ -200,12 +181,12 @@ def _set_vectors(finder: Finder, rows: Iterable[tuple[str, str, str, Any]]) -> L
         try:
             vector = np.array([float(value) for value in values], np.float32)
         except (ValueError, TypeError) as err:
-            raise UserError(f"{where}: label {str(values)[:60]!r} of {printable(name)}, expected numbers") from err
+            raise UserError(f"{where}: label {short(values)!r} of {printable(name)}, expected numbers") from err
         if not size:
             size = len(vector)
             finder.items.labels = scratch_labels(len(finder.items), size)
         if len(vector) != size or not size or not np.isfinite(vector).all():
-            raise UserError(f"{where}: label {str(values)[:60]} of {printable(name)}, expected {size} finite numbers")
+            raise UserError(f"{where}: label {short(values)} of {printable(name)}, expected {size} finite numbers")
         _set_vector(finder, (prefix, where, name), vector, values)
         if not number % scattered_rows(size):
             give_back(finder.items.labels)
@@ -225,7 +206,7 @@ def _set_vector(finder: Finder, row: tuple[str, str, str], vector: np.ndarray, w
     indices = finder.find(name, prefix)
     for index in indices[finder.found[indices]]:
         if not np.array_equal(finder.items.labels[index], vector):
-            raise _contradiction(where, name, f"the second {str(written)[:60]}")
+            raise _contradiction(where, name, f"the second {short(written)}")
     finder.note(indices, prefix + name)
     finder.items.labels[indices] = vector
 
