@@ -213,6 +213,19 @@ def test_names_that_are_none(pets, names, told):
     fails(f"dataset.json: {told}", "create_from_images", "set", "pictures/pets", "--labels-from", "json")
 
 
+@pytest.mark.parametrize("where", ["label", "vector", "names", "before"])
+def test_numbers_of_thousands_of_digits(pets, where):
+    """The decoder ended the process."""
+    digits = "9" * 6000
+    label = {"label": digits, "vector": f"[0.5, {digits}]"}.get(where, "0")
+    names = f"[{digits}]" if where == "names" else "[]"
+    before = f'"number": {digits}, ' if where == "before" else ""
+    content = f'{{{before}"labels": [["{PETS[0]}", {label}]], "class_names": {names}}}'
+    Path("pictures/pets/dataset.json").write_text(content)
+    fails("dataset.json: expected", "create_from_images", "set", "pictures/pets", "--labels-from", "json")
+    tool("create_from_images", "set", "pictures/pets")
+
+
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("where", ["label", "number", "row", "names"])
 def test_lists_in_lists_without_end(pets, where, first):

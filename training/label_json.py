@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
 from typing import Any, BinaryIO
 
 import ijson
@@ -14,6 +13,7 @@ from dnnlib.util import UserError
 from training.archives import open_item
 from training.dataset_items import Item, printable
 
+_NUMBERS = {"use_float": True}  # the decoder crashes at whole numbers of thousands of digits without it
 _SHOWN = 60  # characters
 _EXPECTED = 'expected {"labels": [[file, label], ...]}'
 
@@ -57,13 +57,13 @@ def _class_names(item: Item) -> tuple[str, ...]:
     """
     try:
         with _open_json(item) as file:
-            return tuple(_class_name(item, name) for name in ijson.items(file, "class_names.item"))
+            return tuple(_class_name(item, name) for name in ijson.items(file, "class_names.item", **_NUMBERS))
     except (OSError, ijson.JSONError, UnicodeError) as err:
         raise UserError(f"{item.name}: {_EXPECTED}, found {' '.join(str(err).split())[:100]}") from err
 
 
 def _class_name(item: Item, name: Any) -> str:
-    if isinstance(name, bool) or not isinstance(name, str | int | Decimal):
+    if isinstance(name, bool) or not isinstance(name, str | int | float):
         kind = {bool: str(name is True).lower(), type(None): "null", list: "a list"}.get(type(name), "an object")
         raise UserError(f"{item.name}: class_names has {kind}, expected names")
     return printable(str(name))
@@ -92,13 +92,15 @@ def json_rows(item: Item) -> Iterator[tuple[str, Any]]:
     """(file, label) of `{"labels": [[file, label], ...]}`, one by one: the file may be larger than the memory."""
     try:
         with _open_json(item) as file:
-            kind = next((event for prefix, event, _ in ijson.parse(file) if prefix == "labels"), "no such key")
+            kind = next(
+                (event for prefix, event, _ in ijson.parse(file, **_NUMBERS) if prefix == "labels"), "no such key"
+            )
         if kind == "no such key":
             raise UserError(f"{item.name}: {_EXPECTED}, found {kind}")
         empty = True
         if kind == "start_array":
             with _open_json(item) as file:
-                for entry in ijson.items(file, "labels.item", use_float=True):
+                for entry in ijson.items(file, "labels.item", **_NUMBERS):
                     if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
                         raise UserError(f"{item.name}: found {short(entry)}, expected [file, label]")
                     empty = False
