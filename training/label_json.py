@@ -13,7 +13,7 @@ from dnnlib.util import UserError
 from training.archives import open_item
 from training.dataset_items import Item, printable
 
-_NUMBERS = {"use_float": True}  # the decoder crashes at whole numbers of thousands of digits without it
+NUMBERS = {"use_float": True}  # the decoder crashes at whole numbers of thousands of digits without it
 _SHOWN = 60  # characters
 _EXPECTED = 'expected {"labels": [[file, label], ...]}'
 
@@ -57,7 +57,7 @@ def _class_names(item: Item) -> tuple[str, ...]:
     """
     try:
         with _open_json(item) as file:
-            return tuple(_class_name(item, name) for name in ijson.items(file, "class_names.item", **_NUMBERS))
+            return tuple(_class_name(item, name) for name in ijson.items(file, "class_names.item", **NUMBERS))
     except (OSError, ijson.JSONError, UnicodeError) as err:
         raise UserError(f"{item.name}: {_EXPECTED}, found {' '.join(str(err).split())[:100]}") from err
 
@@ -93,14 +93,14 @@ def json_rows(item: Item) -> Iterator[tuple[str, Any]]:
     try:
         with _open_json(item) as file:
             kind = next(
-                (event for prefix, event, _ in ijson.parse(file, **_NUMBERS) if prefix == "labels"), "no such key"
+                (event for prefix, event, _ in ijson.parse(file, **NUMBERS) if prefix == "labels"), "no such key"
             )
         if kind == "no such key":
             raise UserError(f"{item.name}: {_EXPECTED}, found {kind}")
         empty = True
         if kind == "start_array":
             with _open_json(item) as file:
-                for entry in ijson.items(file, "labels.item", **_NUMBERS):
+                for entry in ijson.items(file, "labels.item", **NUMBERS):
                     if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
                         raise UserError(f"{item.name}: found {short(entry)}, expected [file, label]")
                     empty = False
