@@ -186,13 +186,31 @@ def _raw(m: _Maker) -> None:
     reason = "camera RAW, whose preview is all that can be read here"
     m.bad("reduced.NEF", encoded(preview, "tiff", tiffinfo={254: 1, 271: "NIKON CORPORATION"}, **rest), reason)
     m.bad("raw.dng", encoded(preview, "tiff", tiffinfo={50706: b"\1\4\0\0"}, **rest), reason)
-    canon = bytearray(encoded(preview, "tiff"))
-    start = struct.unpack_from("<I", canon, 4)[0]
-    if start == 8:  # where the mark has to be; the directory may be anywhere
-        canon[4:8] = struct.pack("<I", len(canon))
-        canon += canon[8:]
-    canon[8:12] = b"CR\2\0"
-    m.bad("raw.CR2", bytes(canon), reason)
+    m.bad("raw.CR2", tiff(preview, before=b"CR\2\0" + bytes(4)), reason)
+    marked = PICTURE.copy()
+    marked[0, 0], marked[0, 1, 0] = (67, 82, 2), 0
+    m.good("pixels_like_the_mark.tif", tiff(marked), marked)
+
+
+def tiff(pixels: np.ndarray, before: bytes | None = None) -> bytes:
+    """A plain TIFF file of uint8 [H, W, 3].
+
+    Args:
+        before: what is between header and directory, None: the pixels, as many programs write it.
+    """
+    data, count = pixels.tobytes(), 9
+    directory = 8 + len(data if before is None else before)
+    bits = directory + 2 + 12 * count + 4
+    strip = 8 if before is None else bits + 6
+    height, width = pixels.shape[:2]
+    entries = [
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, bits), (259, 4, 1, 1), (262, 4, 1, 2), (273, 4, 1, strip),
+        (277, 4, 1, 3), (278, 4, 1, height), (279, 4, 1, len(data)),
+    ]  # fmt: skip
+    listed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    block = struct.pack("<H", count) + listed + bytes(4) + struct.pack("<3H", 8, 8, 8)
+    start = b"II*\0" + struct.pack("<I", directory)
+    return start + (data + block if before is None else before + block + data)
 
 
 def _kinds(m: _Maker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import lzma
 import os
@@ -10,6 +11,7 @@ import struct
 import subprocess
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ import pytest
 from tests.dataset_tools import fails, images_of, tool
 from tests.hostile_images import PICTURE, encoded
 from training import source_listing, source_walk
+from training.zip_directory import Entry
+from training.zip_scan import scan_members
 
 COUNT = 5
 
@@ -73,16 +77,34 @@ def test_a_damaged_header_inside_a_tar_is_not_its_end(tmp_path, damage):
     fails("the archive is cut off or damaged", "create_from_images", tmp_path / "strict", path, "--strict")
 
 
-@pytest.mark.parametrize("blocks", [0, 1, 2, 20])
+def end_of_members(path: Path) -> int:
+    """Where the zeros at the end of a tar archive begin."""
+    with tarfile.open(path) as file:
+        last = file.getmembers()[-1]
+    return last.offset_data + -(-last.size // 512) * 512
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 20])
 def test_a_tar_may_end_with_any_number_of_zeros(tmp_path, blocks):
     path = tmp_path / "a.tar"
     make_tar(path)
-    with tarfile.open(path) as file:
-        last = file.getmembers()[-1]
-    end = last.offset_data + -(-last.size // 512) * 512
-    path.write_bytes(path.read_bytes()[:end] + bytes(512 * blocks))
+    path.write_bytes(path.read_bytes()[: end_of_members(path)] + bytes(512 * blocks))
     assert convert(tmp_path / "set", path, "--strict") == {}
     assert len(images_of(tmp_path / "set")) == COUNT
+
+
+@pytest.mark.parametrize("count", [3, COUNT])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_tar_that_is_cut_off_between_two_members(tmp_path, count, packed):
+    """Nothing but the missing end tells of it: it was taken for whole."""
+    path = tmp_path / "a.tar"
+    ends = [*make_tar(path), end_of_members(path)]
+    content = path.read_bytes()[: ends[count]]
+    path = tmp_path / ("a.tar.gz" if packed else "a.tar")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    assert convert(tmp_path / "set", path) == {f"(after member {count})": "no end of the archive: it may be cut off"}
+    assert len(images_of(tmp_path / "set")) == count
+    fails("no end of the archive: it may be cut off", "create_from_images", tmp_path / "strict", path, "--strict")
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 20])
@@ -177,6 +199,67 @@ def test_a_zip_keeps_what_precedes_a_cut(tmp_path, streamed):
     fails("the archive is cut off or damaged", "create_from_images", tmp_path / "strict", path, "--strict")
 
 
+@pytest.mark.parametrize("behind", [0, 1, 200])
+def test_a_cut_zip_with_a_zip_inside(tmp_path, behind):
+    """It has the images before the cut, not those of the inner one."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as out:
+        out.writestr("wrong.png", encoded(np.roll(PICTURE, 9, 0), "png"))
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as out:
+        for name, data in (("0.png", encoded(PICTURE, "png")), ("inner.zip", inner.getvalue()), ("1.png", bytes(500))):
+            out.writestr(name, data)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(inner.getvalue()) + len(inner.getvalue()) + behind])
+    reasons = convert(tmp_path / "set", path)
+    assert list(reasons) == ["inner.zip", "(after member 2)"]
+    np.testing.assert_array_equal(images_of(tmp_path / "set").transpose(0, 2, 3, 1), [PICTURE])
+    fails("the archive is cut off or damaged", "create_from_images", tmp_path / "strict", path, "--strict")
+
+
+def test_checksums_behind_the_members_of_a_cut_zip(tmp_path):
+    """What is not what had been written is no image."""
+    path = tmp_path / "a.zip"
+    starts = _streamed(path, zipfile.ZIP_DEFLATED)
+    content = bytearray(path.read_bytes()[: starts[3]])
+    at = content.index(b"PK\x07\x08", starts[1])
+    content[at + 4] ^= 1
+    path.write_bytes(content)
+    reasons = convert(tmp_path / "set", path, "--shuffle", 0)
+    assert reasons["1.png"] == "the member of the archive is damaged (wrong length or checksum)"
+    assert len(reasons) == 2 and len(images_of(tmp_path / "set")) == 2
+
+
+@pytest.mark.parametrize("signature", [True, False])
+@pytest.mark.parametrize("wide", [True, False])
+def test_descriptors_of_every_form(signature, wide):
+    data = bytes(range(256)) * 20
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(data) + packer.flush()
+    head = struct.pack("<4s5H3L2H", b"PK\x03\x04", 20, 8, 8, 0, 0, 0, 0, 0, 1, 0) + b"a"
+    told = struct.pack("<LQQ" if wide else "<LLL", 7, len(packed), len(data))
+    one = head + packed + (b"PK\x07\x08" if signature else b"") + told
+    found = scan_members(io.BytesIO(one * 3), len(data))
+    assert [next(found) for _ in range(3)] == [
+        Entry("a", index * len(one), len(packed), len(data), 8, 7, False) for index in range(3)
+    ]
+
+
+def test_a_member_that_inflates_without_end(tmp_path, monkeypatch):
+    """As no image does: it was decompressed to its end, be that gigabytes away."""
+    monkeypatch.setattr("training.archives.MAX_FILE_BYTES", 3 << 20)
+    path = tmp_path / "a.zip"
+    with open(path, "wb") as out, zipfile.ZipFile(_Pipe(out.write), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in (("0.png", encoded(PICTURE, "png")), ("zeros.png", bytes(9 << 20)), ("1.png", b"")):
+            archive.writestr(name, data)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"PK\x01\x02")])
+    reasons = convert(tmp_path / "set", path)
+    told = f"its member zeros.png has more than {3 << 20} bytes, and nothing else tells where it ends"
+    assert reasons == {"(after member 1)": f"the archive is cut off or damaged ({told})"}
+    assert len(images_of(tmp_path / "set")) == 1
+
+
 def test_a_zip_whose_members_have_no_end(tmp_path):
     """Stored in one go, and the directory cut away: nothing tells how long they are."""
     _streamed(tmp_path / "a.zip", zipfile.ZIP_STORED)
@@ -255,6 +338,53 @@ def test_a_dictionary_of_lzma_is_not_larger_than_the_image(tmp_path, monkeypatch
     assert asked and max(asked) <= 4096
 
 
+@pytest.mark.parametrize("content", [b"text", b""])
+def test_a_compressed_file_that_holds_no_tar(tmp_path, content):
+    """A temporary file was named."""
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(content))
+    fails(str(path), "create_from_images", tmp_path / "set", path)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
+def test_strict_names_the_archive_that_is_cut_off(tmp_path, name):
+    """And its only input is called by no other name."""
+    path = tmp_path / name
+    if name == "a.zip":
+        make_zip(path, "1.png", encoded(PICTURE, "png"))
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        make_tar(tmp_path / "a.tar")
+        content = (tmp_path / "a.tar").read_bytes()
+        path.write_bytes(content[:3000] if name == "a.tar" else gzip.compress(content)[:-9])
+    place = "(what follows)" if name == "a.tar.gz" else "(after member"
+    fails(f"{path}: {place}", "create_from_images", tmp_path / "set", path, "--strict")
+    more = (tmp_path / "in", "--strict")  # of several inputs, the name begins with the archive
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.png").write_bytes(encoded(PICTURE, "png"))
+    fails(f"error: {path}/{place}", "create_from_images", tmp_path / "set", path, *more)
+
+
+@pytest.mark.parametrize("damage", ["checksum", "no JSON"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_damaged_file_of_labels_in_an_archive(tmp_path, damage, packed):
+    """Both are named: neither was."""
+    path = tmp_path / ("a.tar.gz" if packed else "a.zip")
+    text = b'{"labels": [["0.png", 0]]}' if damage == "checksum" else b"nothing"
+    if packed:
+        with tarfile.open(path, "w:gz") as out:
+            for name, data in (("0.png", encoded(PICTURE, "png")), ("dataset.json", b"nothing")):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                out.addfile(member, io.BytesIO(data))
+    else:
+        make_zip(path, "dataset.json", text)
+        content = bytearray(path.read_bytes())
+        content[content.index(text) + len(text) // 2] ^= damage == "checksum"
+        path.write_bytes(content)
+    fails(f"{path}/dataset.json: ", "create_from_images", tmp_path / "set", path, "--labels-from", "json")
+
+
 def test_folders_in_folders_in_folders(tmp_path):
     """More than Python can call functions in functions."""
     (tmp_path / "in").mkdir()
@@ -298,6 +428,7 @@ def test_what_another_process_works_on_is_left_alone(tmp_path):
     work = tmp_path / ".set.unfinished"
     (work / "sources").mkdir(parents=True)
     (work / "sources" / "other.tar").write_bytes(b"of the other process")
+    (work / "lock").touch()
     command = ("create_from_images", tmp_path / "set", tmp_path / "bad.tar.gz")
     with filelock.FileLock(work / "lock"):
         fails("another process is writing", *command)

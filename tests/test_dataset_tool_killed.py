@@ -132,11 +132,9 @@ def test_what_killed_processes_left_for_themselves_is_removed(tmp_path):
     tempfile.mkdtemp(prefix=".out.unfinished-", dir=tmp_path)  # killed before it had the lock
     (tmp_path / ".out.unfinished-notes").mkdir()  # not of that kind
     with appears_whole(tmp_path / "out") as first:
-        assert len(os.listdir(tmp_path)) == 2
-        with appears_whole(tmp_path / "out") as second:
-            (second / "b").touch()  # at work at the same time: not taken for an orphan
-        assert first.is_dir() and os.listdir(tmp_path / "out") == ["b"]
-        (tmp_path / "out" / "b").unlink()
+        assert len(os.listdir(tmp_path)) == 3  # with the folder of notes, and the lock of the target
+        with WorkDirectory(tmp_path / "out", own=True):
+            assert first.is_dir()  # at work at the same time: not taken for an orphan
         (first / "a").touch()
     assert os.listdir(tmp_path / "out") == ["a"]
     assert sorted(os.listdir(tmp_path)) == [".out.unfinished-notes", "out"]
@@ -159,6 +157,7 @@ def test_a_target_is_locked_before_its_sources_are_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(dataset_sources, "label_items", look_meanwhile)
     (tmp_path / ".set.unfinished" / "sources").mkdir(parents=True)
+    (tmp_path / ".set.unfinished" / "lock").touch()
     tool(*arguments)
     assert len(seen) == 1 and len(seen[0]) == 1
     assert sorted(os.listdir(tmp_path)) == ["in", "in.tar.gz", "set"]

@@ -154,6 +154,8 @@ def test_class_names_of_json_are_kept(pets):
     output = tool("create_from_images", pets / "odd", *arguments).output
     assert "dataset.json has class_names for 3 classes, but labels of 2; classes are numbered instead." in output
     assert read_info(pets / "odd").class_names == ()
+    write(json.dumps({"labels": [[name, [0.5, 0]] for name in PETS], "class_names": names[:1]}))
+    assert "class_names for 1 class, but labels of 2;" in tool("create_from_images", pets / "one", *arguments).output
     write(json.dumps({"labels": [[PETS[0], 0]], "class_names": ["a"] * (MOST_CLASSES + 1)}))
     fails("dataset.json: 65537 class_names, expected at most 65536", "create_from_images", "more", *arguments)
 
@@ -163,9 +165,12 @@ def test_class_names_that_differ_between_inputs(tmp_path):
         save(tmp_path / name / "1.png", 1)
         content = {"labels": [["1.png", 1]], "class_names": ["other", name]}
         (tmp_path / name / "dataset.json").write_text(json.dumps(content))
-    output = tool("create_from_images", tmp_path / "s", tmp_path / "A", tmp_path / "B", "--labels-from", "json").output
-    assert "different class_names; classes are numbered instead." in output
-    assert read_info(tmp_path / "s").class_names == ()
+    inputs = (tmp_path / "A", tmp_path / "B")
+    told = f"{inputs[0]}/dataset.json and {inputs[1]}/dataset.json have different class_names, which would be mixed"
+    fails(told, "create_from_images", tmp_path / "s", *inputs, "--labels-from", "json")
+    content["class_names"] = ["other", "A"]
+    (tmp_path / "B" / "dataset.json").write_text(json.dumps(content))
+    assert labels_of(tmp_path / "s", *inputs, "--labels-from", "json")[1] == ("other", "A")
 
 
 @pytest.mark.parametrize(
@@ -180,6 +185,58 @@ def test_rows_of_a_table_that_contradict_each_other(pets, first, second, shown):
     fails(f"t.csv: ./dogs/2.png has several labels, {shown}; delete the row that is wrong", *arguments)
     Path("t.csv").write_text("\n".join(rows[:3] + rows[2:3]))
     tool(*arguments)
+
+
+def test_rows_of_several_classes_that_contradict_each_other(pets):
+    """The classes of all were taken."""
+    rows = ["cats/1.png,cat", "dogs/1.png,dog;pet", "dogs/2.png,dog", "./dogs/2.png,pet"]
+    arguments = ("create_from_images", "set", "pictures/pets", "--labels-from", "csv", "--labels-file", "t.csv")
+    Path("t.csv").write_text("\n".join(rows))
+    fails("t.csv: ./dogs/2.png has several labels, the second pet; delete the row that is wrong", *arguments)
+    Path("t.csv").write_text("\n".join([*rows[:3], "dogs/1.png,pet; dog", "gone.png,pet", "gone.png,cat"]))
+    assert "2 labels belong to no image (the first: gone.png)" in tool(*arguments, "--shuffle", 0).output
+    assert load_labels(pets / "set", 3).tolist() == [[1, 0, 0], [0, 1, 1], [0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["cat", "dog", "cat"], "class_names has 'cat' twice, expected different names"),
+        (["cat", None, "dog"], "class_names has null, expected names"),
+        (["cat", ["a"], "dog"], "class_names has a list, expected names"),
+        (["cat", True, "dog"], "class_names has true, expected names"),
+    ],
+)
+def test_names_that_are_none(pets, names, told):
+    content = {"labels": [[name, index] for index, name in enumerate(PETS)], "class_names": names}
+    Path("pictures/pets/dataset.json").write_text(json.dumps(content))
+    fails(f"dataset.json: {told}", "create_from_images", "set", "pictures/pets", "--labels-from", "json")
+
+
+@pytest.mark.parametrize("where", ["label", "vector", "names", "before"])
+def test_numbers_of_thousands_of_digits(pets, where):
+    """The decoder ended the process."""
+    digits = "9" * 6000
+    label = {"label": digits, "vector": f"[0.5, {digits}]"}.get(where, "0")
+    names = f"[{digits}]" if where == "names" else "[]"
+    before = f'"number": {digits}, ' if where == "before" else ""
+    content = f'{{{before}"labels": [["{PETS[0]}", {label}]], "class_names": {names}}}'
+    Path("pictures/pets/dataset.json").write_text(content)
+    fails("dataset.json: expected", "create_from_images", "set", "pictures/pets", "--labels-from", "json")
+    tool("create_from_images", "set", "pictures/pets")
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("where", ["label", "number", "row", "names"])
+def test_lists_in_lists_without_end(pets, where, first):
+    """More than Python can call functions in functions."""
+    deep = "[" * 20000 + "]" * 20000
+    row = {"label": f'["{PETS[0]}", {deep}]', "number": f'["{PETS[0]}", [{deep}]]', "row": deep, "names": ""}[where]
+    other = f'["{PETS[1]}", [0.5]]' if where == "number" else f'["{PETS[1]}", 0]'
+    rows = ", ".join(filter(None, [row, other] if first else [other, row]))
+    names = deep if where == "names" else "[]"
+    Path("pictures/pets/dataset.json").write_text(f'{{"labels": [{rows}], "class_names": {names}}}')
+    fails("dataset.json: ", "create_from_images", "set", "pictures/pets", "--labels-from", "json")
 
 
 @pytest.mark.parametrize("labels", [(0, 1), ([0.5], [1])])

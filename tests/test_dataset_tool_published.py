@@ -290,6 +290,28 @@ def test_folders_that_cannot_be_packed(unpacked, tmp_path):
     assert "holds no *.png" in line()
 
 
+_DEEP, _DIGITS = "[" * 20000 + "]" * 20000, "9" * 6000
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f'{{"labels": [["a.png", {_DEEP}]]}}', "lists in lists without end"),
+        (f'{{"labels": [{_DEEP}]}}', "lists in lists without end"),
+        (f'{{"a": {_DIGITS}, "labels": null}}', "integer overflow"),
+        (f'{{"labels": null, "class_names": [{_DIGITS}]}}', "integer overflow"),
+        ('{"labels": [["a.png", 0], ["b.png", 1]], "class_names": ["cat", "cat"]}', "class_names has 'cat' twice"),
+        ('{"labels": [["a.png", 0], ["b.png", 1]], "class_names": ["cat", null]}', "class_names has null"),
+    ],
+)
+def test_json_that_no_program_writes(tmp_path, text, told):
+    """Some of it ended the process, and some was taken."""
+    folder = small_folder(tmp_path / "in", "null")
+    (folder / "dataset.json").write_text(text)
+    line = fails("pack", "--unpacked_dir", folder, "--tfrecord_dir", tmp_path / "out")
+    assert f"{folder / 'dataset.json'}: " in line and told in line
+
+
 def small_folder(path: Path, labels: str) -> Path:
     """Two images, a.png and b.png, with a dataset.json of these labels."""
     for name in ("a.png", "b.png"):

@@ -181,4 +181,4 @@ def _zip_entries(file: BinaryIO) -> Iterator[Entry]:
         if file.read(4) != b"PK\x03\x04":
             raise
         where = None
-    return scan_members(file) if where is None else read_directory(file, where)
+    return scan_members(file, MAX_FILE_BYTES) if where is None else read_directory(file, where)

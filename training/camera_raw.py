@@ -9,7 +9,8 @@ from PIL import Image
 _SUBFILE_TYPE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706  # tags of TIFF
 _REDUCED = 1  # bit of the type: a smaller copy of another image of the file
 _SENSOR = (32803, 34892)  # photometric interpretations: colour filter array, linear RAW
-_CANON_AT, _CANON = 8, b"CR"  # behind the header of a CR2 file, whose preview has no mark
+# A CR2 file, whose preview has no mark: header of TIFF with the directory at 16, and before it CR and the version.
+_CANON_HEADER, _CANON_AT, _CANON = b"II*\0\x10\0\0\0", 8, b"CR\2\0"
 
 
 def is_camera_raw(image: Image.Image, file: BinaryIO) -> bool:
@@ -24,5 +25,5 @@ def is_camera_raw(image: Image.Image, file: BinaryIO) -> bool:
     subfile = tags.get(_SUBFILE_TYPE, 0)
     if _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR or (isinstance(subfile, int) and subfile & _REDUCED):
         return True
-    file.seek(_CANON_AT)
-    return file.read(len(_CANON)) == _CANON
+    file.seek(0)
+    return file.read(_CANON_AT + len(_CANON)) == _CANON_HEADER + _CANON

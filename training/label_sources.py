@@ -21,7 +21,7 @@ from dnnlib.util import UserError, list_nearest
 from training.archives import open_regular
 from training.dataset_items import Item, counted, printable
 from training.dataset_labels import give_back, scattered_rows, scratch_labels
-from training.label_json import has_labels, json_class_names, json_rows
+from training.label_json import common_class_names, has_labels, json_rows, short
 from training.label_names import Finder, InnerNames
 from training.source_listing import LABEL_FILE, Listing, has_image_ending
 
@@ -130,24 +130,12 @@ def _from_json(listing: Listing, finder: Finder, file: str | None, say: Callable
     rows = ((prefix, item.name, *row) for prefix, item in sources.items() for row in json_rows(item))
     first = next(rows)
     rest = itertools.chain([first], rows)
-    names = _json_names(sources.values(), say)
+    names = common_class_names(sources.values(), MOST_CLASSES)
     size = max(_set_classes(finder, rest), len(names)) if _is_class(first[-1]) else _set_vectors(finder, rest).size
     if names and len(names) != size:
-        say(f"{first[1]} has class_names for {len(names)} classes, but labels of {size}; classes are numbered instead.")
+        classes = "1 class" if len(names) == 1 else f"{len(names)} classes"
+        say(f"{first[1]} has class_names for {classes}, but labels of {size}; classes are numbered instead.")
     return Labels(size, names if len(names) == size else ())
-
-
-def _json_names(sources: Iterable[Item], say: Callable[[str], None]) -> tuple[str, ...]:
-    """The names of classes, if the files that have some agree."""
-    found = {names: item.name for item in sources if (names := json_class_names(item))}
-    for names, where in found.items():
-        if len(names) > MOST_CLASSES:
-            raise UserError(f"{where}: {len(names)} class_names, expected at most {MOST_CLASSES}")
-    if len(found) > 1:
-        one, other, *_ = found.values()
-        say(f"{one} and {other} have different class_names; classes are numbered instead.")
-        return ()
-    return next(iter(found), ())
 
 
 def _set_classes(finder: Finder, rows: Iterable[tuple[str, str, str, Any]]) -> int:
@@ -156,7 +144,7 @@ def _set_classes(finder: Finder, rows: Iterable[tuple[str, str, str, Any]]) -> i
     most = 0
     for prefix, where, name, label in rows:
         if not _is_class(label):
-            raise UserError(f"{where}: label {str(label)[:60]} of {printable(name)}, expected a class as of the first")
+            raise UserError(f"{where}: label {short(label)} of {printable(name)}, expected a class as of the first")
         if not 0 <= label < MOST_CLASSES:
             least = "from 0 on" if label < 0 else f"below {MOST_CLASSES}"
             raise UserError(f"{where}: class {label}, expected numbers {least}")
@@ -193,21 +181,34 @@ def _set_vectors(finder: Finder, rows: Iterable[tuple[str, str, str, Any]]) -> L
         try:
             vector = np.array([float(value) for value in values], np.float32)
         except (ValueError, TypeError) as err:
-            raise UserError(f"{where}: label {str(values)[:60]!r} of {printable(name)}, expected numbers") from err
+            raise UserError(f"{where}: label {short(values)!r} of {printable(name)}, expected numbers") from err
         if not size:
             size = len(vector)
             finder.items.labels = scratch_labels(len(finder.items), size)
         if len(vector) != size or not size or not np.isfinite(vector).all():
-            raise UserError(f"{where}: label {str(values)[:60]} of {printable(name)}, expected {size} finite numbers")
-        indices = finder.find(name, prefix)
-        for index in indices[finder.found[indices]]:
-            if not np.array_equal(finder.items.labels[index], vector):
-                raise _contradiction(where, name, f"the second {str(values)[:60]}")
-        finder.note(indices, prefix + name)
-        finder.items.labels[indices] = vector
+            raise UserError(f"{where}: label {short(values)} of {printable(name)}, expected {size} finite numbers")
+        _set_vector(finder, (prefix, where, name), vector, values)
         if not number % scattered_rows(size):
             give_back(finder.items.labels)
     return Labels(size)
+
+
+def _set_vector(finder: Finder, row: tuple[str, str, str], vector: np.ndarray, written: Any) -> None:
+    """Sets the label of the images that a row means.
+
+    Args:
+        row: prefix of the input or "", file of labels, name.
+        written: what the vector is in the file, for messages.
+    Raises:
+        UserError: they have had another.
+    """
+    prefix, where, name = row
+    indices = finder.find(name, prefix)
+    for index in indices[finder.found[indices]]:
+        if not np.array_equal(finder.items.labels[index], vector):
+            raise _contradiction(where, name, f"the second {short(written)}")
+    finder.note(indices, prefix + name)
+    finder.items.labels[indices] = vector
 
 
 def _from_csv(finder: Finder, file: str | None) -> Labels:
@@ -245,19 +246,21 @@ def _from_csv(finder: Finder, file: str | None) -> Labels:
     ids = {name: index for index, name in enumerate(ordered)}
     count = len(finder.items)
     labels = scratch_labels(count, len(ordered)) if several else np.full(count, _NONE, np.int32)
+    finder.items.labels = labels
     for number, row in enumerate(_rows(file, skip), 1):
         classes = [ids[part.strip()] for part in row[1].split(";") if part.strip()]
         if not several and not classes:
             raise UserError(f"{file}: {printable(row[0])} has an empty label")
-        indices = finder.use(row[0])
         if several:
-            labels[np.ix_(indices, classes)] = 1
+            vector = np.zeros(len(ordered), np.float32)
+            vector[classes] = 1
+            _set_vector(finder, ("", file, row[0]), vector, row[1])
             if not number % scattered_rows(len(ordered)):
                 give_back(labels)
         else:
+            indices = finder.use(row[0])
             _check_new(file, row[0], labels[indices], classes[0], ordered.__getitem__)
             labels[indices] = classes[0]
-    finder.items.labels = labels
     return Labels(len(ordered), ordered)
 
 

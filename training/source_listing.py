@@ -48,11 +48,15 @@ class Listing:
     lists: dict[str, str] = field(default_factory=dict)
     first_lost: tuple[str, str] | None = None
 
-    def lose(self, name: str, reason: str, folder: bool = False) -> None:
-        """Leaves out what cannot be read, so that nothing but its ending tells whether it is an image."""
+    def lose(self, name: str, reason: str, folder: bool = False, archive: str = "") -> None:
+        """Leaves out what cannot be read, so that nothing but its ending tells whether it is an image.
+
+        Args:
+            archive: path of what has it, if the name does not begin with that.
+        """
         self.others.append(name, reason)
         if self.first_lost is None and (folder or os.path.splitext(name)[1].lower() in ("", *_endings())):
-            self.first_lost = (name, reason)
+            self.first_lost = (f"{archive}: {name}" if archive else name, reason)
 
 
 def list_sources(inputs: Sequence[os.PathLike | str], scratch: Path, say: Callable[[str], None] = print) -> Listing:
@@ -69,14 +73,16 @@ def list_sources(inputs: Sequence[os.PathLike | str], scratch: Path, say: Callab
     for given in inputs:
         path = Path(given)
         prefix = "" if len(inputs) == 1 else f"{os.fspath(given).rstrip(os.sep)}/"
-        kind, damage = _kind(path), None
+        kind = _kind(path)
         if kind == "packed tar":
             say(f"Decompressing {path}, because its members can only be reached in their own order.")
-            path, damage = unpack_tar(path, scratch)
-            kind = "tar"
-        _LISTERS[kind](listing, path, prefix)
-        if damage is not None:
-            listing.lose(f"{prefix}(what follows)", f"the archive is cut off or damaged ({damage})")
+            unpacked, damage = unpack_tar(path, scratch)
+            _list_archive(functools.partial(tar_members, given=path), path)(listing, unpacked, prefix)
+            if damage is not None:
+                reason = f"the archive is cut off or damaged ({damage})"
+                listing.lose(f"{prefix}(what follows)", reason, archive="" if prefix else str(path))
+        else:
+            _LISTERS[kind](listing, path, prefix)
     return listing
 
 
@@ -162,14 +168,18 @@ def _list_folder(listing: Listing, root: Path, prefix: str) -> None:
     listing.items.add_place(prefix, str(root), archive=False)
     for name, reason in walk_files(root):
         if name == LABEL_FILE and reason is None:
-            listing.label_files[prefix] = Item(prefix + name, os.path.join(root, name))
+            listing.label_files[prefix] = Item(os.path.join(root, name), os.path.join(root, name))
         elif reason is None:
             _take(listing, name, prefix, _start_of_file(os.path.join(root, name)))
         else:
             listing.lose(prefix + name, reason, os.path.isdir(os.path.join(root, name)))
 
 
-def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -> Callable[[Listing, Path, str], None]:
+def _list_archive(
+    members: Callable[[Path], Iterator[tuple[str, Part | str]]], given: Path | None = None
+) -> Callable[[Listing, Path, str], None]:
+    """Lists the members of an archive, which is called `given` in messages, None: its path."""
+
     def add(listing: Listing, path: Path, prefix: str) -> None:
         try:
             file = open_regular(str(path))
@@ -189,9 +199,9 @@ def _list_archive(members: Callable[[Path], Iterator[tuple[str, Part | str]]]) -
                 continue
             name = "/".join(steps)
             if isinstance(part, str):
-                listing.lose(prefix + name, part)
+                listing.lose(prefix + name, part, archive="" if prefix else str(given or path))
             elif name == LABEL_FILE:
-                listing.label_files[prefix] = Item(prefix + name, str(path), part=part)
+                listing.label_files[prefix] = Item(f"{given or path}/{name}", str(path), part=part)
             else:
                 _take(listing, name, prefix, functools.partial(read_start, file, part), part)
                 ordered, before = ordered and before <= name, name

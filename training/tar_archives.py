@@ -23,9 +23,11 @@ _TAR_ERRORS = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError
 _MOST_ZEROS = 4 << 20  # bytes between archives that have been joined; programs fill up to 1 MiB
 
 
-def tar_members(path: Path) -> Iterator[tuple[str, Part | str]]:
+def tar_members(path: Path, given: Path | None = None) -> Iterator[tuple[str, Part | str]]:
     """(name, where it is, or why it cannot be read) of every file in an uncompressed tar archive.
 
+    Args:
+        given: what it is in messages, None: `path`.
     Raises:
         UserError: no readable tar archive. One that is cut off gives what it has, and then the reason.
     """
@@ -46,11 +48,13 @@ def tar_members(path: Path) -> Iterator[tuple[str, Part | str]]:
                             yield member.name, Part(member.offset_data, member.size) if known else BEYOND
                         elif not member.isdir():
                             yield member.name, "not a regular file inside the archive (a link, a pipe or the like)"
+                    if archive.offset >= total:  # programs write zeros there
+                        yield f"(after member {count})", "no end of the archive: it may be cut off"
                     start = _behind_tar_end(file, archive.offset)
     except _TAR_ERRORS as err:
         reason = str(err) or type(err).__name__
         if not count:
-            raise UserError(f"cannot read the archive {path}: {reason}") from err
+            raise UserError(f"cannot read the archive {given or path}: {reason}") from err
         yield f"(after member {count})", f"the archive is cut off or damaged ({reason})"
 
 

@@ -37,7 +37,7 @@ class WorkDirectory:
     Attributes:
         root: the directory.
     Raises:
-        UserError: another process is at work in it, or nothing can be written there.
+        UserError: another process is at work in it, nothing can be written there, or something else has its name.
     """
 
     def __init__(self, target: Path, own: bool = False) -> None:
@@ -56,6 +56,7 @@ class WorkDirectory:
             self.root = Path(tempfile.mkdtemp(prefix=f".{target.name}.unfinished-", dir=target.parent))
         else:
             self.root = shared_path(target)
+            _check_own(self.root)
             self.root.mkdir(exist_ok=True)
         lock = filelock.FileLock(self.root / LOCK_NAME)
         try:
@@ -101,6 +102,22 @@ def shared_path(target: Path) -> Path:
     return target.parent / f".{target.name}.unfinished"
 
 
+def _check_own(root: Path) -> None:
+    """Whether there is nothing, or what a process has left that was at work there: it may be emptied.
+
+    Raises:
+        UserError: it is something else that has this name.
+    """
+    if root.is_symlink() or root.is_file():
+        found = f"is a {'link' if root.is_symlink() else 'file'}"
+    else:
+        names = os.listdir(root) if root.exists() else []
+        if not names or LOCK_NAME in names or JOURNAL_NAME in names:
+            return
+        found = f"holds {min(names)}"
+    raise UserError(f"{root} {found}, expected what an interrupted command has left, or nothing; move it away")
+
+
 def _empty(root: Path) -> None:
     # The lock goes last: whoever finds the directory without it waits for no one.
     for path in sorted(root.iterdir(), key=lambda path: path.name == LOCK_NAME):
@@ -114,7 +131,8 @@ def remove_orphans(target: Path) -> None:
     """Removes the directories that killed processes have made for `target` and for themselves alone."""
     pattern = re.compile(re.escape(f".{target.name}.unfinished-") + _RANDOM)
     with os.scandir(target.parent) as entries:
-        found = [Path(entry.path) for entry in entries if pattern.fullmatch(entry.name) and entry.is_dir()]
+        named = [entry for entry in entries if pattern.fullmatch(entry.name)]
+        found = [Path(entry.path) for entry in named if entry.is_dir(follow_symlinks=False)]
     for path in found:
         with contextlib.suppress(OSError, filelock.Timeout):  # somebody is at work in it, or it is another user's
             _remove_orphan(path)
@@ -137,15 +155,15 @@ def appears_whole(target: Path) -> Iterator[Path]:
     `target` is replaced.
 
     Raises:
-        UserError: nothing can be written there, or there is no room for all.
+        UserError: another process is writing `target`, nothing can be written there, or there is no room for all.
     """
-    work = WorkDirectory(target, own=True)
-    try:
-        content = work.root / target.name  # mkdtemp's own directory is for this user alone
-        content.mkdir()
-        yield content
-        os.replace(content, target)
-    except OSError as err:
-        raise UserError(f"cannot write {target}: {err.strerror or err}; with more room give the same command") from err
-    finally:
-        work.remove()
+    # That of the target only tells others that somebody is at work: another command may go on from what is in it.
+    with WorkDirectory(target), WorkDirectory(target, own=True) as work:
+        try:
+            content = work.root / target.name  # mkdtemp's own directory is for this user alone
+            content.mkdir()
+            yield content
+            os.replace(content, target)
+        except OSError as err:
+            reason = err.strerror or err
+            raise UserError(f"cannot write {target}: {reason}; with more room give the same command") from err

@@ -12,6 +12,7 @@ _END = struct.Struct("<4s4H2LH")  # end of the directory
 _LOCATOR = struct.Struct("<4sLQL")  # of the end for archives beyond 4 GB, right before it
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
+_MEMBER, _MARK = b"PK\x03\x04", b"PK\x01\x02"  # before a member, and before its entry in the directory
 _LONGEST_COMMENT = 0xFFFF
 UTF8, ENCRYPTED = 1 << 11, 1  # flags of a member
 
@@ -42,7 +43,7 @@ def read_directory(file: BinaryIO, where: tuple[int, int, int] | None = None) ->
     while pos < start + size:
         file.seek(pos)
         head = file.read(_ENTRY.size)
-        if len(head) < _ENTRY.size or not head.startswith(b"PK\x01\x02"):
+        if len(head) < _ENTRY.size or not head.startswith(_MARK):
             raise ValueError("its directory is damaged")
         _, _, _, flags, method, _, _, crc, packed, full, *lengths, _, _, _, offset = _ENTRY.unpack(head)
         name, extra = file.read(lengths[0]), file.read(lengths[1])
@@ -62,11 +63,24 @@ def find_directory(file: BinaryIO) -> tuple[int, int, int]:
     begin = max(0, total - _LONGEST_COMMENT - _END.size)
     file.seek(begin)
     tail = file.read()
-    found = tail.rfind(b"PK\x05\x06")
-    if found < 0 or found + _END.size > len(tail):
-        raise ValueError("no zip archive, or cut off: it has no directory at its end")
-    *_, size, offset, _ = _END.unpack_from(tail, found)
-    end = begin + found
+    what, found = "no zip archive, or cut off: it has no directory at its end", len(tail)
+    while (found := tail.rfind(b"PK\x05\x06", 0, found)) >= 0:  # comments and archives inside may have others
+        rest = len(tail) - found - _END.size
+        if rest < 0:
+            continue
+        *_, size, offset, comment = _END.unpack_from(tail, found)
+        end, size, offset = _large_end(file, begin + found, size, offset)
+        start, shift = end - size, end - size - offset
+        # Behind other bytes, it may be that of an archive that is a member of a larger one, which is cut off.
+        alone = not shift or (shift > 0 and comment == rest and not _begins_with(file, 0, _MEMBER))
+        if alone and comment <= rest and _is_directory(file, start, size):
+            return start, size, shift
+        what = "cut off or damaged: its directory is not where it should be"
+    raise ValueError(what)
+
+
+def _large_end(file: BinaryIO, end: int, size: int, offset: int) -> tuple[int, int, int]:
+    """(where the directory ends, its size, its place): of an archive beyond 4 GB there is another record of these."""
     place = end - _LOCATOR.size - _END64.size
     if place >= 0:
         file.seek(place)
@@ -74,10 +88,16 @@ def find_directory(file: BinaryIO) -> tuple[int, int, int]:
         if block.startswith(b"PK\x06\x06") and block[_END64.size :].startswith(b"PK\x06\x07"):
             *_, size, offset = _END64.unpack_from(block)
             end = place
-    shift = end - size - offset
-    if shift < 0:
-        raise ValueError("cut off or damaged: its directory is not where it should be")
-    return end - size, size, shift
+    return end, size, offset
+
+
+def _is_directory(file: BinaryIO, start: int, size: int) -> bool:
+    return not size or (start >= 0 and _begins_with(file, start, _MARK))
+
+
+def _begins_with(file: BinaryIO, start: int, mark: bytes) -> bool:
+    file.seek(start)
+    return file.read(len(mark)) == mark
 
 
 def large_values(extra: bytes, values: tuple[int, int, int]) -> list[int]:

@@ -21,9 +21,11 @@ _DEFLATED = 8
 _READ_BYTES = 1 << 20
 
 
-def scan_members(file: BinaryIO) -> Iterator[Entry]:
+def scan_members(file: BinaryIO, most: int) -> Iterator[Entry]:
     """Members by their own headers, in the order of the file, as far as they are whole.
 
+    Args:
+        most: bytes that are decompressed in search of the end of a member.
     Raises:
         ValueError: there is no header where the next member should be, or one that does not tell where it ends. So it
             always is in the end.
@@ -45,8 +47,11 @@ def scan_members(file: BinaryIO) -> Iterator[Entry]:
         if flags & _SIZES_BEHIND:
             if method != _DEFLATED or flags & ENCRYPTED:
                 raise ValueError(f"it has no directory at its end, and nothing else tells where its member {text} ends")
-            packed, full, crc = _inflate(file, pos)
-            pos += packed + _descriptor_bytes(file, pos + packed, packed)
+            packed, full = _inflate(file, pos, most)
+            if full > most:
+                raise ValueError(f"its member {text} has more than {most} bytes, and nothing else tells where it ends")
+            length, crc = _descriptor(file, pos + packed, packed)
+            pos += packed + length
         else:
             pos += packed
         if pos > total:
@@ -54,18 +59,18 @@ def scan_members(file: BinaryIO) -> Iterator[Entry]:
         yield Entry(text, start, packed, full, method, crc, bool(flags & ENCRYPTED))
 
 
-def _inflate(file: BinaryIO, pos: int) -> tuple[int, int, int]:
-    """(packed size, size, checksum) of the compressed stream that begins there.
+def _inflate(file: BinaryIO, pos: int, most: int) -> tuple[int, int]:
+    """(packed size, size) of the compressed stream that begins there; of one larger than `most`, of its beginning.
 
     Raises:
         ValueError: it has no end.
     """
     file.seek(pos)
     stream = zlib.decompressobj(-15)
-    packed = full = crc = 0
+    packed = full = 0
     data = b""
     try:
-        while not stream.eof:
+        while not stream.eof and full <= most:
             if not data:
                 data = file.read(_READ_BYTES)
                 if not data:
@@ -73,17 +78,23 @@ def _inflate(file: BinaryIO, pos: int) -> tuple[int, int, int]:
                 packed += len(data)
             out = stream.decompress(data, _READ_BYTES)
             data = stream.unconsumed_tail
-            full, crc = full + len(out), zlib.crc32(out, crc)
+            full += len(out)
     except zlib.error as err:
         raise ValueError(f"a member that cannot be decompressed: {err}") from err
-    return packed - len(stream.unused_data), full, crc
+    return packed - len(stream.unused_data), full
 
 
-def _descriptor_bytes(file: BinaryIO, pos: int, packed: int) -> int:
-    """Size of what tells checksum and sizes behind a member: with or without a signature, of 32 or 64 bits."""
+def _descriptor(file: BinaryIO, pos: int, packed: int) -> tuple[int, int]:
+    """(its size, checksum of the member) of what is behind a member: with or without signature, of 32 or 64 bits.
+
+    Raises:
+        ValueError: it is cut off.
+    """
     file.seek(pos)
     data = file.read(24)
+    if len(data) < 12:  # the shortest form
+        raise ValueError("it ends inside its last member")
     begin = 8 if data.startswith(_DESCRIPTOR) else 4
     wide = data[begin : begin + 8] == struct.pack("<Q", packed)
     # Of 32 bits the next four bytes are the size, which is not zero where something was compressed.
-    return begin + (16 if wide else 8)
+    return begin + (16 if wide else 8), int.from_bytes(data[begin - 4 : begin], "little")

@@ -55,7 +55,38 @@ def test_numbers_beyond_32_bits(monkeypatch):
 def test_cut_off(cut):
     with pytest.raises(ValueError, match="cut off"):
         list(read_directory(io.BytesIO(archive(False)[:-cut])))
+
+
+@pytest.mark.parametrize(("entry", "told"), [("first", "directory is not where it should be"), ("last", "is damaged")])
+def test_damaged(entry, told):
     damaged = bytearray(archive(False))
-    damaged[damaged.index(b"PK\x01\x02") + 1] = 0
-    with pytest.raises(ValueError, match="directory is damaged"):
+    place = damaged.index(b"PK\x01\x02") if entry == "first" else damaged.rindex(b"PK\x01\x02")
+    damaged[place + 1] = 0
+    with pytest.raises(ValueError, match=told):
         list(read_directory(io.BytesIO(damaged)))
+
+
+def test_a_comment_that_looks_like_an_end(tmp_path):
+    """The last thing that looks like an end was taken for it."""
+    file = io.BytesIO(archive(False, b"an archive ends with PK\x05\x06 and some numbers" + bytes(30)))
+    assert sum(1 for _ in read_directory(file)) == 20
+
+
+@pytest.mark.parametrize("behind", [b"\n", bytes(512)])
+def test_something_behind_the_end(behind):
+    """As some programs leave it; a cut would have taken the end away."""
+    assert sum(1 for _ in read_directory(io.BytesIO(archive(False) + behind))) == 20
+
+
+@pytest.mark.parametrize("behind", [0, 1, 5000])
+def test_an_archive_inside_one_that_is_cut_off(behind):
+    """Its end was taken for that of the outer one, whose members were lost."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        file.writestr("outer.png", b"outer" * 50)
+        file.writestr("inner.zip", archive(False))
+        file.writestr("last.png", b"last" * 5000)
+    content = out.getvalue()
+    end = content.index(b"PK\x05\x06") + 22
+    with pytest.raises(ValueError, match="cut off"):
+        list(read_directory(io.BytesIO(content[: end + behind])))

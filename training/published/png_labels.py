@@ -19,7 +19,7 @@ import numpy as np
 
 from dnnlib.util import UserError
 from training.dataset_inspect import label_kind
-from training.dataset_items import printable
+from training.dataset_items import Item, printable
 from training.dataset_labels import (
     check_finite,
     give_back,
@@ -29,6 +29,7 @@ from training.dataset_labels import (
     scratch_labels,
     write_label_header,
 )
+from training.label_json import NUMBERS, common_class_names
 from training.label_sources import MOST_CLASSES
 
 EXTRAS_NAME = "pack_extras.npz"
@@ -164,17 +165,18 @@ def _numbers(file: BinaryIO, dtype: np.dtype, count: int) -> np.ndarray:
 def _read_json(path: Path, names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     try:
         with open(path, "rb") as file:
-            kind = next((event for prefix, event, _ in ijson.parse(file) if prefix == "labels"), None)
-        with open(path, "rb") as file:
-            class_names = tuple(map(str, ijson.items(file, "class_names.item")))
+            kind = next((event for prefix, event, _ in ijson.parse(file, **NUMBERS) if prefix == "labels"), None)
+        class_names = common_class_names([Item(str(path), str(path))], MOST_CLASSES)
         if kind == "null":
             return None, class_names
         if kind != "start_array":
             raise UserError(f"{path}: labels: {kind}; {_EXPECTED}")
         with open(path, "rb") as file:
-            labels = _place(path, _rows(path, ijson.items(file, "labels.item", use_float=True)), names)
+            labels = _place(path, _rows(path, ijson.items(file, "labels.item", **NUMBERS)), names)
     except (OSError, ValueError, ijson.JSONError) as err:
         raise UserError(f"{path}: {' '.join(str(err).split())}; {_EXPECTED}") from err
+    except RecursionError as err:  # from showing a label
+        raise UserError(f"{path}: lists in lists without end; {_EXPECTED}") from err
     if labels is None or labels.ndim == 2:
         return labels, class_names
     return one_hot_labels(labels, max(int(labels.max()) + 1, len(class_names))), class_names
