@@ -94,7 +94,7 @@ def plain_options(options: Mapping[str, Any], network: str) -> dict[str, Any]:
 def _plain(key: str, value: Any, network: str, depth: int, left: Iterator[int]) -> Any:
     """left: counts down the values of all options together: a list that stands in many places is copied for each."""
     size = len(value) if isinstance(value, (dict, list, tuple)) else 0
-    if isinstance(value, (str, bytes)) and len(value) > _LONGEST_TEXT:
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT:  # not bytes: published Inception has its graph there
         size = _MOST_ITEMS + 1
     if isinstance(value, np.ndarray):
         size = max(value.size, *value.shape, 0)  # of none, a million rows still become a million lists
