@@ -168,7 +168,6 @@ def test_numbers_of_the_same_hash(tmp_path: Path, kind: str) -> None:
     (tmp_path / "net.pkl").write_bytes(b"\x80\x04" + content)
     found = cost(tmp_path / "net.pkl")
     assert re.search("more than 60 bits|stores something as number", found["message"])
-    assert found["seconds"] < 5
 
 
 def test_many_layers_are_refused_before_they_are_made(session: Any, golden: Any) -> None:
