@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from dnnlib.util import UserError
 from training.dataset_items import Item, Part
-from training.zip_directory import Entry, find_directory, read_directory
+from training.zip_directory import MEMBER, Entry, find_directory, read_directory
 from training.zip_scan import scan_members
 
 MAX_FILE_BYTES = 1 << 30  # larger files are not images, or archive members that are made to fill the memory
@@ -100,7 +100,7 @@ def _seek_part(file: BinaryIO, part: Part) -> None:
     if part.crc is None:
         return
     head = file.read(_LOCAL_HEADER.size)  # a member of a zip archive: behind a header of its own
-    if len(head) < _LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
+    if len(head) < _LOCAL_HEADER.size or not head.startswith(MEMBER):
         raise UserError("the archive is damaged: no member where its directory says")
     _, name_size, extra_size = _LOCAL_HEADER.unpack(head)
     file.seek(name_size + extra_size, os.SEEK_CUR)
@@ -178,7 +178,7 @@ def _zip_entries(file: BinaryIO) -> Iterator[Entry]:
         where = find_directory(file)
     except ValueError:
         file.seek(0)
-        if file.read(4) != b"PK\x03\x04":
+        if file.read(len(MEMBER)) != MEMBER:
             raise
         where = None
     return scan_members(file, MAX_FILE_BYTES) if where is None else read_directory(file, where)

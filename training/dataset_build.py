@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -147,36 +147,43 @@ def build(
     wanted = min(len(items) - options.num_validation, options.max_images or len(items))
     total = wanted + options.num_validation
     chunk = max(1, min(8, _UNDER_WAY // max(1, expected_bytes(options.shape, 1))))
-    with writer:
-        try:
-            with Workers(partial(work, folder=str(writer.work_directory)), options.workers, chunk) as workers:
-                workers.start(len(items))
-                if done is None:
-                    # While the processes start: what is done before would be done by one core.
-                    sizes, ready = encode_sample(items, work, options.encoding)
-                    if advise is not None:
-                        advise(sizes)
-                    needed = size_on_disk(sizes, options.encoding, options.shape, options.label_size, total)
-                    check_room(target, needed, bool(sizes), total, say)
-                    for name, reason in skipped:
-                        writer.skip(name, reason)
-                    done = {"tried": 0, "consumed": 0}
-                else:
-                    if options.strict and writer.num_skipped > len(skipped):  # by a command without --strict
-                        name, reason = writer.skipped[min(len(skipped), len(writer.skipped) - 1)]
-                        raise strict_error(name, reason)
-                    so_far = writer.num_images + writer.num_validation
-                    say(f"Going on after {counted(so_far, 'image')} of an interrupted conversion.")
-                _convert(writer, items, workers, options, wanted, done, ready)
-        except (KeyboardInterrupt, SystemExit):
-            writer.save()
-            say(f"Stopped after {counted(writer.num_images, 'image')}; the same command goes on from there.")
-            raise
-        except UserError:
-            with contextlib.suppress(UserError, OSError):  # the disk may be full
-                writer.save()
-            raise
+    workers = Workers(partial(work, folder=str(writer.work_directory)), options.workers, chunk)
+    with writer, saved_when_stopped(writer, say), workers:
+        workers.start(len(items))
+        if done is None:
+            # While the processes start: what is done before would be done by one core.
+            sizes, ready = encode_sample(items, work, options.encoding)
+            if advise is not None:
+                advise(sizes)
+            needed = size_on_disk(sizes, options.encoding, options.shape, options.label_size, total)
+            check_room(target, needed, bool(sizes), total, say)
+            for name, reason in skipped:
+                writer.skip(name, reason)
+            done = {"tried": 0, "consumed": 0}
+        else:
+            if options.strict and writer.num_skipped > len(skipped):  # by a command without --strict
+                name, reason = writer.skipped[min(len(skipped), len(writer.skipped) - 1)]
+                raise strict_error(name, reason)
+            so_far = writer.num_images + writer.num_validation
+            say(f"Going on after {counted(so_far, 'image')} of an interrupted conversion.")
+        _convert(writer, items, workers, options, wanted, done, ready)
     return BuildReport(writer.path, writer.num_images, tuple(writer.skipped), writer.num_skipped, writer.num_validation)
+
+
+@contextlib.contextmanager
+def saved_when_stopped(writer: DatasetWriter, say: Callable[[str], None]) -> Iterator[None]:
+    """Whatever ends the block early: the same command goes on from where the writer is."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        writer.save()
+        so_far = writer.num_images + writer.num_validation
+        say(f"Stopped after {counted(so_far, 'image')}; the same command goes on from there.")
+        raise
+    except UserError:
+        with contextlib.suppress(UserError, OSError):  # the disk may be full
+            writer.save()
+        raise
 
 
 def _convert(

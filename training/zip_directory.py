@@ -12,7 +12,7 @@ _END = struct.Struct("<4s4H2LH")  # end of the directory
 _LOCATOR = struct.Struct("<4sLQL")  # of the end for archives beyond 4 GB, right before it
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
-_MEMBER, _MARK = b"PK\x03\x04", b"PK\x01\x02"  # before a member, and before its entry in the directory
+MEMBER, _MARK = b"PK\x03\x04", b"PK\x01\x02"  # before a member, and before its entry in the directory
 _LONGEST_COMMENT = 0xFFFF
 UTF8, ENCRYPTED = 1 << 11, 1  # flags of a member
 
@@ -72,7 +72,7 @@ def find_directory(file: BinaryIO) -> tuple[int, int, int]:
         end, size, offset = _large_end(file, begin + found, size, offset)
         start, shift = end - size, end - size - offset
         # Behind other bytes, it may be that of an archive that is a member of a larger one, which is cut off.
-        alone = not shift or (shift > 0 and comment == rest and not _begins_with(file, 0, _MEMBER))
+        alone = not shift or (shift > 0 and comment == rest and not _begins_with(file, 0, MEMBER))
         if alone and comment <= rest and _is_directory(file, start, size):
             return start, size, shift
         what = "cut off or damaged: its directory is not where it should be"

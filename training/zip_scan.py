@@ -12,10 +12,10 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from training.zip_directory import ENCRYPTED, UTF8, Entry, large_values
+from training.zip_directory import ENCRYPTED, MEMBER, UTF8, Entry, large_values
 
 _LOCAL = struct.Struct("<4s5H3L2H")
-_SIGNATURE, _DESCRIPTOR = b"PK\x03\x04", b"PK\x07\x08"
+_DESCRIPTOR = b"PK\x07\x08"
 _SIZES_BEHIND = 1 << 3  # flag: checksum and sizes come behind the member
 _DEFLATED = 8
 _READ_BYTES = 1 << 20
@@ -37,7 +37,7 @@ def scan_members(file: BinaryIO, most: int) -> Iterator[Entry]:
         head = file.read(_LOCAL.size)
         if len(head) < _LOCAL.size:
             raise ValueError("it has no directory at its end")
-        if not head.startswith(_SIGNATURE):
+        if not head.startswith(MEMBER):
             raise ValueError("its directory cannot be found, and there is no member where the next one should be")
         _, _, flags, method, _, _, crc, packed, full, name_size, extra_size = _LOCAL.unpack(head)
         name, extra = file.read(name_size), file.read(extra_size)

@@ -22,9 +22,8 @@ _PUT, _GET = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LON
 
 @dataclass
 class Scan:
-    """protocol: of the pickle; names: dotted name -> how often it is asked for, of the first 10,000
-    different ones, long ones cut; sources: program texts as keys, each
-    once; damage: why the end was not reached, None if it was.
+    """protocol: of the pickle; names: dotted name -> how often it is asked for, of the first 10,000 different ones,
+    long ones cut; sources: program texts as keys, each once; damage: why the end was not reached, None if it was.
     """
 
     protocol: int = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from training.dataset_build import (
     build,
     held_out_order,
     published_order,
+    saved_when_stopped,
 )
 from training.dataset_items import counted
 from training.dataset_labels import label_parts, label_rows, one_hot_labels
@@ -69,9 +69,8 @@ class ImageSource:
 class Stream:
     """Images to write, one after the other."""
 
-    pairs: Callable[
-        [int], Iterable[tuple[np.ndarray, np.ndarray]]
-    ]  # from one on: uint8 [C, H, W], float32 [label_size]
+    # From an index on: uint8 [C, H, W], float32 [label_size].
+    pairs: Callable[[int], Iterable[tuple[np.ndarray, np.ndarray]]]
     count: int  # of the pairs
     shape: tuple[int, ...]  # (C, H, W)
     label_size: int = 0
@@ -205,23 +204,14 @@ def write_stream(
         done = writer.num_images + writer.num_validation
         if done:
             say(f"Going on after {counted(done, 'image')} of an interrupted conversion.")
-        try:
-            with tqdm.tqdm(total=total, initial=done, unit="img", desc=writer.path.name) as bar:
-                for part, validation in parts:
-                    start = writer.num_validation if validation else writer.num_images
-                    for image, label in writer.unless_bad(part.pairs(start)):
-                        writer.add(image, label if part.label_size else None, validation)
-                        writer.checkpoint({})
-                        bar.update()
-        except (KeyboardInterrupt, SystemExit):
-            writer.save()
-            done = writer.num_images + writer.num_validation
-            say(f"Stopped after {counted(done, 'image')}; the same command goes on from there.")
-            raise
-        except UserError:
-            with contextlib.suppress(UserError, OSError):  # the disk may be full
-                writer.save()
-            raise
+        bar = tqdm.tqdm(total=total, initial=done, unit="img", desc=writer.path.name)
+        with saved_when_stopped(writer, say), bar:
+            for part, validation in parts:
+                start = writer.num_validation if validation else writer.num_images
+                for image, label in writer.unless_bad(part.pairs(start)):
+                    writer.add(image, label if part.label_size else None, validation)
+                    writer.checkpoint({})
+                    bar.update()
     return BuildReport(writer.path, writer.num_images, (), 0, writer.num_validation)
 
 
