@@ -4,16 +4,20 @@ Prints images per second, counted model FLOPs per image over all passes (regular
 measured in the same run:
 
 * of conv time: time that the same convolutions take on their own, at the same shapes, over the time of a step;
-* of peak: model FLOP/s over the FLOP/s of the fastest of those convolutions.
+* of peak: model FLOP/s over the FLOP/s of the fastest of those convolutions, which is run in turn with the phases of
+  training: on a machine whose speed varies both see the same of it. (Of a hundred convolutions timed once each, on
+  such a machine the fastest is one that was lucky.)
 
-All times are medians, so that a ratio compares like with like on a machine whose speed varies.
+All times are medians, so that a ratio compares like with like.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,7 +27,7 @@ import numpy as np  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from benchmarks.flops import time_convolution  # noqa: E402
+from benchmarks.flops import Convolution, time_convolution  # noqa: E402
 from benchmarks.op_profile import profile  # noqa: E402
 from dnnlib.tflib import tfutil  # noqa: E402
 from dnnlib.tflib.network import Network  # noqa: E402
@@ -36,6 +40,7 @@ from training.config_networks import D_kwargs, G_kwargs  # noqa: E402
 from training.flops import ConvShape, find_convolutions, matmul_flops  # noqa: E402
 from training.steps import MinibatchSettings, TrainingGraph  # noqa: E402
 
+RIVALS = 4  # convolutions that seemed fastest, timed again beside training
 RESOLUTION = {"demo32": 32, "bench32": 32, "bench64": 64}
 
 
@@ -78,20 +83,31 @@ class Bench:
         return convs, flops / self.s.batch
 
 
-def measure(bench: Bench, seconds: float) -> float:
-    """Seconds per minibatch: medians of all phases in turn, weighted by how often they run."""
+def measure(bench: Bench, seconds: float, fastest: Sequence[ConvShape]) -> tuple[float, float]:
+    """(seconds per minibatch, FLOP/s of the fastest convolution): medians of all in turn.
+
+    Phases are weighted by how often they run.
+    """
     names = [*bench.graph.phases, "ema"]
     times: dict[str, list[float]] = {name: [] for name in names}
-    for name in names:  # the first executions plan and allocate
-        bench.run(name)
-        bench.run(name)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times["ema"]) < 3:
-        for name in names:
-            start = time.perf_counter()
-            bench.run(name)
-            times[name].append(time.perf_counter() - start)
-    return sum(float(np.median(times[name])) * bench.share(name) for name in names)
+    with contextlib.ExitStack() as stack:
+        rivals = [stack.enter_context(Convolution(shape)) for shape in fastest]
+        alone: list[list[float]] = [[] for _ in rivals]
+        for _ in range(2):  # the first executions plan and allocate
+            for name in names:
+                bench.run(name)
+            for rival in rivals:
+                rival.run()
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or len(times["ema"]) < 3:
+            for name in names:
+                start = time.perf_counter()
+                bench.run(name)
+                times[name].append(time.perf_counter() - start)
+                for rival, found in zip(rivals, alone, strict=True):
+                    found.append(rival.run())
+    step = sum(float(np.median(times[name])) * bench.share(name) for name in names)
+    return step, max(r.shape.flops / float(np.median(found)) for r, found in zip(rivals, alone, strict=True))
 
 
 def print_profiles(bench: Bench) -> None:
@@ -120,12 +136,12 @@ def main(preset: tuple[str, ...], seconds: float, assignments: tuple[str, ...], 
             convs, flops = bench.work()
             # Before and after: the machine may not be equally fast all the time.
             times = {shape: time_convolution(shape) for shape in convs}
-            step = measure(bench, seconds)
+            fastest = sorted(times, key=lambda shape: times[shape] / shape.flops)[:RIVALS]
+            step, peak = measure(bench, seconds, fastest)
             times = {shape: (t + time_convolution(shape)) / 2 for shape, t in times.items()}
             if profiled:
                 print_profiles(bench)
         conv_seconds = sum(times[s] * n for s, n in convs.items())
-        peak = max(s.flops / t for s, t in times.items())
         rate = flops * bench.s.batch / step
         table.add_row(
             name,

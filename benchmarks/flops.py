@@ -17,11 +17,33 @@ AS_WRITTEN = {
 }
 
 
+class Convolution:
+    """A chain of executions of one convolution in a graph and session of its own, inputs resident."""
+
+    def __init__(self, shape: ConvShape) -> None:
+        self.shape, self.copies = shape, max(1, min(16, int(1e9 / shape.flops)))
+        with tf.Graph().as_default():
+            self.session = tfutil.create_session(AS_WRITTEN)
+            with self.session.as_default():
+                self.chain = _chain(shape, self.copies, self.session)
+
+    def __enter__(self) -> Convolution:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.session.close()
+
+    def run(self) -> float:
+        """Seconds of one execution: the chain is run once."""
+        start = time.perf_counter()
+        self.session.run(self.chain)
+        return (time.perf_counter() - start) / self.copies
+
+
 def time_convolution(shape: ConvShape, seconds: float = 0.06) -> float:
-    """Seconds of one execution: a chain of executions in a graph of its own, inputs resident, the median of several."""
-    copies = max(1, min(16, int(1e9 / shape.flops)))
-    with tf.Graph().as_default(), tfutil.create_session(AS_WRITTEN) as session:
-        return median_seconds(session, _chain(shape, copies, session), seconds) / copies
+    """Seconds of one execution, the median of several."""
+    with Convolution(shape) as convolution:
+        return median_seconds(convolution.session, convolution.chain, seconds) / convolution.copies
 
 
 def median_seconds(session: tf.Session, chain: list[tf.Operation], seconds: float) -> float:

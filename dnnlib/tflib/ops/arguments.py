@@ -46,20 +46,21 @@ def layout(data_format: str) -> tuple[int, int, int]:
     return (1, 2, 3) if data_format == "NCHW" else (3, 1, 2)
 
 
-def _integer(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
+    """Whether it is an integer of Python or numpy, and no truth value."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def positive(value: Any, argument: str) -> int:
     """A positive integer."""
-    check(_integer(value) and value >= 1, argument, repr(value), "an integer of at least 1")
+    check(is_integer(value) and value >= 1, argument, repr(value), "an integer of at least 1")
     return int(value)
 
 
 def factor_pair(value: Any, argument: str) -> Pair:
     """A resampling factor: one positive integer or a pair (vertical, horizontal)."""
     items = tuple(value) if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) else (value,) * 2
-    good = len(items) == 2 and all(_integer(v) and v >= 1 for v in items)
+    good = len(items) == 2 and all(is_integer(v) and v >= 1 for v in items)
     check(good, argument, repr(value), "an integer of at least 1 or a pair (y, x) of them")
     return int(items[0]), int(items[1])
 
@@ -67,7 +68,7 @@ def factor_pair(value: Any, argument: str) -> Pair:
 def padding(value: Any, argument: str = "pad") -> tuple[int, int, int, int]:
     """One integer for all sides or (y0, y1, x0, x1); negative numbers crop."""
     items = tuple(value) if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) else (value,) * 4
-    good = len(items) == 4 and all(_integer(v) for v in items)
+    good = len(items) == 4 and all(is_integer(v) for v in items)
     check(good, argument, repr(value), "an integer or four integers (y0, y1, x0, x1)")
     y0, y1, x0, x1 = (int(v) for v in items)
     return y0, y1, x0, x1

@@ -5,6 +5,7 @@ TensorFlow's CPU kernels know NHWC only, and lack gradients of grouped convoluti
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dnnlib.tflib.ops import arguments
@@ -67,10 +68,40 @@ def _pad_same(x: tf.Tensor, w: tf.Tensor, data_format: str) -> tf.Tensor:
     return tf.pad(x, [[0, 0], [0, 0], *spatial] if data_format == "NCHW" else [[0, 0], *spatial, [0, 0]])
 
 
+def check_room(
+    x: tf.Tensor, w: tf.Tensor, data_format: str, argument: str, factor: int = 1, more: Any = (0, 0)
+) -> None:
+    """Refuse what leaves nothing for a VALID convolution of images that are enlarged by a factor, and then by `more`
+    rows and columns."""
+    for axis, kernel, extra in zip(arguments.layout(data_format)[1:], w.shape.as_list(), more, strict=False):
+        size = x.shape.as_list()[axis]
+        if size is not None:
+            found = f"{size * factor + extra} rows or columns, with their padding, of images {x.shape}"
+            arguments.check(size * factor + extra >= kernel, argument, found, f"at least {kernel} for w {w.shape}")
+
+
+def _without_images(call: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, results: list[int | None]) -> tf.Tensor:
+    """call(x) for no images: TensorFlow's convolutions of none, and their gradients, may have wrong sizes."""
+    y = call(tf.reshape(x, x.shape))
+    return tf.reshape(y, [tf.shape(y)[i] if size is None else size for i, size in enumerate(results)])
+
+
 def conv_valid(x: tf.Tensor, w: tf.Tensor, stride: int, data_format: str) -> tf.Tensor:
     """VALID correlation of checked operands."""
+    check_room(x, w, data_format, "x")
     if is_grouped(x, w, data_format) and not num_gpus():
         return _grouped_by_matmul(x, w, stride, data_format)
+    if x.shape.is_fully_defined() and x.shape[0] == 0:
+        c_axis, h_axis, w_axis = arguments.layout(data_format)
+        kh, kw, _, cout = w.shape.as_list()
+        results = x.shape.as_list()
+        results[h_axis], results[w_axis] = (results[h_axis] - kh) // stride + 1, (results[w_axis] - kw) // stride + 1
+        results[c_axis] = cout
+        return _without_images(lambda x: _conv_valid(x, w, stride, data_format), x, results)
+    return _conv_valid(x, w, stride, data_format)
+
+
+def _conv_valid(x: tf.Tensor, w: tf.Tensor, stride: int, data_format: str) -> tf.Tensor:
     if data_format == "NCHW" and not num_gpus():
         y = tf.nn.conv2d(tf.transpose(x, [0, 2, 3, 1]), w, strides=_strides(stride, "NHWC"), padding="VALID")
         return tf.transpose(y, [0, 3, 1, 2])
@@ -100,7 +131,13 @@ def conv_transposed(x: tf.Tensor, w: tf.Tensor, stride: int, data_format: str) -
     size[h_axis] = (size[h_axis] - 1) * stride + kh
     size[w_axis] = (size[w_axis] - 1) * stride + kw
     strides = _strides(stride, data_format)
-    return tf.nn.conv2d_transpose(x, w, tf.stack(size), strides=strides, padding="VALID", data_format=data_format)
+
+    def transposed(x: tf.Tensor) -> tf.Tensor:
+        return tf.nn.conv2d_transpose(x, w, tf.stack(size), strides=strides, padding="VALID", data_format=data_format)
+
+    if x.shape.is_fully_defined() and x.shape[0] == 0:
+        return _without_images(transposed, x, [d if isinstance(d, int) else None for d in size])
+    return transposed(x)
 
 
 def _grouped_by_matmul(x: tf.Tensor, w: tf.Tensor, stride: int, data_format: str) -> tf.Tensor:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from dnnlib.tflib.ops import arguments, library
 from dnnlib.tflib.ops.impl import resolve_impl
 from dnnlib.tflib.tfutil import tf
@@ -76,9 +78,12 @@ class Nonlinearity:
         """Whether derivatives need x + b and not only the output."""
         return needs_input(self.row, self.alpha)
 
-    def attributes(self) -> dict[str, Any]:
-        """As the compiled ops take them: numbers in decimal, since float attributes of TensorFlow have 32 bits."""
-        clamp = math.nan if self.clamp is None else self.clamp
+    def attributes(self, dtype: tf.DType) -> dict[str, Any]:
+        """As the compiled ops take them: numbers in decimal, since float attributes of TensorFlow have 32 bits.
+
+        dtype: that of the results. The limit of the clamp is one of its numbers, so that gradients know results at it.
+        """
+        clamp = math.nan if self.clamp is None else float(np.asarray(self.clamp, dtype.as_numpy_dtype))
         return {"act": self.row.index, "alpha": repr(self.alpha), "gain": repr(self.gain), "clamp": repr(clamp)}
 
 
@@ -123,9 +128,9 @@ def fused_bias_act(
     x = arguments.float_tensor(x, "x")
     rank = x.shape.rank
     arguments.check(rank is not None and rank >= 1, "x", f"rank {rank}", "a statically known rank of at least 1")
-    good_axis = isinstance(axis, int) and -rank <= axis < rank
+    good_axis = arguments.is_integer(axis) and -rank <= axis < rank
     arguments.check(good_axis, "axis", repr(axis), f"an integer from {-rank} to {rank - 1} for shape {x.shape}")
-    axis %= rank
+    axis = int(axis) % rank
     if b is not None:
         b = arguments.float_tensor(b, "b", rank=1, like=x)
         arguments.check(b.shape.is_compatible_with(x.shape[axis : axis + 1]), "b", f"shape {b.shape}",
@@ -140,8 +145,9 @@ def fused_bias_act(
 
 def bias_act_compiled(x: tf.Tensor, b: tf.Tensor | None, spec: Nonlinearity, axis: int) -> tf.Tensor:
     """One node DnnlibBiasAct."""
-    b = tf.zeros([0], x.dtype) if b is None else b
-    return library.ops().dnnlib_bias_act(x=x, b=b, axis=axis, **spec.attributes())
+    has_bias = b is not None
+    b = b if has_bias else tf.zeros([0], x.dtype)
+    return library.ops().dnnlib_bias_act(x=x, b=b, axis=axis, has_bias=has_bias, **spec.attributes(x.dtype))
 
 
 def _attributes(op: tf.Operation) -> dict[str, Any]:

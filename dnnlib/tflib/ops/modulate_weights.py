@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from dnnlib.tflib.ops import arguments, library
 from dnnlib.tflib.ops.demodulation import demodulation_gradients
 from dnnlib.tflib.ops.impl import resolve_impl
@@ -34,6 +36,7 @@ def modulate_weights(
     Differentiable to any order. Raises `ValueError` for wrong ranks, sizes and dtypes.
     """
     arguments.check(layout in LAYOUTS, "layout", repr(layout), "'per_sample' or 'grouped'")
+    arguments.check(isinstance(demodulate, (bool, np.bool_)), "demodulate", repr(demodulate), "True or False")
     w, s, eps = arguments.weights_and_styles(w, s, eps)
     if resolve_impl(impl) == "compiled":
         return modulate_compiled(w, s, demodulate, eps, layout)

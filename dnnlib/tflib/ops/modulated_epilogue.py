@@ -61,7 +61,7 @@ def modulated_epilogue(
         b = _operand(b, "b", wide, c)
     if noise is not None:
         strength = _operand(strength, "strength", wide, tf.TensorShape([]))
-        samples = tf.TensorShape([1]) if getattr(noise, "shape", [None])[0] == 1 else n
+        samples = _noise_samples(noise, n)
         spatial = x.shape[axes[1] : axes[2] + 1]
         one = tf.TensorShape([1])
         shape = samples.concatenate(one).concatenate(spatial)
@@ -73,10 +73,17 @@ def modulated_epilogue(
     return epilogue_reference(x, scale, noise, strength, b, spec, data_format)
 
 
+def _noise_samples(noise: Any, n: tf.TensorShape) -> tf.TensorShape:
+    """The first dimension that the noise should have: 1 where it has it, that of the images otherwise."""
+    shape = tf.TensorShape(getattr(noise, "shape", None))
+    return shape[:1] if shape.rank and shape[:1].as_list() in ([1], [None]) else n
+
+
 def _operand(value: Any, argument: str, dtype: tf.DType, shape: tf.TensorShape) -> tf.Tensor:
     """A tensor of a dtype and a shape."""
     value = tf.convert_to_tensor(value, dtype=None if hasattr(value, "graph") else dtype)
     arguments.check(value.dtype == dtype, argument, f"dtype {value.dtype.name}", dtype.name)
+    arguments.check(value.shape.rank is not None, argument, "no rank", f"a statically known rank, for shape {shape}")
     arguments.check(value.shape.is_compatible_with(shape), argument, f"shape {value.shape}", f"shape {shape}")
     return value
 
@@ -100,8 +107,9 @@ def epilogue_compiled(
         noise=tf.zeros([0], x.dtype) if noise is None else noise,
         strength=tf.zeros([0], wide) if strength is None else strength,
         b=tf.zeros([0], wide) if b is None else b,
+        has_bias=b is not None,
         data_format=data_format,
-        **spec.attributes(),
+        **spec.attributes(x.dtype),
     )
 
 
@@ -133,9 +141,16 @@ def _times_slope(op: tf.Operation, dy: tf.Tensor, y: tf.Tensor, order: int = 0) 
 
 
 def _to_noise(dz: tf.Tensor, noise: tf.Tensor, strength: tf.Tensor, axis: int) -> tf.Tensor:
-    """Gradient of noise * strength with respect to the noise."""
+    """Gradient of noise * strength with respect to the noise, of one sample or of all."""
     total = tf.reduce_sum(tf.cast(dz, strength.dtype), axis, keepdims=True) * strength
-    return tf.cast(tf.reduce_sum(total, 0, keepdims=True) if noise.shape.as_list()[0] == 1 else total, noise.dtype)
+    samples = noise.shape.as_list()[0]
+    if samples == 1:
+        total = tf.reduce_sum(total, 0, keepdims=True)
+    elif samples is None:  # 1 or N, as is known when it runs
+        samples = tf.shape(noise)[0]
+        shape = [tf.shape(total)[0] // tf.maximum(samples, 1), samples]
+        total = tf.reduce_sum(tf.reshape(total, tf.concat([shape, tf.shape(total)[1:]], 0)), 0)
+    return tf.cast(total, noise.dtype)
 
 
 @tf.RegisterGradient("DnnlibEpilogueGrad")
@@ -146,15 +161,18 @@ def _epilogue_grad_gradient(op: tf.Operation, *upstream: tf.Tensor) -> list[tf.T
     """
     dy, y, x, scale, noise, strength = op.inputs
     ddx, dd_scale, dd_strength, ddb = upstream
-    linear = {"data_format": op.get_attr("data_format"), **make_nonlinearity("linear", None, None, None).attributes()}
+    linear = {
+        "data_format": op.get_attr("data_format"),
+        **make_nonlinearity("linear", None, None, None).attributes(x.dtype),
+    }
     none, absent = tf.zeros([0], x.dtype), tf.zeros([0], scale.dtype)
     forward, backward = library.ops().dnnlib_epilogue, library.ops().dnnlib_epilogue_grad
 
-    v = forward(x=ddx, scale=scale, noise=noise, strength=dd_strength, b=ddb, **linear)
+    v = forward(x=ddx, scale=scale, noise=noise, strength=dd_strength, b=ddb, has_bias=True, **linear)
     dz = _times_slope(op, dy, y)
     d_x = d_scale = d_noise = d_strength = None
     if not is_absent(scale):
-        v += forward(x=x, scale=dd_scale, noise=none, strength=absent, b=absent, **linear)
+        v += forward(x=x, scale=dd_scale, noise=none, strength=absent, b=absent, has_bias=False, **linear)
         d_x, d_scale, _, _ = backward(
             dy=dz, y=none, x=ddx, scale=dd_scale, noise=none, strength=absent, order=0, **linear
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.tflib.ops import arguments
-from dnnlib.tflib.ops.convolution import conv_operands, conv_transposed, conv_valid, is_grouped
+from dnnlib.tflib.ops.convolution import check_room, conv_operands, conv_transposed, conv_valid, is_grouped
 from dnnlib.tflib.ops.upfirdn_2d import upfirdn_2d
 from dnnlib.tflib.tfutil import num_gpus, tf
 
@@ -112,6 +112,9 @@ def upsample_conv_2d(
 
     y0, y1 = rule(taps.shape[0], kh)
     x0, x1 = rule(taps.shape[-1], kw)
+    # Enlarged by the factor and by the kernel, padded, filtered: at least one row is to be left.
+    more = [kh - factor + y0 + y1 - taps.shape[0] + kh, kw - factor + x0 + x1 - taps.shape[-1] + kw]
+    check_room(x, w, data_format, "padding", factor, more)
     if is_grouped(x, w, data_format) and not num_gpus():
         # No grouped transposed convolution on the CPU: follow the definition. Zeros inserted after the last sample
         # are cropped, as a transposed convolution does not make them.
@@ -145,5 +148,7 @@ def conv_downsample_2d(
     if kh == kw == 1:
         x = upfirdn_2d(x, taps, down=factor, pad=pads, gain=gain, data_format=data_format, impl=impl)
         return conv_valid(x, w, 1, data_format)
+    more = (pads[0] + pads[1] - taps.shape[0] + 1, pads[2] + pads[3] - taps.shape[-1] + 1)
+    check_room(x, w, data_format, "padding", 1, more)
     x = upfirdn_2d(x, taps, pad=pads, gain=gain, data_format=data_format, impl=impl)
     return conv_valid(x, w, factor, data_format)

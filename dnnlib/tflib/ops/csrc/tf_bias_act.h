@@ -9,6 +9,7 @@ REGISTER_OP("DnnlibBiasAct")
     .Output("y: T")
     .Attr("T: {float, half, bfloat16, double}")
     .Attr("axis: int")
+    .Attr("has_bias: bool")
     .Attr("act: int")
     .Attr("alpha: string")
     .Attr("gain: string")
@@ -67,6 +68,7 @@ class BiasAct : public OpKernel {
  public:
   explicit BiasAct(OpKernelConstruction* ctx) : OpKernel(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("axis", &axis_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("has_bias", &has_bias_));
     OP_REQUIRES_OK(ctx, get_act(ctx, false, &params_));
   }
 
@@ -74,7 +76,7 @@ class BiasAct : public OpKernel {
     const Tensor &x = ctx->input(0), &b = ctx->input(1);
     OP_REQUIRES(ctx, axis_ < x.dims(), tensorflow::errors::InvalidArgument("axis: found ", axis_));
     const ops::BiasShape s = bias_shape(x, axis_);
-    OP_REQUIRES(ctx, fits(b, s.channels),
+    OP_REQUIRES(ctx, b.NumElements() == (has_bias_ ? s.channels : 0),
                 tensorflow::errors::InvalidArgument("b: found ", b.NumElements(), " numbers, expected ", s.channels));
     Tensor* y = nullptr;
     // In place where nobody else needs x: gradients take y as their reference.
@@ -98,6 +100,7 @@ class BiasAct : public OpKernel {
 
   ops::ActParams params_;
   int axis_ = 0;
+  bool has_bias_ = false;
 };
 
 template <typename T, typename Device>

@@ -13,6 +13,7 @@ REGISTER_OP("DnnlibEpilogue")
     .Attr("T: {float, half, bfloat16, double}")
     .Attr("W: {float, double}")
     .Attr("data_format: {'NCHW', 'NHWC'}")
+    .Attr("has_bias: bool")
     .Attr("act: int")
     .Attr("alpha: string")
     .Attr("gain: string")
@@ -62,6 +63,8 @@ class EpilogueBase : public OpKernel {
   }
 
  protected:
+  static bool absent(const Tensor& t) { return t.dims() == 1 && t.NumElements() == 0; }
+
   bool shape(OpKernelContext* ctx, const Tensor& x, const Tensor& scale, const Tensor& noise, const Tensor& strength,
              ops::EpilogueShape* e) const {
     bool good = x.dims() == 4;
@@ -70,11 +73,14 @@ class EpilogueBase : public OpKernel {
       e->samples = x.dim_size(0);
       e->channels = x.dim_size(channels_last_ ? 3 : 1);
       e->pixels = channels_last_ ? x.dim_size(1) * x.dim_size(2) : x.dim_size(2) * x.dim_size(3);
-      e->noise_samples = noise.dims() > 0 ? noise.dim_size(0) : 0;
-      good = scale.NumElements() == 0 || scale.NumElements() == e->samples * e->channels;
-      good = good && (noise.NumElements() == 0 ||
-                      (noise.NumElements() == e->noise_samples * e->pixels && strength.NumElements() == 1 &&
-                       (e->noise_samples == 1 || e->noise_samples == e->samples)));
+      good = absent(scale) || scale.shape() == TensorShape({e->samples, e->channels});
+      if (!absent(noise)) {
+        TensorShape one = x.shape();
+        one.set_dim(channels_last_ ? 3 : 1, 1);
+        if (noise.dims() == 4 && noise.dim_size(0) == 1) one.set_dim(0, 1);
+        e->noise_samples = one.dim_size(0);
+        good = good && noise.shape() == one && strength.dims() == 0;
+      }
     }
     if (!good) {
       ctx->SetStatus(tensorflow::errors::InvalidArgument(
@@ -92,14 +98,16 @@ template <typename T, typename Device>
 class Epilogue : public EpilogueBase {
  public:
   using A = ops::wide_t<typename Storage<T>::type>;
-  explicit Epilogue(OpKernelConstruction* ctx) : EpilogueBase(ctx, false) {}
+  explicit Epilogue(OpKernelConstruction* ctx) : EpilogueBase(ctx, false) {
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("has_bias", &has_bias_));
+  }
 
   void Compute(OpKernelContext* ctx) override {
     const Tensor &x = ctx->input(0), &scale = ctx->input(1), &noise = ctx->input(2), &strength = ctx->input(3),
                  &b = ctx->input(4);
     ops::EpilogueShape e;
     if (!shape(ctx, x, scale, noise, strength, &e)) return;
-    OP_REQUIRES(ctx, b.NumElements() == 0 || b.NumElements() == e.channels,
+    OP_REQUIRES(ctx, b.NumElements() == (has_bias_ ? e.channels : 0),
                 tensorflow::errors::InvalidArgument("b: found ", b.NumElements(), " numbers, expected ", e.channels));
     Tensor* y = nullptr;
     OP_REQUIRES_OK(ctx, ctx->forward_input_or_allocate_output({0}, 0, x.shape(), &y));
@@ -122,6 +130,8 @@ class Epilogue : public EpilogueBase {
                                    e.channels_last, stream_of(ctx)));
   }
 #endif
+
+  bool has_bias_ = false;
 };
 
 template <typename T, typename Device>
@@ -135,8 +145,8 @@ class EpilogueGrad : public EpilogueBase {
                  &noise = ctx->input(4), &strength = ctx->input(5);
     ops::EpilogueShape e;
     if (!shape(ctx, x, scale, noise, strength, &e)) return;
-    const bool absent = y.dims() == 1 && y.NumElements() == 0 && constant_slope(params_);
-    OP_REQUIRES(ctx, dy.shape() == x.shape() && (absent || y.shape() == x.shape()),
+    const bool no_reference = absent(y) && constant_slope(params_);
+    OP_REQUIRES(ctx, dy.shape() == x.shape() && (no_reference || y.shape() == x.shape()),
                 tensorflow::errors::InvalidArgument("dy: found ", dy.shape().DebugString(), ", expected ",
                                                     x.shape().DebugString()));
     Tensor* out[4];
