@@ -205,9 +205,21 @@ def test_going_back_to_an_older_state_sets_newer_files_aside(of_four_ticks, tmp_
     assert (whole.run_dir / "abandoned-training-state-000000064.npz").exists()
 
 
-def test_other_data_is_noticed_on_resuming(config, finished, tmp_path):
+@pytest.fixture
+def nothing_is_built(monkeypatch):
+    """What is refused is refused before the graph is built, which takes long."""
+    monkeypatch.delattr("training.training_loop.Run")
+
+
+def test_a_result_directory_that_cannot_be(config, tmp_path, nothing_is_built):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="result directory .*results cannot be used: .*file exists and is no directory"):
+        train(config, tmp_path / "file" / "results")
+
+
+def test_other_data_is_noticed_on_resuming(config, finished, tmp_path, nothing_is_built):
     result = copy_of(finished, tmp_path / "results")
-    config = without_regularisation(config, f"data.data_dir={tmp_path / 'data'}")
+    config = apply_set(config, f"data.data_dir={tmp_path / 'data'}")
     tiny_dataset(tmp_path / "data" / "tiny", num_images=41, resolution=8, label_size=3)
     with pytest.raises(UserError, match="was trained on other data than"):
         train(config, tmp_path / "results", resume=result.run_dir)
