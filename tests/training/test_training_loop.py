@@ -166,7 +166,7 @@ def test_a_signal_saves_and_ends_in_order(config, tmp_path, number):
     directory = tmp_path / "results" / "00000-stylegan2-tiny-1gpu-custom"
     wait_for(directory / "training-state-000000032.npz", process)
     process.send_signal(number)
-    out = process.communicate(timeout=120)[0]
+    out = process.communicate(timeout=600)[0]
     assert process.returncode == 0, out
     assert f"Stopped by {number.name}" in out and f"--resume {directory}" in out
     newest = states.list_states(directory)[-1]
