@@ -387,7 +387,7 @@ def test_stopping_the_tool(tmp_path, number):
         process.stderr.read()  # ends when no process has it open any more
         process.wait()
     assert len(processes) >= 2
-    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    assert psutil.wait_procs(processes, timeout=300)[1] == []
     assert process.returncode in {signal.SIGINT: (130,), signal.SIGTERM: (143,), signal.SIGKILL: (-9,)}[number]
     left = [path.name for path in tmp_path.iterdir()]
     assert left == [".a.unfinished"]

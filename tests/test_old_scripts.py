@@ -47,7 +47,7 @@ def start_script(name, place, *args):
     """stdout of a script started in an empty folder with this repository on the path."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, args)]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=170)
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

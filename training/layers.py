@@ -22,6 +22,7 @@ from dnnlib.tflib.ops import (
     modulated_epilogue,
     upsample_conv_2d,
 )
+from dnnlib.tflib.rng import normal_initializer
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 
@@ -68,8 +69,7 @@ class Layout:
         """[N, 1, H, W] noise in this layout; with one channel no data moves."""
         if self.data_format == "NCHW":
             return v
-        shape = tf.shape(v)
-        return tf.reshape(v, [shape[0], *[int(d) for d in v.shape[2:]], 1])
+        return tf.reshape(v, [-1, *[int(d) for d in v.shape[2:]], 1])
 
 
 def equalized_weight(
@@ -80,7 +80,7 @@ def equalized_weight(
     Returns the stored weight and the factor lrmul / sqrt(fan_in), fan_in being the product of all dimensions but the
     last. Callers apply it where it costs least: to a style, a filter, the bias and gain of an activation.
     """
-    init = tf.initializers.random_normal(0, 1.0 / lrmul)
+    init = normal_initializer(1.0 / lrmul)
     w = tf.get_variable(name, shape=list(shape), initializer=init, use_resource=True)
     return tf.cast(w, dtype), float(lrmul / np.sqrt(np.prod(shape[:-1])))
 

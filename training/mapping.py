@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dnnlib.tflib.rng import normal_initializer
 from dnnlib.tflib.tfutil import tf
 from training.label_mapping import embed_labels as label_embedding
 from training.layers import dense_act, normalize_2nd_moment
@@ -42,7 +43,7 @@ def G_mapping(  # noqa: N802  (published builder name)
     if label_size and not embed_labels:
         with tf.variable_scope("LabelConcat"):
             # Plain N(0, 1) without runtime scaling, unlike every other weight.
-            init = tf.initializers.random_normal()
+            init = normal_initializer()
             w = tf.get_variable("weight", shape=[label_size, latent_size], initializer=init, use_resource=True)
             x = tf.concat([x, tf.matmul(tf.cast(labels_in, tf.float32), w)], axis=1)
     if normalize_latents:

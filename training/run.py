@@ -12,7 +12,6 @@ from dnnlib.submission import stop
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
-from dnnlib.util import UserError
 from training import freeze, schedule
 from training.augment.held_out import open_held_out
 from training.augment.zoom import zoomed
@@ -80,12 +79,7 @@ class Run:
                 part.close()
 
     def restore(self, path: Path, meta: dict[str, Any], values: dict[str, np.ndarray]) -> None:
-        """Continue from a state. Raises `UserError` if it belongs to other data or to another configuration."""
-        if meta.get("data_hash") != self.dataset.content_hash:
-            raise UserError(
-                f"{path}: was trained on other data than {self.dataset.path} holds now; "
-                "continue with the same data, or start a new run with --init-from and a snapshot"
-            )
+        """Continue from a state of the same data. Raises `UserError` if it belongs to another configuration."""
         mode = meta.get("config", {}).get("augment", {}).get("mode")
         if mode != self.config.augment.mode:
             # Another kind of augmentation starts as configured; what the old one counted says nothing about it.

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.tflib.network import Network
+from dnnlib.tflib.rng import normal_initializer
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from training.layer_patterns import check_layers, matches
@@ -74,7 +75,7 @@ def spectral_norm(layers: bool | str, where: str) -> Iterator[None]:
             return w
         used.add(local)
         shape = [int(d) for d in w.shape]
-        state = {"shape": [1, shape[-1]], "initializer": tf.initializers.random_normal(), "trainable": False}
+        state = {"shape": [1, shape[-1]], "initializer": normal_initializer(), "trainable": False}
         u = getter(name + STATE_SUFFIX, **{**kwargs, **state})
         # Layers multiply by 1 / sqrt(fan_in): the weight they then use has a largest singular value of 1.
         return normalised(tf.convert_to_tensor(w), u) * np.float32(np.sqrt(np.prod(shape[:-1])))

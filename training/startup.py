@@ -35,6 +35,15 @@ def open_dataset(config: TrainConfig) -> TFRecordDataset:
     return dataset
 
 
+def check_same_data(path: Path, meta: dict[str, Any], dataset: TFRecordDataset) -> None:
+    """Raises `UserError` unless the training state at `path`, whose description is `meta`, belongs to this data set."""
+    if meta.get("data_hash") != dataset.content_hash:
+        raise UserError(
+            f"{path}: was trained on other data than {dataset.path} holds now; "
+            "continue with the same data, or start a new run with --init-from and a snapshot"
+        )
+
+
 def network_shape(config: TrainConfig, shape: tuple[int, int, int]) -> dict[str, Any]:
     """Static arguments num_channels, resolution and, unless it is 4x4, base_shape for images of shape (C, H, W).
 

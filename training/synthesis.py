@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dnnlib.tflib.ops import ACTIVATIONS, fused_bias_act, modulated_epilogue, upsample_2d
-from dnnlib.tflib.rng import RandomSource, StatefulRandom
+from dnnlib.tflib.rng import RandomSource, StatefulRandom, normal_initializer
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 from training.attention import check_attention, self_attention
@@ -63,6 +63,7 @@ class SynthesisLayers:
         demodulate: bool = True,
     ) -> None:
         self.dlatents, self.noise, self.layout, self.act = dlatents, noise, layout, act
+        self.styles = tf.unstack(dlatents, axis=1)  # one operation, where slices take five for each layer
         self.resample_kernel, self.fused, self.clamp = resample_kernel, fused_modconv, conv_clamp
         self.num_channels, self.demodulate = num_channels, demodulate
 
@@ -70,7 +71,7 @@ class SynthesisLayers:
         """Modulated 3x3 convolution, then noise, bias, activation; the result times `branch_scale`."""
         x, scale = modulated_convolution(
             x,
-            self.dlatents[:, index],
+            self.styles[index],
             fmaps,
             3,
             self.layout,
@@ -100,7 +101,7 @@ class SynthesisLayers:
         with tf.variable_scope(scope):
             t, _ = modulated_convolution(
                 x,
-                self.dlatents[:, level * 2 - 3],
+                self.styles[level * 2 - 3],
                 self.num_channels,
                 1,
                 self.layout,
@@ -204,7 +205,7 @@ def G_synthesis_stylegan2(  # noqa: N802  (published builder name)
 def start_from_const(block: SynthesisLayers, base: tuple[int, int], fmaps: int) -> tf.Tensor:
     """The learned constant of the first block, one copy per sample."""
     with tf.variable_scope("Const"):
-        init = tf.initializers.random_normal()
+        init = normal_initializer()
         x = tf.get_variable("const", shape=[1, fmaps, *base], initializer=init, use_resource=True)
         return tf.tile(block.layout.from_nchw(x), [tf.shape(block.dlatents)[0], 1, 1, 1])
 
@@ -218,7 +219,7 @@ def _start_from_w(block: SynthesisLayers, base: tuple[int, int], nf: Fmaps) -> t
             f"use data.base_shape=[{2 * height},{2 * width}] where images allow it, or G.noconst=false"
         )
     with tf.variable_scope("Dense0"):
-        x = dense_act(block.dlatents[:, 0], nf(0) * (height // 2) * (width // 2), act=block.act)
+        x = dense_act(block.styles[0], nf(0) * (height // 2) * (width // 2), act=block.act)
         x = block.layout.from_nchw(tf.reshape(x, [-1, nf(0), height // 2, width // 2]))
     with tf.variable_scope("Conv0_up"):
         return block.layer(x, 0, nf(1), up=True)
@@ -250,7 +251,7 @@ def noise_inputs(
         stored = tf.get_variable(
             f"noise{index}",
             shape=[1, 1, height, width],
-            initializer=tf.initializers.random_normal(),
+            initializer=normal_initializer(),
             trainable=False,
             use_resource=True,
         )

@@ -19,7 +19,7 @@ from training import config_io, init_from
 from training.config import TrainConfig
 from training.evaluation import EvaluatorFactory
 from training.run import Run
-from training.startup import find_state, open_dataset, open_session
+from training.startup import check_same_data, find_state, open_dataset, open_session
 from training.watch import TrainingStopped
 
 
@@ -60,6 +60,11 @@ def train(
         init_from.check_source(source, dataset.shape, dataset.label_size)
         config, notes = init_from.adopt_architecture(config, source, asked_for)
     directory, found = find_state(resume, result_dir) if resume else (None, None)
+    # Building the graph takes long: what is known now is refused now.
+    if found is not None:
+        check_same_data(*found[:2], dataset)
+    if directory is None:
+        run_dir.check_result_dir(result_dir)
     with tf.Graph().as_default(), open_session(config), Run(config, dataset, make_evaluator) as run:
         if source is not None:
             init_from.copy_into(source, run.networks)

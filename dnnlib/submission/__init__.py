@@ -3,7 +3,7 @@
 from dnnlib.submission.disk import DiskSpace, check_disk, format_bytes, free_bytes
 from dnnlib.submission.log import LogTee
 from dnnlib.submission.options import OPTIONS_FILE, read_options, write_options
-from dnnlib.submission.run_dir import create_run_dir, find_run_dir, list_run_dirs
+from dnnlib.submission.run_dir import check_result_dir, create_run_dir, find_run_dir, list_run_dirs
 from dnnlib.submission.stop import ABORT_FILE, GracefulStop, abort_requested, clear_abort
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "LogTee",
     "abort_requested",
     "check_disk",
+    "check_result_dir",
     "clear_abort",
     "create_run_dir",
     "find_run_dir",

@@ -22,6 +22,20 @@ def list_run_dirs(result_dir: os.PathLike | str) -> dict[Path, int]:
     return dict(sorted(found.items(), key=lambda item: (item[1], item[0].name)))
 
 
+def check_result_dir(result_dir: os.PathLike | str) -> None:
+    """Whether `create_run_dir` is likely to succeed; writes nothing. What takes long can be refused first.
+
+    Raises:
+        UserError: the folder, or the lowest one above it that exists, is no folder or cannot be written.
+    """
+    root = Path(result_dir)
+    lowest = next(path for path in (root.absolute(), *root.absolute().parents) if os.path.lexists(path))
+    if not lowest.is_dir():
+        raise UserError(f"result directory {root} cannot be used: {lowest} exists and is no directory")
+    if not os.access(lowest, os.W_OK | os.X_OK):
+        raise UserError(f"result directory {root} cannot be written: no permission to write in {lowest}")
+
+
 def create_run_dir(result_dir: os.PathLike | str, desc: str) -> Path:
     """Makes `result_dir/%05d-desc` with the next free number (highest existing + 1) and returns it.
 

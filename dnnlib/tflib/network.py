@@ -113,7 +113,7 @@ class Network(KeptAsData):
         if first is None:
             raise UserError(f"network {self.name!r}: all inputs are None")
         with tf.name_scope(f"{self.scope}/{self.name.split('/')[-1]}_use"):
-            batch = tf.shape(tf.convert_to_tensor(first))[0]
+            batch = tf.shape(tf.convert_to_tensor(first))[0] if any(x is None for x in in_expr) else None
             inputs = []
             for expr, shape, template in zip(in_expr, self.input_shapes, self.input_templates, strict=True):
                 x = tf.zeros([batch, *shape[1:]]) if expr is None else tf.convert_to_tensor(expr)

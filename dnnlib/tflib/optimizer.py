@@ -7,7 +7,7 @@ averaged over all sub-batches (towers x rounds), then applied once, so that the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -171,7 +171,7 @@ class Optimizer:
         b1, b2 = tf.cast(self._beta1, tf.float32), tf.cast(self._beta2, tf.float32)
         powers = self._beta1_power * b1, self._beta2_power * b2
         by_name = dict(zip(self.trainables, zip(*(tf.unstack(p) for p in powers), strict=True), strict=True))
-        lr = tf.cast(self._lr, tf.float32)
+        lr, epsilon = tf.cast(self._lr, tf.float32), tf.constant(self._epsilon, tf.float32)
 
         def adam(names: Sequence[str]) -> list[tf.Operation]:
             return [
@@ -184,7 +184,7 @@ class Optimizer:
                     lr=lr,
                     beta1=b1,
                     beta2=b2,
-                    epsilon=np.float32(self._epsilon),
+                    epsilon=epsilon,
                     grad=grads[n],
                 )
                 for n in names
@@ -197,10 +197,10 @@ class Optimizer:
                 aged = (self._aged(self._beta1_power, powers[0]), self._aged(self._beta2_power, powers[1]))
                 return tf.group(*aged, self._steps.assign_add(1).op)
 
-        ops = [tf.cond(finite, lambda: _one(update()), lambda: _one(self.skipped.assign_add(1).op)).op]
+        ops = [either(finite, update, lambda: self.skipped.assign_add(1).op)]
         for active, names in self._sometimes().values():
             group = tf.logical_and(finite, active)
-            ops.append(tf.cond(group, lambda names=names: _one(tf.group(*adam(names))), lambda: tf.constant(1)).op)
+            ops.append(either(group, lambda names=names: tf.group(*adam(names)), tf.no_op))
         if scaler is not None:
             ops.append(scaler.update(finite))
         return tf.group(*ops), norm, 1 - tf.cast(finite, tf.float32)
@@ -272,6 +272,20 @@ def _mean(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     return tensors[0] if len(tensors) == 1 else tf.add_n(list(tensors)) * np.float32(1 / len(tensors))
 
 
-def _one(op: tf.Operation) -> tf.Tensor:
-    with tf.control_dependencies([op]):
-        return tf.constant(1)
+def either(
+    condition: tf.Tensor, if_true: Callable[[], tf.Operation], if_false: Callable[[], tf.Operation]
+) -> tf.Operation:
+    """An operation that runs what one of the two functions builds, as the scalar bool tensor says.
+
+    Like `tf.cond`, which sends every tensor and variable used inside through a switch of its own, several for each
+    variable that is trained; here one switch holds all back. What is inside may run only after all tensors that it
+    takes from outside are there, so those are evaluated in either case.
+    """
+    no, yes = tf.raw_ops.Switch(data=condition, pred=condition)
+    ends = []
+    for switched, build in ((yes, if_true), (no, if_false)):
+        with tf.control_dependencies([tf.identity(switched)]):
+            op = build()
+        with tf.control_dependencies([op]):
+            ends.append(tf.constant(1))
+    return tf.raw_ops.Merge(inputs=ends).output.op

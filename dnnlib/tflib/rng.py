@@ -7,7 +7,7 @@ counter, sub-batch) alone and survive a restart, user scripts draw freely, and t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from dnnlib.tflib.tfutil import tf
@@ -28,12 +28,28 @@ class RandomSource(Protocol):
         """Uniform int32 tensor in [low, high)."""
 
 
+def standard_normal(shape: Shape, dtype: tf.DType = tf.float32, name: str | None = None) -> tf.Tensor:
+    """Standard normal tensor of `shape`, drawn anew by every evaluation; as `tf.random.normal`, in one operation."""
+    seed, seed2 = tf.get_seed(None)
+    return tf.raw_ops.RandomStandardNormal(shape=shape, dtype=dtype, seed=seed or 0, seed2=seed2 or 0, name=name)
+
+
+def normal_initializer(stddev: float = 1.0) -> Callable[..., tf.Tensor]:
+    """Initialiser of variables, N(0, stddev^2), of two to four operations where TensorFlow's own takes six."""
+
+    def draw(shape: Shape, dtype: tf.DType = tf.float32) -> tf.Tensor:
+        x = standard_normal(shape, dtype)
+        return x if stddev == 1 else x * stddev
+
+    return draw
+
+
 class StatefulRandom:
     """TensorFlow's own stateful generators: every evaluation draws anew."""
 
     def normal(self, name: str, shape: Shape) -> tf.Tensor:
         """Standard normal float32 tensor of `shape`."""
-        return tf.random.normal(shape, name=_scope_safe(name))
+        return standard_normal(shape, name=_scope_safe(name))
 
     def uniform(self, name: str, shape: Shape) -> tf.Tensor:
         """Uniform float32 tensor in [0, 1)."""

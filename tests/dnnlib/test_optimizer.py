@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dnnlib.tflib.optimizer import Optimizer, SideUpdate, Tower
+from dnnlib.tflib.optimizer import Optimizer, SideUpdate, Tower, either
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 
@@ -139,3 +139,21 @@ def test_refusals(session):
     opt = Optimizer("Opt", {"x": x})
     with pytest.raises(UserError, match=r"side tensors \['mean'\], updates \[\]"):
         opt.phase("main", [Tower(None, tf.reduce_sum(x), {"mean": tf.zeros([])})])
+
+
+@pytest.mark.parametrize("how", [pytest.param("optimised", marks=pytest.mark.optimised), "as built"])
+def test_one_of_two_operations_runs_and_what_follows_waits_for_it(session, how):
+    condition, factor = tf.placeholder(tf.bool, []), tf.placeholder(tf.float32, [])
+    x, y, z = (variable(name, 1.0) for name in "xyz")
+    used = factor * 2  # a tensor and two variables from outside
+    op = either(condition, lambda: x.assign(x * used).op, lambda: tf.group(y.assign(y + x).op, z.assign_add(10).op))
+    with tf.control_dependencies([op]):
+        after = tf.stack([v.read_value() for v in (x, y, z)])
+    session.run(tf.global_variables_initializer())
+    np.testing.assert_array_equal(session.run(after, {condition: True, factor: 4}), [8, 1, 1])
+    session.run(op, {condition: True, factor: 0.25})
+    np.testing.assert_array_equal(session.run([x, y, z]), [4, 1, 1])
+    session.run(either(condition, lambda: x.assign_add(1).op, tf.no_op), {condition: False, factor: 1})
+    np.testing.assert_array_equal(session.run([x, y, z]), [4, 1, 1])
+    session.run(op, {condition: False, factor: np.nan})
+    np.testing.assert_array_equal(session.run([x, y, z]), [4, 5, 11])

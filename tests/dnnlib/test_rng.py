@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dnnlib.tflib.rng import StatefulRandom, StatelessRandom
+from dnnlib.tflib.rng import StatefulRandom, StatelessRandom, normal_initializer
 from dnnlib.tflib.tfutil import tf
 
 
@@ -43,3 +43,22 @@ def test_distributions(session, source):
     assert set(whole) == set(range(1, 8))
     assert scipy.stats.chisquare(np.bincount(whole)[1:]).pvalue > 1e-4
     assert normal.dtype == uniform.dtype == np.float32 and whole.dtype == np.int32
+
+
+@pytest.mark.parametrize("stddev", [1.0, 100.0])
+def test_initial_values(session, stddev):
+    """Normal, of the width asked for, each variable's own; the graph's seed gives the same ones again."""
+    variables = [tf.get_variable(n, [100, 200], initializer=normal_initializer(stddev)) for n in "ab"]
+    session.run(tf.global_variables_initializer())
+    a, b = session.run(variables)
+    assert a.dtype == np.float32 and abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.03
+    for values in (a, b):
+        assert scipy.stats.kstest(values.ravel() / stddev, "norm").pvalue > 1e-4
+    draws = []
+    for _ in range(2):
+        with tf.Graph().as_default(), tf.Session() as other:
+            tf.set_random_seed(1)
+            first = tf.get_variable("a", [100], initializer=normal_initializer())
+            other.run(first.initializer)
+            draws.append(other.run(first))
+    assert np.array_equal(*draws)

@@ -16,6 +16,7 @@ from dnnlib.submission import (
     LogTee,
     abort_requested,
     check_disk,
+    check_result_dir,
     clear_abort,
     create_run_dir,
     find_run_dir,
@@ -67,6 +68,20 @@ class TestRunDir:
             create_run_dir(tmp_path / "file", "x")
         with pytest.raises(UserError, match="result directory .*below cannot be written: Not a directory"):
             create_run_dir(tmp_path / "file" / "below", "x")
+
+    def test_what_will_be_unusable_is_known_before(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        check_result_dir(tmp_path)
+        check_result_dir(tmp_path / "not" / "yet")
+        for path in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+            with pytest.raises(UserError, match="result directory .*file.* cannot be used: .*/file exists and is no"):
+                check_result_dir(path)
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+    def test_a_result_directory_without_permission(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "access", lambda path, mode: False)  # to root all is permitted
+        with pytest.raises(UserError, match="result directory .*/a/b cannot be written: no permission to write in "):
+            check_result_dir(tmp_path / "a" / "b")
 
     @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that nobody can write, root included")
     def test_unwritable_result_directory(self) -> None:

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from dnnlib.util import UserError
+from metrics import html_report
 from metrics.html_report import choose_grids, write_report
 from metrics.report import MetricResult, write_result
 from metrics.run_files import better_is, flatten, read_run
@@ -114,6 +115,24 @@ def make_run(run, size=(64, 32)):
     return run
 
 
+_DRAWN: dict[str, bytes] = {}
+
+
+@pytest.fixture
+def drawn_once(monkeypatch):
+    """The same curve is the same picture: tests that look at other things do not draw it again, which takes seconds."""
+
+    def kept(draw):
+        def get(*args):
+            key = repr((draw.__name__, args))
+            return _DRAWN[key] if key in _DRAWN else _DRAWN.setdefault(key, draw(*args))
+
+        return get
+
+    for name in ("plot_stats", "plot_metric"):
+        monkeypatch.setattr(html_report, name, kept(getattr(html_report, name)))
+
+
 def test_a_whole_run(tmp_path):
     run = make_run(tmp_path / "00001-toys")
     path = write_report(run, DEFAULTS)
@@ -171,13 +190,13 @@ def test_curves_hold_the_values(tmp_path):
     assert "mathdefault" not in gradients and ">0.001<" in gradients  # labels that a person can read
 
 
-def test_wide_grids_are_scaled(tmp_path):
+def test_wide_grids_are_scaled(tmp_path, drawn_once):
     run = make_run(tmp_path / "run", size=(2400, 300))
     (_, src) = next(item for item in Page(write_report(run)).check().images if item[0] == "reals.png")
     assert Image.open(io.BytesIO(base64.b64decode(src.partition(",")[2]))).size == (1200, 150)
 
 
-def test_other_kinds_of_pictures(tmp_path):
+def test_other_kinds_of_pictures(tmp_path, drawn_once):
     run = make_run(tmp_path / "run")
     Image.fromarray(np.full((8, 8), 7, np.uint8)).save(run / "reals.png")
     clear = np.zeros((8, 8, 4), np.uint8)
@@ -188,7 +207,7 @@ def test_other_kinds_of_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", 'a"b&c', "$x_1^2$ %s {}", "name with 'quotes'"])
-def test_names_are_escaped(tmp_path, name):
+def test_names_are_escaped(tmp_path, name, drawn_once):
     safe = name.replace("/", "-")
     run = make_run(tmp_path / safe)
     with open(run / "stats.jsonl", "a") as file:
@@ -202,12 +221,12 @@ def test_names_are_escaped(tmp_path, name):
     assert "--resume " in page.text and f"analysis-{safe}.png" in dict(page.images)
 
 
-def test_a_name_that_is_no_text(tmp_path):
+def test_a_name_that_is_no_text(tmp_path, drawn_once):
     run = make_run(Path(os.fsdecode(os.fsencode(tmp_path) + b"/run\xff")))
     assert "run?" in Page(write_report(run)).check().text
 
 
-def test_damaged_files_are_named(tmp_path):
+def test_damaged_files_are_named(tmp_path, drawn_once):
     run = make_run(tmp_path / "run")
     lines = (run / "stats.jsonl").read_text().splitlines(keepends=True)
     lines[2] = lines[2][:40] + "\n"
@@ -239,7 +258,7 @@ def test_an_empty_directory(tmp_path):
     assert "neither a training state nor a snapshot" in page.text and not page.images
 
 
-def test_how_to_continue(tmp_path):
+def test_how_to_continue(tmp_path, drawn_once):
     run = make_run(tmp_path / "my run")
     options = json.loads((run / "training_options.json").read_text())
     options["schedule"]["total_kimg"] = 100.0

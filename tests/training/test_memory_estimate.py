@@ -44,13 +44,13 @@ MEASURED = {
 @pytest.mark.optimised
 @pytest.mark.parametrize("case", MEASURED)
 def test_estimate_is_near_what_tensorflow_reports(case, monkeypatch):
-    """A whole minibatch at 32x32, every phase of it: within 15%.
+    """A whole minibatch at 16x16, every phase of it: within 15%.
 
     The thread that asks executes everything, in the order of readiness, as a GPU's thread does: with a pool of threads,
     even of one, the order and with it the peak differs from run to run.
     """
     sets, options = MEASURED[case]
-    config, shape = small_config(*sets), dict(num_channels=3, resolution=32, label_size=0) | options
+    config, shape = small_config(*sets), dict(num_channels=3, resolution=16, label_size=0) | options
     reported, run = [], tfutil.run
 
     def traced(fetches, feeds):

@@ -1,11 +1,14 @@
 """Networks against numbers computed by the published implementation."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 
 from dnnlib import tflib
+from dnnlib.tflib import tfutil
+from dnnlib.tflib.tfutil import tf
 
 ARCHS = [("skip", "resnet"), ("resnet", "skip")]
 CASES = ["uncond_Gskip_Dresnet", "cond_Gskip_Dresnet", "uncond_Gresnet_Dskip"]
@@ -27,10 +30,27 @@ def load(golden, case, name):
     return net, data
 
 
-@pytest.mark.parametrize("data_format", [pytest.param("NHWC", marks=pytest.mark.optimised), "NCHW"])
+@pytest.fixture(scope="module", params=CASES)
+def networks(golden, request):
+    """name -> (network of one file, data), in one graph for all tests that change no variable: building takes long."""
+    with tf.Graph().as_default(), tfutil.create_session():
+        yield functools.cache(lambda name: load(golden, request.param, name))
+
+
+of_the_first_file = pytest.mark.parametrize("networks", CASES[:1], indirect=True)
+
+
+@pytest.mark.optimised
 @pytest.mark.parametrize("case", CASES)
-def test_generator(golden, session, case, data_format):
-    G, data = load(golden, case, "G")
+def test_generator_as_on_cpus(golden, session, case):
+    check_generator(*load(golden, case, "G"), "NHWC")
+
+
+def test_generator_as_on_gpus(networks):
+    check_generator(*networks("G"), "NCHW")
+
+
+def check_generator(G, data, data_format):
     z, labels = data["in/latents"], data["in/labels"]
     for fused in (False, True):
         options = dict(randomize_noise=False, fused_modconv=fused, data_format=data_format)
@@ -40,9 +60,8 @@ def test_generator(golden, session, case, data_format):
         assert relative_error(images, data["out/synthesis_from_dlatents_plus"]) < TOLERANCE
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_truncated_images(golden, session, case):
-    G, data = load(golden, case, "G")
+def test_truncated_images(networks):
+    G, data = networks("G")
     checks = {
         "out/images_psi_none": dict(truncation_psi=None),
         "out/images_psi_0.7": dict(truncation_psi=0.7),
@@ -55,9 +74,8 @@ def test_truncated_images(golden, session, case):
             assert relative_error(images, data[key]) < TOLERANCE, key
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_mapping_and_truncation(golden, session, case):
-    G, data = load(golden, case, "G")
+def test_mapping_and_truncation(networks):
+    G, data = networks("G")
     z, labels = data["in/latents"], data["in/labels"]
     assert relative_error(G.components.mapping.run(z, labels), data["out/dlatents"]) < TOLERANCE
     if "out/dlatents_psi_0.7_cutoff4" in data:
@@ -66,9 +84,8 @@ def test_mapping_and_truncation(golden, session, case):
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
-@pytest.mark.parametrize("case", CASES)
-def test_discriminator(golden, session, case, data_format):
-    D, data = load(golden, case, "D")
+def test_discriminator(networks, data_format):
+    D, data = networks("D")
     for n in (8, 4, 2, 1):
         key = f"out/scores_batch{n}"
         if key in data:
@@ -76,8 +93,9 @@ def test_discriminator(golden, session, case, data_format):
             assert relative_error(scores, data[key]) < TOLERANCE, key
 
 
-def test_uint8_images(golden, session):
-    G, data = load(golden, CASES[0], "G")
+@of_the_first_file
+def test_uint8_images(networks):
+    G, data = networks("G")
     fmt = dict(func=tflib.convert_images_to_uint8)
     options = dict(truncation_psi=0.7, randomize_noise=False)
     images = G.run(data["in/latents"], None, output_transform=fmt, **options)
@@ -91,26 +109,27 @@ def test_uint8_images(golden, session):
     assert np.mean(images != data["out/images_psi_0.7_uint8_nhwc"]) < 1e-3
 
 
+@of_the_first_file
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_low_precision_stays_near(golden, session, dtype):
+def test_low_precision_stays_near(networks, dtype):
     """Half types in the two highest resolutions; variables stay float32 (published float16 differs by 3e-2)."""
-    G, data = load(golden, CASES[0], "G")
+    G, data = networks("G")
     options = dict(num_fp16_res=2, fp16_dtype=dtype, conv_clamp=256)
     images = G.run(data["in/latents"], None, truncation_psi=None, randomize_noise=False, **options)
     assert relative_error(images, data["out/images_psi_none"]) < 5e-2
     assert relative_error(images, data["out/images_psi_none"]) > 1e-6  # it was another computation
-    D, data = load(golden, CASES[0], "D")
+    D, data = networks("D")
     scores = D.run(data["in/images"], None, **options)
     assert relative_error(scores, data["out/scores_batch8"]) < 5e-2
     assert all(v.dtype.base_dtype.name == "float32" for net in (G, D) for v in net.vars.values())
 
 
-def test_low_precision_gradients(golden, session):
+@of_the_first_file
+def test_low_precision_gradients(networks):
     """Training through bfloat16 layers: gradients of first and second order near those of float32."""
-    from dnnlib.tflib.tfutil import tf
     from training.adversarial import squared_gradient
 
-    D, data = load(golden, CASES[0], "D")
+    D, data = networks("D")
     images = tf.constant(data["in/images"])
     norms = []
     for options in ({}, dict(num_fp16_res=2, fp16_dtype="bfloat16")):
@@ -118,5 +137,5 @@ def test_low_precision_gradients(golden, session):
         loss = tf.reduce_mean(tf.nn.softplus(-scores)) + tf.reduce_mean(squared_gradient(scores, images))
         grads = [g for g in tf.gradients(loss, list(D.trainables.values())) if g is not None]
         assert all(g.dtype == tf.float32 for g in grads)
-        norms.append(session.run(tf.linalg.global_norm(grads)))
+        norms.append(tflib.run(tf.linalg.global_norm(grads)))
     assert norms[1] == pytest.approx(norms[0], rel=0.1)

@@ -56,7 +56,7 @@ def test_a_pipe_among_the_pictures_is_skipped(tmp_path):
     os.mkfifo(tmp_path / "in" / "000002.jpg")
     code = "import sys, dataset_tool; dataset_tool.cli.main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "create_celeba", tmp_path / "out", tmp_path / "in", "--workers", "1"]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
     assert "not a regular file but a pipe" in (tmp_path / "out" / "skipped.csv").read_text()
 
 

@@ -167,6 +167,7 @@ def test_going_back_forgets_a_best_that_was_pruned(config, tmp_path, monkeypatch
         config, *QUICK, 'watch.actions={"gap":"rollback"}', "watch.ticks=2", "watch.good_ticks=1", "total_kimg=6",
         "schedule.batch=1000", "schedule.batch_gpu=1000", "schedule.kimg_per_tick=1", "D.mbstd_group_size=0",
         "snapshots.network_ticks=1", "snapshots.keep_snapshots=1", "metrics.names=naive", "metrics.ticks=1",
+        "G.fmap_max=1", "D.fmap_max=1",
     )  # fmt: skip
     sick_at(monkeypatch, 3000, 4000, report={"Loss/scores/real": 99.0})
     evaluator = NaiveEvaluator(5.0, 4.0, 3.0, 6.0, 6.5, 7.0, 8.0, 9.0, 9.5)

@@ -1,6 +1,8 @@
 """The loop end to end on tiny networks: files, resuming bit-exactly, towers, accumulation, transfer learning."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import shutil
 import signal
@@ -121,10 +123,10 @@ def test_interrupted_run_equals_uninterrupted_one(config, finished, tmp_path):
     assert progress[0] == progress[1]
 
 
-def test_stopping_in_the_middle_of_a_tick(config, tmp_path, monkeypatch):
+def test_stopping_in_the_middle_of_a_tick(config, of_four_ticks, tmp_path, monkeypatch):
     """A file abort.txt stops after the current minibatch; what follows equals the run that was left alone."""
     config = without_regularisation(config, "schedule.kimg_per_tick=1", "snapshots.first_tick=false")
-    whole = train(config, tmp_path / "whole")
+    _, whole = of_four_ticks  # the same minibatches
     real = TrainingGraph.run_minibatch
 
     def abort_in_the_second(self, nimg, *args):
@@ -164,7 +166,7 @@ def test_a_signal_saves_and_ends_in_order(config, tmp_path, number):
     directory = tmp_path / "results" / "00000-stylegan2-tiny-1gpu-custom"
     wait_for(directory / "training-state-000000032.npz", process)
     process.send_signal(number)
-    out = process.communicate(timeout=120)[0]
+    out = process.communicate(timeout=600)[0]
     assert process.returncode == 0, out
     assert f"Stopped by {number.name}" in out and f"--resume {directory}" in out
     newest = states.list_states(directory)[-1]
@@ -203,7 +205,19 @@ def test_going_back_to_an_older_state_sets_newer_files_aside(of_four_ticks, tmp_
     assert (whole.run_dir / "abandoned-training-state-000000064.npz").exists()
 
 
-def test_other_data_is_noticed_on_resuming(config, finished, tmp_path):
+@pytest.fixture
+def nothing_is_built(monkeypatch):
+    """What is refused is refused before the graph is built, which takes long."""
+    monkeypatch.delattr("training.training_loop.Run")
+
+
+def test_a_result_directory_that_cannot_be(config, tmp_path, nothing_is_built):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="result directory .*results cannot be used: .*file exists and is no directory"):
+        train(config, tmp_path / "file" / "results")
+
+
+def test_other_data_is_noticed_on_resuming(config, finished, tmp_path, nothing_is_built):
     result = copy_of(finished, tmp_path / "results")
     config = apply_set(config, f"data.data_dir={tmp_path / 'data'}")
     tiny_dataset(tmp_path / "data" / "tiny", num_images=41, resolution=8, label_size=3)
@@ -276,24 +290,29 @@ def test_a_minibatch_of_one_per_tower(config, tmp_path):
     assert values["pl_mean"] > 0
 
 
-def test_own_learning_rates(config, tmp_path):
+def test_own_learning_rates(config, tmp_path, monkeypatch):
     """Each network follows its own rate (the published trainer fed G's to both)."""
     config = apply_set(config, "schedule.total_kimg=0.016", "loss.r1_gamma=0", "loss.pl_weight=0")
-    start = run_split(config, tmp_path, "start", schedule__total_kimg=0)
+    weight, starts, real = "8x8/Conv0/weight", [], TrainingGraph.run_minibatch
+
+    def noting_the_start(self, *args):
+        starts.append(self.D.get_var(weight))
+        return real(self, *args)
+
+    monkeypatch.setattr(TrainingGraph, "run_minibatch", noting_the_start)
     moved = run_split(config, tmp_path, "base")
     slow_d = run_split(config, tmp_path, "slow_d", opt__D_lrate=0.0002)
-    weight = "8x8/Conv0/weight"
-    step = np.max(np.abs(moved[f"D/{weight}"] - start[f"D/{weight}"]))
-    slow = np.max(np.abs(slow_d[f"D/{weight}"] - start[f"D/{weight}"]))
+    assert len(starts) == 2 and np.array_equal(*starts)
+    step, slow = (np.max(np.abs(values[f"D/{weight}"] - starts[0])) for values in (moved, slow_d))
     assert step == pytest.approx(0.002, rel=1e-2) and slow == pytest.approx(0.0002, rel=1e-2)
-    for name in start:
+    for name in moved:
         if name.startswith("G/"):
             assert np.array_equal(moved[name], slow_d[name])
 
 
 def test_transfer_learning(config, finished, tmp_path, capsys):
     pkl = str(finished.run_dir / "network-snapshot-000000.pkl")
-    other = apply_set(config, "G.fmap_max=64", "G.fmap_base=4096", "schedule.total_kimg=0")
+    other = without_regularisation(config, "G.fmap_max=64", "G.fmap_base=4096", "schedule.total_kimg=0")
     again = train(other, tmp_path / "transfer", init_from_pkl=pkl)
     out = capsys.readouterr().out
     assert "G.fmap_max: 64 -> " in out and "(from the pickle)" in out
@@ -315,25 +334,14 @@ def test_transfer_to_other_data_lists_every_remedy(config, finished, tmp_path):
 
 def test_resume_with_another_architecture_names_the_variable(config, finished, tmp_path):
     result = copy_of(finished, tmp_path / "results")
-    other = dataclasses.replace(config, D=dataclasses.replace(config.D, architecture="skip"))
+    other = without_regularisation(config, "D.architecture=skip")
     with pytest.raises(UserError, match="does not fit this configuration: missing"):
         train(other, tmp_path / "results", resume=result.state)
 
 
 def test_old_states_and_snapshots_are_pruned(config, tmp_path):
-    config = apply_set(
-        config,
-        "schedule.kimg_per_tick=1",
-        "schedule.total_kimg=5",
-        "schedule.batch=500",
-        "schedule.batch_gpu=500",
-        "D.mbstd_group_size=0",
-        "loss.pl_weight=0",
-        "snapshots.network_ticks=1",
-        "snapshots.keep_snapshots=2",
-        "snapshots.keep_states=2",
-        "loss.r1_gamma=0",
-    )
+    config = of_thousands(config, total_kimg=5)
+    config = apply_set(config, "network_ticks=1", "keep_snapshots=2", "keep_states=2")
     result = train(config, tmp_path / "results")
     snapshots = sorted(p.name for p in result.run_dir.glob("network-snapshot-*.pkl"))
     assert snapshots == ["network-snapshot-000004.pkl", "network-snapshot-000005.pkl"]
@@ -343,30 +351,25 @@ def test_old_states_and_snapshots_are_pruned(config, tmp_path):
     ]
 
 
-def test_best_snapshot_is_named_and_kept(config, tmp_path, capsys):
-    config = apply_set(
-        config,
-        "metrics.names=naive",
-        "metrics.ticks=1",
-        "snapshots.network_ticks=1",
-        "snapshots.keep_snapshots=1",
-        "schedule.batch=1000",
-        "schedule.batch_gpu=1000",
-        "schedule.kimg_per_tick=1",
-        "schedule.total_kimg=2",
-        "D.mbstd_group_size=0",
-        "loss.pl_weight=0",
-        "loss.r1_gamma=0",
-    )
-    evaluator = NaiveEvaluator()
-    result = train(config, tmp_path / "results", make_evaluator=lambda *_: evaluator)
+@pytest.fixture(scope="module")
+def measured(config, tmp_path_factory):
+    """(configuration, a run of it that is measured at every tick, its evaluator, what it printed)."""
+    config = apply_set(config, "metrics.names=naive", "metrics.ticks=1", "network_ticks=1", "keep_snapshots=1")
+    config, evaluator, out = of_thousands(config, total_kimg=2), NaiveEvaluator(), io.StringIO()
+    with contextlib.redirect_stdout(out):
+        result = train(config, tmp_path_factory.mktemp("measured"), make_evaluator=lambda *_: evaluator)
+    return config, result, evaluator, out.getvalue()
+
+
+def test_best_snapshot_is_named_and_kept(measured):
+    _, result, evaluator, out = measured
     assert [value for _, value in evaluator.written] == [9.0, 3.0, 5.0]
     assert result.best == {"naive": [3.0, "network-snapshot-000001.pkl"]}
     kept = sorted(p.name for p in result.run_dir.glob("*.pkl"))
     assert kept == ["network-snapshot-000001.pkl", "network-snapshot-000002.pkl"]
     lines = [json.loads(line) for line in (result.run_dir / "stats.jsonl").read_text().splitlines()]
     assert [line["Metrics/naive"]["mean"] for line in lines if "Metrics/naive" in line] == [9.0, 3.0, 5.0]
-    assert "Best naive: 3.0000 (network-snapshot-000001.pkl)" in capsys.readouterr().out
+    assert "Best naive: 3.0000 (network-snapshot-000001.pkl)" in out
 
 
 def test_the_best_of_a_file_that_was_written_again_is_that_of_the_file(config, tmp_path):
@@ -378,9 +381,9 @@ def test_the_best_of_a_file_that_was_written_again_is_that_of_the_file(config, t
 
 
 def of_thousands(config, total_kimg):
-    """Minibatches and ticks of one kimg, so that every snapshot has a name of its own."""
+    """Minibatches and ticks of one kimg, so that every snapshot has a name of its own; of the smallest networks."""
     ticks = ("schedule.batch=1000", "schedule.batch_gpu=1000", "schedule.kimg_per_tick=1", f"total_kimg={total_kimg}")
-    return apply_set(config, *ticks, "D.mbstd_group_size=0", "loss.pl_weight=0", "loss.r1_gamma=0")
+    return without_regularisation(config, *ticks, "D.mbstd_group_size=0", "G.fmap_max=1", "D.fmap_max=1")
 
 
 def test_a_run_killed_after_pruning_knows_the_best_snapshot(config, tmp_path, monkeypatch):
@@ -405,14 +408,13 @@ def test_a_run_killed_after_pruning_knows_the_best_snapshot(config, tmp_path, mo
     assert kept == ["network-snapshot-000002.pkl", "network-snapshot-000003.pkl"]
 
 
-def test_a_best_snapshot_that_somebody_deleted_is_forgotten(config, tmp_path):
-    config = apply_set(config, "metrics.names=naive", "metrics.ticks=1", "snapshots.network_ticks=1")
-    config = of_thousands(config, total_kimg=1)
-    first = train(config, tmp_path / "results", make_evaluator=lambda *_: NaiveEvaluator())
+def test_a_best_snapshot_that_somebody_deleted_is_forgotten(measured, tmp_path):
+    config, first, _, _ = measured
     assert first.best
+    first = copy_of(first, tmp_path / "results")
     for path in first.run_dir.glob("*.pkl"):
         path.unlink()
-    longer = apply_set(config, "schedule.total_kimg=2")
+    longer = apply_set(config, "schedule.total_kimg=3")
     result = train(longer, tmp_path / "results", resume=first.run_dir, make_evaluator=lambda *_: None)
     assert result.best == {}
 
