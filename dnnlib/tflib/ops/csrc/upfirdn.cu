@@ -1,8 +1,8 @@
-// upfirdn on GPUs. The filters of the networks (separable, 4 taps, one factor of 2 or none) go by tiles: a block brings a tile of the input to shared memory in vectors of 16 bytes, all loads under way
-// together; then every thread walks down a column and keeps the rows it has filtered along x in registers. All other
-// filters take a direct sum.
-#include "cuda_common.cuh"
-#include "resampling.h"
+// upfirdn on GPUs. The filters of the networks (separable, 4 taps, one factor of 2 or none) go by tiles: a block brings
+// a tile of the input to shared memory in vectors of 16 bytes, all loads under way together; then every thread walks
+// down a column and keeps the rows it has filtered along x in registers. Other separable filters: upfirdn_long.cu. What
+// is left takes a direct sum.
+#include "cuda_upfirdn.cuh"
 
 namespace ops {
 namespace {
@@ -10,14 +10,7 @@ namespace {
 struct Filter {
   float v[kMaxTaps2d];
 };
-struct Axes {
-  float y[kMaxTaps], x[kMaxTaps];
-};
-
-struct Shape {
-  int64_t outer, inner;
-  ResamplingAxis y, x;
-};
+using Shape = UpfirdnShape;
 
 template <typename T, typename F, bool Separable>
 __global__ void __launch_bounds__(kThreads) direct_kernel(const T* in, T* out, Shape s, F filter, int64_t total) {
@@ -293,7 +286,7 @@ int ops_cuda_upfirdn(int dtype, const void* x, void* y, const int64_t* sizes, co
     Axes filter;
     std::copy(gy, gy + s.y.taps, filter.y);
     std::copy(gx, gx + s.x.taps, filter.x);
-    const bool done = launch_taps<T, 4>(in, out, s, filter, st);
+    const bool done = launch_taps<T, 4>(in, out, s, filter, st) || launch_long(in, out, s, filter, st);
     if (!done) direct_kernel<T, Axes, true><<<grid_for(total), kThreads, 0, st>>>(in, out, s, filter, total);
   });
 }
