@@ -85,6 +85,7 @@ def load_library(path: Path | str) -> ctypes.CDLL:
         "ops_cuda_modulate": [number] + [pointer] * 5 + [number, pointer],
         "ops_cuda_modulate_grad": [number] + [pointer] * 9 + [number, pointer],
         "ops_cuda_warp": [number, number] + [pointer] * 6,
+        "ops_cuda_depthwise": [number, real, real] + [pointer] * 6,
         "ops_cuda_epilogue": [number, *act] + [pointer] * 7 + [number, pointer],
         "ops_cuda_epilogue_grad": [number, *grad] + [pointer] * 11 + [number, pointer],
     }

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu_case import Case, Random, integers, module_of, rounded
+from benchmarks.gpu_depthwise_cases import depthwise_cases
 from benchmarks.gpu_warp_cases import warp_cases
 
 LINEAR, LRELU, SWISH = 1, 3, 9
@@ -226,3 +227,4 @@ def all_cases(dtype: str, size: int, channels: int, maps: int, samples: int = 2,
     yield from modulate_cases(random, maps)
     yield from epilogue_cases(random, size, channels, samples)
     yield from warp_cases(random, size, samples)
+    yield from depthwise_cases(random, size, channels, samples)

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.gpu_case import DTYPES, Case, Random, errors_of, load_library
 from benchmarks.gpu_cases import all_cases, upfirdn_case, upfirdn_reference
-from dnnlib.tflib.ops import build, toolchain
+from dnnlib.tflib.ops import affine_warp, build, depthwise_conv_2d, toolchain
 from dnnlib.tflib.tfutil import tf
 
 EMULATION = Path(__file__).parent / "cuda_emulation"
@@ -102,7 +102,7 @@ def test_kernels_against_float64(emulated, dtype, shape):
         names.append(case.name)
         wrong += errors_of(case, arrays, dtype)
     assert not wrong
-    assert len(set(names)) == len(names) == 40
+    assert len(set(names)) == len(names) == 45
 
 
 # Filter, factors (y, x) and padding; shapes [outer, H, W, inner] with tiles that are not full and several of them.
@@ -200,6 +200,18 @@ def test_compiles_for_all_architectures():
     plan = build.cuda_plan([arch for arch in toolchain.CUDA_ARCHS if arch in known])
     assert sum(flag.startswith("-gencode=") and "code=sm_" in flag for flag in plan.flags) >= 3
     compiled(in_a_hurry(plan))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_ops_on_gpus_are_compiled_where_there_are_kernels(dtype):
+    """float64 has none: TensorFlow's own ops serve there."""
+    with tf.Graph().as_default() as graph, tf.device("/gpu:0"):
+        depthwise_conv_2d(tf.zeros([1, 4, 4, 8], dtype), tf.zeros([3, 3, 8, 1], dtype), impl="compiled")
+        wanted = set() if dtype == "float64" else {"DnnlibDepthwiseConv2d"}
+        if dtype in ("float32", "float64"):  # the warp takes no others
+            affine_warp(tf.zeros([1, 3, 4, 4], dtype), tf.zeros([1, 2, 3], dtype), impl="compiled")
+            wanted |= {"DnnlibAffineWarp"} if dtype == "float32" else set()
+        assert {op.type for op in graph.get_operations() if op.type.startswith("Dnnlib")} == wanted
 
 
 def test_glue_compiles_without_cuda():
