@@ -7,6 +7,7 @@ import dataclasses
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -47,17 +48,33 @@ def rewrite_launches(source: str) -> str:
     return re.sub(r"([A-Za-z_]\w*(?:<[^;{}]*?>)?)\s*<<<(.*?)>>>", replace, source, flags=re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def emulated(tmp_path_factory):
-    """The launchers, compiled by g++ with kernels that run as coroutines."""
-    folder = tmp_path_factory.mktemp("emulation")
-    for path in build.SOURCE_DIR.glob("*.cu"):
-        (folder / f"{path.stem}.cc").write_text(rewrite_launches(path.read_text()))
-    command = [toolchain.find_cxx().path, "-std=c++17", "-O1", "-fPIC", "-shared", "-w", f"-I{EMULATION}"]
+def emulate(folder: Path, names: Iterable[str], *flags: str) -> Path:
+    """The launchers in these files of kernels, compiled by g++ with kernels that run as coroutines."""
+    for name in names:
+        source = (build.SOURCE_DIR / name).read_text()
+        (folder / name).with_suffix(".cc").write_text(rewrite_launches(source))
+    command = [toolchain.find_cxx().path, "-std=c++17", "-O1", "-fPIC", "-shared", "-w", *flags, f"-I{EMULATION}"]
     command += [f"-I{build.SOURCE_DIR}", *map(str, folder.glob("*.cc")), "-o", str(folder / "emulated.so")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, toolchain.first_error(result.stderr)
-    library = load_library(folder / "emulated.so")
+    return folder / "emulated.so"
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory):
+    """All launchers, as for compute capability 8 and later."""
+    names = [path.name for path in build.SOURCE_DIR.glob("*.cu")]
+    library = load_library(emulate(tmp_path_factory.mktemp("emulation"), names))
+    library.emulation_launched.restype = ctypes.c_char_p
+    return library
+
+
+@pytest.fixture(scope="module")
+def filters_before_8(emulated, tmp_path_factory):
+    """The launcher of filters for cards that copy to shared memory through registers."""
+    names = ["upfirdn.cu", "upfirdn_long.cu"]
+    library = ctypes.CDLL(str(emulate(tmp_path_factory.mktemp("before"), names, "-DOPS_ASYNC_COPY=0")))
+    library.ops_cuda_upfirdn.argtypes = emulated.ops_cuda_upfirdn.argtypes
     library.emulation_launched.restype = ctypes.c_char_p
     return library
 
@@ -146,6 +163,29 @@ def test_long_filters_spread_infinities_no_further_than_their_taps(emulated):
     one[0, 11, 23, 0] = 1
     reach = upfirdn_reference(one, np.outer(line(7), line(7)), (2, 2), (1, 1), pad) != 0
     assert np.array_equal(found, reach)
+
+
+# Channels last in whole chunks and with a part of one; rows of all lengths, several tiles wide and high.
+SHORT_SHAPES = [(2, 21, 150, 1), (1, 150, 37, 1), (3, 9, 300, 1), (2, 33, 24, 24), (1, 17, 40, 40), (1, 9, 20, 8)]
+SHORT = [
+    (1, 1, (1, 2, 2, 1)), (1, 1, (2, 2, -5, 9)), (1, 1, (3, 3, 13, 17)), (2, 1, (2, 1, 2, 1)), (2, 1, (-1, 3, 1, 2)),
+    (2, 1, (-3, 2, 5, 9)), (1, 2, (1, 1, 1, 1)), (1, 2, (0, 3, -1, 4)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cards", ["emulated", "filters_before_8"])
+def test_short_filters(request, cards, dtype):
+    """The filters of the networks, wherever rows begin: tiles in shared memory for every multiple of one vector."""
+    library, wrong = request.getfixturevalue(cards), []
+    for shape in SHORT_SHAPES:
+        for up, down, pad in SHORT:
+            random = Random(np.random.RandomState(0), dtype)
+            case = upfirdn_case(random, shape, line(4), (up, up), (down, down), pad)
+            launched(library)
+            wrong += [f"{shape} {w}" for w in errors_of(case, run_case(library, case, dtype), dtype)]
+            assert launched(library) == {"tile_kernel"}, case.name
+    assert not wrong
 
 
 def test_workspaces_are_large_enough(emulated):

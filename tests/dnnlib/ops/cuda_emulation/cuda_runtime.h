@@ -50,6 +50,7 @@ struct Thread {
   State state = kReady;
   dim3 index;
   float lane = 0;
+  std::vector<std::function<void()>> copies;  // under way
 };
 
 inline std::vector<Thread> threads;
@@ -120,6 +121,9 @@ inline void run_block(size_t count) {
     for (size_t warp = 0; warp < count; warp += 32) release(warp, warp + 32 < count ? warp + 32 : count, kAtWarp);
     release(0, count, kAtBlock);
     for (size_t i = 0; i < count; ++i) running = running || threads[i].state != kDone;
+    for (size_t i = 0; i < count; ++i) {
+      if (threads[i].state == kDone && !threads[i].copies.empty()) abort();  // nobody waited for them
+    }
     if (running && !moved) abort();  // threads wait for one another in different places: a GPU would hang
   }
 }
@@ -175,4 +179,23 @@ extern "C" inline __attribute__((used, visibility("default"))) const char* emula
   names = emulation::launched;
   emulation::launched.clear();
   return names.c_str();
+}
+
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+  return (uint64_t(high) << 32 | low) >> (shift & 31);
+}
+
+// What is copied arrives when the thread waits for it, and not before.
+inline void copy_async16(void* to, const void* from, int bytes) {
+  if (uintptr_t(to) % 16 || uintptr_t(from) % 16 || bytes < 0 || bytes > 16) abort();
+  memset(to, 0xff, 16);
+  emulation::threads[emulation::current].copies.push_back([=] {
+    memset(to, 0, 16);
+    memcpy(to, from, bytes);
+  });
+}
+inline void wait_for_copies() {
+  auto& copies = emulation::threads[emulation::current].copies;
+  for (auto& copy : copies) copy();
+  copies.clear();
 }
