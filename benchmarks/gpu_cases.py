@@ -1,4 +1,4 @@
-"""Cases of the CUDA kernels: inputs, launches through ctypes, and float64 references in numpy. No GPU needed here.
+"""Cases of the CUDA kernels (see `gpu_case.py`): float64 references in numpy.
 
 At the size of real images numpy takes minutes: on a machine with CuPy (same functions, on the GPU) `Random(xp=cupy)`
 computes the same references in float64 there.
@@ -8,110 +8,29 @@ from __future__ import annotations
 
 import ctypes
 import math
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-DTYPES = ("float32", "float16", "bfloat16")
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-TOLERANCE = {"float32": 4e-6, "float16": 1e-3, "bfloat16": 8e-3}
+from benchmarks.gpu_case import Case, Random, integers, module_of, rounded
+from benchmarks.gpu_depthwise_cases import depthwise_cases
+from benchmarks.gpu_warp_cases import warp_cases
+
 LINEAR, LRELU, SWISH = 1, 3, 9
-
-
-@dataclass
-class Case:
-    """One kernel at one shape. Arrays are float64; those in `wide` are float32 on the device, the rest of the dtype.
-
-    call(library, dtype code, pointer by name, stream) launches; `expected` maps output names to float64 arrays.
-    """
-
-    name: str
-    inputs: dict[str, np.ndarray]
-    expected: dict[str, np.ndarray]
-    call: Callable[[Any, int, dict[str, int], int], int]
-    wide: frozenset[str] = frozenset()
-    workspace: int = 0
-    factor: float = 1.0  # of the tolerance: sums over many numbers
-    scales: dict[str, float] = field(default_factory=dict)  # what errors of sums that may cancel are measured by
-
-    def traffic(self, dtype: str) -> int:
-        """Bytes that must move: every input and output once."""
-        arrays = {**self.inputs, **self.expected}
-        return sum(a.size * (4 if name in self.wide else BYTES[dtype]) for name, a in arrays.items())
-
-
-def module_of(a: Any) -> Any:
-    """The module whose functions work on the array: numpy, or cupy for arrays of the GPU."""
-    return np if isinstance(a, np.ndarray) else sys.modules[type(a).__module__.partition(".")[0]]
-
-
-def rounded(a: np.ndarray, dtype: str) -> np.ndarray:
-    """float64 numbers that the dtype can hold: nearest to those given, ties to even."""
-    if dtype == "bfloat16":
-        bits = a.astype(np.float32).view(np.uint32).astype(np.uint64)
-        return ((((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) << 16).astype(np.uint32)).view(np.float32).astype(float)
-    return a.astype(dtype).astype(float)
-
-
-@dataclass(frozen=True)
-class Random:
-    """Normal numbers that the dtype can hold, so that references see what kernels see."""
-
-    state: Any  # a RandomState of `xp`
-    dtype: str
-    xp: Any = np
-
-    def normal(self, *shape: int) -> np.ndarray:
-        return rounded(self.state.standard_normal(shape), self.dtype)
-
-    def away_from_zero(self, x: np.ndarray) -> np.ndarray:
-        """Rounded numbers of at least 0.1, where the slope of lrelu is beyond doubt."""
-        return rounded(x + self.xp.copysign(0.1, x), self.dtype)
-
-
-def integers(*values: int) -> Any:
-    """A C array of int64."""
-    return (ctypes.c_int64 * len(values))(*values)
-
-
-def load_library(path: Path | str) -> ctypes.CDLL:
-    """Load the launchers and declare the types of their arguments."""
-    library = ctypes.CDLL(str(path))
-    pointer, number, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_double
-    act, grad = [number] + [real] * 3, [number, number] + [real] * 3
-    signatures = {
-        "ops_cuda_upfirdn": [number] + [pointer] * 7,
-        "ops_cuda_bias_act": [number, *act] + [pointer] * 5,
-        "ops_cuda_bias_act_grad": [number, number, number, number] + [real] * 3 + [pointer] * 9,
-        "ops_cuda_demodulation": [number, real] + [pointer] * 6,
-        "ops_cuda_modulate": [number] + [pointer] * 5 + [number, pointer],
-        "ops_cuda_modulate_grad": [number] + [pointer] * 9 + [number, pointer],
-        "ops_cuda_epilogue": [number, *act] + [pointer] * 7 + [number, pointer],
-        "ops_cuda_epilogue_grad": [number, *grad] + [pointer] * 11 + [number, pointer],
-    }
-    for name, types in signatures.items():
-        getattr(library, name).argtypes = types
-        getattr(library, name).restype = number
-    for name in ("bias_act_grad", "demodulation", "modulate_grad", "epilogue_grad"):
-        function = getattr(library, f"ops_cuda_{name}_workspace")
-        function.argtypes = [pointer, number] if name == "epilogue_grad" else [pointer]
-        function.restype = ctypes.c_int64
-    library.ops_cuda_error.argtypes, library.ops_cuda_error.restype = [number], ctypes.c_char_p
-    return library
 
 
 # ---------------------------------------------------------------- float64 references
 
 
-def upfirdn_reference(x: np.ndarray, k: np.ndarray, up: int, down: int, pad: Sequence[int]) -> np.ndarray:
-    """x [outer, H, W, inner], k [kh, kw]: the definition, step by step."""
+Pair = tuple[int, int]
+
+
+def upfirdn_reference(x: np.ndarray, k: np.ndarray, up: Pair, down: Pair, pad: Sequence[int]) -> np.ndarray:
+    """x [outer, H, W, inner], k [kh, kw], factors (y, x): the definition, step by step."""
     xp, (outer, height, width, inner) = module_of(x), x.shape
-    y = xp.zeros((outer, height * up, width * up, inner))
-    y[:, ::up, ::up] = x
+    y = xp.zeros((outer, height * up[0], width * up[1], inner))
+    y[:, :: up[0], :: up[1]] = x
     y = xp.pad(y, [(0, 0), (max(pad[0], 0), max(pad[1], 0)), (max(pad[2], 0), max(pad[3], 0)), (0, 0)])
     y = y[:, max(-pad[0], 0) : y.shape[1] - max(-pad[1], 0), max(-pad[2], 0) : y.shape[2] - max(-pad[3], 0)]
     kh, kw = k.shape
@@ -120,7 +39,7 @@ def upfirdn_reference(x: np.ndarray, k: np.ndarray, up: int, down: int, pad: Seq
     for i in range(kh):
         for j in range(kw):
             result += k[kh - 1 - i, kw - 1 - j] * y[:, i : i + out_h, j : j + out_w]
-    return result[:, ::down, ::down]
+    return result[:, :: down[0], :: down[1]]
 
 
 def act_reference(act: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -138,26 +57,46 @@ def act_reference(act: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def upfirdn_cases(random: Random, size: int, channels: int, samples: int) -> Iterator[Case]:
-    """The filters of the networks in both layouts, and a filter of the direct kernel."""
-    binomial, line = np.array([1, 3, 3, 1]) / 8, np.random.RandomState(7).randn(12).astype(np.float32)
+    """The filters of the networks in both layouts, a longer one, and one that is not separable."""
+    state = np.random.RandomState(7)
+    binomial, line, full = np.array([1, 3, 3, 1]) / 8, state.randn(12), state.randn(3, 5)
+    line, full = (rounded(a, "float32") for a in (line, full))
     plans = [(1, 1, (1, 2, 2, 1), binomial), (2, 1, (2, 1, 2, 1), binomial), (1, 2, (1, 1, 1, 1), binomial)]
     # Rows of odd length, as between a convolution of stride 2 and its filter.
     plans += [(1, 1, (1, 1, 1, 1), binomial), (1, 1, (2, 2, 2, 2), binomial)]
-    plans += [(1, 1, (6, 5, 6, 5), line), (2, 1, (-1, 3, 1, 2), binomial)]
+    plans += [(1, 1, (6, 5, 6, 5), line), (2, 1, (-1, 3, 1, 2), binomial), (2, 3, (1, 1, 3, 2), full)]
     for layout, outer, inner in (("NCHW", samples * channels, 1), ("NHWC", samples, channels)):
         for up, down, pad, taps in plans:
             odd = size < 100 or pad == (1, 1, 1, 1) and down == 1
-            x = random.normal(outer, size // up + odd, size // up + odd, inner)
-            expected = upfirdn_reference(x, np.outer(taps, taps), up, down, pad)
-            sizes = integers(outer, inner, x.shape[1], expected.shape[1], x.shape[2], expected.shape[2])
-            numbers = (ctypes.c_int * 8)(up, up, down, down, pad[0], pad[2], len(taps), len(taps))
-            flipped = (ctypes.c_float * len(taps))(*taps[::-1])
+            shape = (outer, size // up + odd, size // up + odd, inner)
+            yield upfirdn_case(random, shape, taps, (up, up), (down, down), pad, layout)
 
-            def call(library, dtype, p, stream, sizes=sizes, numbers=numbers, flipped=flipped) -> int:
-                return library.ops_cuda_upfirdn(dtype, p["x"], p["y"], sizes, numbers, flipped, flipped, stream)
 
-            name = f"upfirdn {layout} up {up} down {down} taps {len(taps)} pad {','.join(map(str, pad))}"
-            yield Case(name, {"x": x}, {"y": expected}, call, factor=2)
+def upfirdn_case(
+    random: Random, shape: Sequence[int], taps: Any, up: Pair, down: Pair, pad: Sequence[int], layout: str = ""
+) -> Case:
+    """Images [outer, H, W, inner], factors (y, x), padding (y0, y1, x0, x1).
+
+    taps: the filter along both axes, a pair (y, x), or an array [kh, kw] that is not separable.
+    """
+    separable = isinstance(taps, tuple) or taps.ndim == 1
+    axes = taps if isinstance(taps, tuple) else (taps, taps)
+    kernel = np.outer(*axes) if separable else taps
+    x = random.normal(*shape)
+    expected = upfirdn_reference(x, kernel, up, down, pad)
+    sizes = integers(shape[0], shape[3], x.shape[1], expected.shape[1], x.shape[2], expected.shape[2])
+    numbers = (ctypes.c_int * 8)(*up, *down, pad[0], pad[2], *kernel.shape)
+    gy, gx = ((ctypes.c_float * g.size)(*g.ravel()[::-1]) for g in axes)
+
+    def call(library: Any, dtype: int, p: dict[str, int], stream: int) -> int:
+        pointers = sizes, numbers, gy if separable else None, gx
+        return library.ops_cuda_upfirdn(dtype, p["x"], p["y"], *pointers, stream)
+
+    def text(pair: Sequence[int]) -> str:
+        return str(pair[0]) if pair[0] == pair[1] else ",".join(map(str, pair))
+
+    name = f"upfirdn {layout} up {text(up)} down {text(down)} taps {text(kernel.shape)}"
+    return Case(f"{name} pad {','.join(map(str, pad))}", {"x": x}, {"y": expected}, call, factor=2)
 
 
 def bias_act_cases(random: Random, size: int, channels: int, samples: int) -> Iterator[Case]:
@@ -287,17 +226,5 @@ def all_cases(dtype: str, size: int, channels: int, maps: int, samples: int = 2,
     yield from bias_act_cases(random, size, channels, samples)
     yield from modulate_cases(random, maps)
     yield from epilogue_cases(random, size, channels, samples)
-
-
-def errors_of(case: Case, outputs: dict[str, np.ndarray], dtype: str) -> list[str]:
-    """What is wrong with the outputs, as text."""
-    wrong = []
-    for name, expected in case.expected.items():
-        found = outputs[name].astype(float).reshape(expected.shape)
-        scale = max(float(abs(expected).max()), case.scales.get(name, 1e-3))
-        # Sums come rounded to the dtype too, but for those that stay float32. NaN is more than any error allowed.
-        error = float(abs(found - expected).max()) / scale
-        allowed = case.factor * TOLERANCE["float32" if name in case.wide else dtype]
-        if not error <= allowed:
-            wrong.append(f"{case.name} {dtype} {name}: relative error {error:.2g}, at most {allowed:.2g} expected")
-    return wrong
+    yield from warp_cases(random, size, samples)
+    yield from depthwise_cases(random, size, channels, samples)

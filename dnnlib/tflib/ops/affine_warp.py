@@ -37,7 +37,7 @@ def affine_warp(x: Any, theta: Any, impl: str | None = None) -> tf.Tensor:
         theta: [N, 2, 3] of the same dtype: a pixel of the result at (X, Y) from the centre of the image, in pixels,
             shows the point theta @ (X, Y, 1) of x, in pixels from the centre. Where it is exactly the identity, the
             image is copied.
-        impl: 'compiled' (CPU), 'ref' or None for `default_impl()`. GPUs always use the reference.
+        impl: 'compiled', 'ref' or None for `default_impl()`. On GPUs float64 always takes the reference.
 
     Returns [N, C, H, W]. Linear in x, and differentiable with respect to it to any order; theta has no gradient.
     Raises `ValueError` for wrong ranks, sizes and dtypes.
@@ -52,7 +52,8 @@ def affine_warp(x: Any, theta: Any, impl: str | None = None) -> tf.Tensor:
         arguments.check(size is None or size >= 2, "x", f"{name} {size}", "at least 2")
     if n == 0:
         return tf.identity(x)  # TensorFlow cannot reflect an empty minibatch
-    if resolve_impl(impl) == "compiled" and library.next_device_is_cpu():
+    # There are no CUDA kernels of float64.
+    if resolve_impl(impl) == "compiled" and (x.dtype == tf.float32 or library.next_device_is_cpu()):
         return warp_compiled(x, theta, adjoint=False)
     return warp_reference(x, theta)
 

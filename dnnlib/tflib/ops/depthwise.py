@@ -34,7 +34,7 @@ def depthwise_conv_2d(
         stride: between results, vertically and horizontally.
         clip: the range (low, high) that results are cut to, None in it for no limit: `RELU6` is (0, 6). Gradients are
             zero where the results are not strictly within.
-        impl: 'compiled' (CPU), 'ref' or None for `default_impl()`. GPUs always use the reference.
+        impl: 'compiled', 'ref' or None for `default_impl()`. On GPUs float64 always takes the reference.
 
     Returns [N, ceil(H / stride), ceil(W / stride), C]: TensorFlow's padding "SAME", which puts the odd zero behind the
     image. Differentiable to any order, by TensorFlow's own ops. Raises `ValueError` for wrong ranks, sizes and dtypes.
@@ -54,7 +54,8 @@ def depthwise_conv_2d(
                         f"[{channels}], one bias per channel of x {x.shape}")  # fmt: skip
     stride = arguments.positive(stride, "stride")
     limits = _limits(clip)
-    if resolve_impl(impl) == "compiled" and library.next_device_is_cpu():
+    # There are no CUDA kernels of float64.
+    if resolve_impl(impl) == "compiled" and (x.dtype != tf.float64 or library.next_device_is_cpu()):
         return depthwise_compiled(x, w, b, stride, limits)
     return depthwise_reference(x, w, b, stride, limits)
 

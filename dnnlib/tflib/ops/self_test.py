@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dnnlib.tflib.ops.affine_warp import affine_warp
 from dnnlib.tflib.ops.demodulation import demodulation
 from dnnlib.tflib.ops.depthwise import depthwise_conv_2d
 from dnnlib.tflib.ops.fused_bias_act import fused_bias_act
@@ -71,6 +72,15 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
             return depthwise_conv_2d(x, w, bias, stride, impl=impl)
 
         yield f"depthwise_conv_2d {size}x{size}", depthwise, [make(2, 9, 23, 20), make(size, size, 20, 1)]
+
+    if dtype == tf.float32:
+        # A turn and a shift, and one that shows the image from far away, between its reflections.
+        theta = [[[0.8, -0.6, 1.3], [0.6, 0.9, -2.4]], [[-2.1, 0.3, 4.0], [0.2, 1.9, 7.0]]]
+
+        def warp(x: tf.Tensor, impl="") -> tf.Tensor:
+            return affine_warp(x, theta, impl=impl)
+
+        yield "affine_warp", warp, [make(2, 4, 9, 21)]
 
 
 def _values(function: Callable[..., tf.Tensor], inputs: list[tf.Tensor], impl: str, device: str) -> list[tf.Tensor]:

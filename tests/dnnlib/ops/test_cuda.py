@@ -7,13 +7,15 @@ import dataclasses
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.gpu_cases import DTYPES, all_cases, errors_of, load_library
-from dnnlib.tflib.ops import build, toolchain
+from benchmarks.gpu_case import DTYPES, Case, Random, errors_of, load_library
+from benchmarks.gpu_cases import all_cases, upfirdn_case, upfirdn_reference
+from dnnlib.tflib.ops import affine_warp, build, depthwise_conv_2d, toolchain
 from dnnlib.tflib.tfutil import tf
 
 EMULATION = Path(__file__).parent / "cuda_emulation"
@@ -35,23 +37,51 @@ def rewrite_launches(source: str) -> str:
     """kernel<<<grid, block, ...>>>(...) as C++."""
 
     def replace(match: re.Match[str]) -> str:
-        grid, block = split_arguments(match.group(2))[:2]
-        return f"emulation::launch({grid}, {block}, [&](auto... a) {{ {match.group(1)}(a...); }})"
+        kernel = match.group(1)
+        grid, block, shared = split_arguments(match.group(2))[:3]
+        name = kernel.partition("<")[0]
+        return f'emulation::launch("{name}", {grid}, {block}, {shared}, [&](auto... a) {{ {kernel}(a...); }})'
 
+    source = re.sub(
+        r"extern __shared__ (\w+) (\w+)\[\]", r"\1* const \2 = static_cast<\1*>(emulation::dynamic_shared())", source
+    )
     return re.sub(r"([A-Za-z_]\w*(?:<[^;{}]*?>)?)\s*<<<(.*?)>>>", replace, source, flags=re.DOTALL)
+
+
+def emulate(folder: Path, names: Iterable[str], *flags: str) -> Path:
+    """The launchers in these files of kernels, compiled by g++ with kernels that run as coroutines."""
+    for name in names:
+        source = (build.SOURCE_DIR / name).read_text()
+        (folder / name).with_suffix(".cc").write_text(rewrite_launches(source))
+    command = [toolchain.find_cxx().path, "-std=c++17", "-O1", "-fPIC", "-shared", "-w", *flags, f"-I{EMULATION}"]
+    command += [f"-I{build.SOURCE_DIR}", *map(str, folder.glob("*.cc")), "-o", str(folder / "emulated.so")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, toolchain.first_error(result.stderr)
+    return folder / "emulated.so"
 
 
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory):
-    """The launchers, compiled by g++ with kernels that run as coroutines."""
-    folder = tmp_path_factory.mktemp("emulation")
-    for path in build.SOURCE_DIR.glob("*.cu"):
-        (folder / f"{path.stem}.cc").write_text(rewrite_launches(path.read_text()))
-    command = [toolchain.find_cxx().path, "-std=c++17", "-O1", "-fPIC", "-shared", "-w", f"-I{EMULATION}"]
-    command += [f"-I{build.SOURCE_DIR}", *map(str, folder.glob("*.cc")), "-o", str(folder / "emulated.so")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, toolchain.first_error(result.stderr)
-    return load_library(folder / "emulated.so")
+    """All launchers, as for compute capability 8 and later."""
+    names = [path.name for path in build.SOURCE_DIR.glob("*.cu")]
+    library = load_library(emulate(tmp_path_factory.mktemp("emulation"), names))
+    library.emulation_launched.restype = ctypes.c_char_p
+    return library
+
+
+@pytest.fixture(scope="module")
+def filters_before_8(emulated, tmp_path_factory):
+    """The launcher of filters for cards that copy to shared memory through registers."""
+    names = ["upfirdn.cu", "upfirdn_long.cu"]
+    library = ctypes.CDLL(str(emulate(tmp_path_factory.mktemp("before"), names, "-DOPS_ASYNC_COPY=0")))
+    library.ops_cuda_upfirdn.argtypes = emulated.ops_cuda_upfirdn.argtypes
+    library.emulation_launched.restype = ctypes.c_char_p
+    return library
+
+
+def launched(library: ctypes.CDLL) -> set[str]:
+    """The kernels launched since the last call."""
+    return set(library.emulation_launched().decode().split())
 
 
 def aligned(array: np.ndarray) -> np.ndarray:
@@ -63,24 +93,99 @@ def aligned(array: np.ndarray) -> np.ndarray:
     return copy
 
 
+def line(taps: int, seed: int = 7) -> np.ndarray:
+    """A filter that float32 can hold."""
+    return np.random.RandomState(seed).randn(taps).astype(np.float32).astype(float)
+
+
+def run_case(library: ctypes.CDLL, case: Case, dtype: str, fill: dict[str, np.ndarray] | None = None) -> dict:
+    """Inputs (those in `fill` instead of the case's) and outputs of a case, as the kernels see and leave them."""
+    kind = tf.as_dtype(dtype).as_numpy_dtype
+    arrays = {n: (fill or {}).get(n, a).astype(np.float32 if n in case.wide else kind) for n, a in case.inputs.items()}
+    arrays |= {n: np.full(a.shape, np.nan, np.float32 if n in case.wide else kind) for n, a in case.expected.items()}
+    arrays["workspace"] = np.full(max(case.workspace, 1), np.nan, np.float32)
+    arrays = {n: aligned(np.ascontiguousarray(a)) for n, a in arrays.items()}
+    assert case.call(library, DTYPES.index(dtype), {n: a.ctypes.data for n, a in arrays.items()}, None) == 0
+    return arrays
+
+
 # Sizes with and without vectors, with blocks that are not full, and with more than one piece per plane.
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(19, 6, 12), (16, 16, 16), (130, 3, 5), (20, 32, 8)], ids=str)
 def test_kernels_against_float64(emulated, dtype, shape):
-    kind = tf.as_dtype(dtype).as_numpy_dtype
     names, wrong = [], []
     for case in all_cases(dtype, *shape):
-        arrays = {n: a.astype(np.float32 if n in case.wide else kind) for n, a in case.inputs.items()}
-        arrays |= {
-            n: np.full(a.shape, np.nan, np.float32 if n in case.wide else kind) for n, a in case.expected.items()
-        }
-        arrays["workspace"] = np.full(max(case.workspace, 1), np.nan, np.float32)
-        arrays = {n: aligned(np.ascontiguousarray(a)) for n, a in arrays.items()}
-        assert case.call(emulated, DTYPES.index(dtype), {n: a.ctypes.data for n, a in arrays.items()}, None) == 0
+        arrays = run_case(emulated, case, dtype)
         names.append(case.name)
         wrong += errors_of(case, arrays, dtype)
     assert not wrong
-    assert len(set(names)) == len(names) == 36
+    assert len(set(names)) == len(names) == 45
+
+
+# Filter, factors (y, x) and padding; shapes [outer, H, W, inner] with tiles that are not full and several of them.
+LONG = [
+    (line(12), line(12), (1, 1), (1, 1), (6, 5, 6, 5)),
+    (line(12), line(12), (2, 2), (1, 1), (6, 5, 6, 5)),
+    (line(12), line(12), (1, 1), (2, 2), (-3, 4, 5, -2)),
+    (line(24), line(17), (3, 4), (1, 1), (11, 12, -2, 30)),
+    (line(24), line(24), (1, 1), (4, 4), (12, 11, 12, 11)),
+    (line(5), line(24), (1, 3), (3, 1), (2, 2, 12, 11)),
+    (line(3), line(2), (4, 4), (3, 2), (3, 0, 2, 2)),  # outputs that meet no tap at all
+    (line(12), line(1), (2, 1), (1, 1), (6, 5, 0, 0)),
+    (line(4), line(4), (4, 4), (1, 1), (3, 2, 3, 2)),
+    (line(7), line(7), (2, 2), (3, 3), (-4, 6, 6, -9)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(2, 41, 70, 1), (1, 41, 70, 5), (1, 19, 23, 33)], ids=str)
+def test_long_separable_filters(emulated, dtype, shape):
+    """All of them take two passes over a tile, never the sum over all products of taps."""
+    wrong = []
+    for gy, gx, up, down, pad in LONG:
+        case = upfirdn_case(Random(np.random.RandomState(1), dtype), shape, (gy, gx), up, down, pad)
+        launched(emulated)
+        wrong += errors_of(case, run_case(emulated, case, dtype), dtype)
+        assert launched(emulated) == {"long_kernel"}, case.name
+    assert not wrong
+
+
+def test_long_filters_spread_infinities_no_further_than_their_taps(emulated):
+    """Phases have different numbers of taps: what none of them meets must not be multiplied by zero."""
+    pad = (7, 6, 7, 6)
+    case = upfirdn_case(
+        Random(np.random.RandomState(1), "float32"), (1, 30, 60, 1), (line(7),) * 2, (2, 2), (1, 1), pad
+    )
+    x = case.inputs["x"].copy()
+    x[0, 11, 23, 0] = np.inf
+    found = ~np.isfinite(run_case(emulated, case, "float32", {"x": x})["y"])
+    one = np.zeros_like(x)
+    one[0, 11, 23, 0] = 1
+    reach = upfirdn_reference(one, np.outer(line(7), line(7)), (2, 2), (1, 1), pad) != 0
+    assert np.array_equal(found, reach)
+
+
+# Channels last in whole chunks and with a part of one; rows of all lengths, several tiles wide and high.
+SHORT_SHAPES = [(2, 21, 150, 1), (1, 150, 37, 1), (3, 9, 300, 1), (2, 33, 24, 24), (1, 17, 40, 40), (1, 9, 20, 8)]
+SHORT = [
+    (1, 1, (1, 2, 2, 1)), (1, 1, (2, 2, -5, 9)), (1, 1, (3, 3, 13, 17)), (2, 1, (2, 1, 2, 1)), (2, 1, (-1, 3, 1, 2)),
+    (2, 1, (-3, 2, 5, 9)), (1, 2, (1, 1, 1, 1)), (1, 2, (0, 3, -1, 4)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cards", ["emulated", "filters_before_8"])
+def test_short_filters(request, cards, dtype):
+    """The filters of the networks, wherever rows begin: tiles in shared memory for every multiple of one vector."""
+    library, wrong = request.getfixturevalue(cards), []
+    for shape in SHORT_SHAPES:
+        for up, down, pad in SHORT:
+            random = Random(np.random.RandomState(0), dtype)
+            case = upfirdn_case(random, shape, line(4), (up, up), (down, down), pad)
+            launched(library)
+            wrong += [f"{shape} {w}" for w in errors_of(case, run_case(library, case, dtype), dtype)]
+            assert launched(library) == {"tile_kernel"}, case.name
+    assert not wrong
 
 
 def test_workspaces_are_large_enough(emulated):
@@ -135,6 +240,18 @@ def test_compiles_for_all_architectures():
     plan = build.cuda_plan([arch for arch in toolchain.CUDA_ARCHS if arch in known])
     assert sum(flag.startswith("-gencode=") and "code=sm_" in flag for flag in plan.flags) >= 3
     compiled(in_a_hurry(plan))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_ops_on_gpus_are_compiled_where_there_are_kernels(dtype):
+    """float64 has none: TensorFlow's own ops serve there."""
+    with tf.Graph().as_default() as graph, tf.device("/gpu:0"):
+        depthwise_conv_2d(tf.zeros([1, 4, 4, 8], dtype), tf.zeros([3, 3, 8, 1], dtype), impl="compiled")
+        wanted = set() if dtype == "float64" else {"DnnlibDepthwiseConv2d"}
+        if dtype in ("float32", "float64"):  # the warp takes no others
+            affine_warp(tf.zeros([1, 3, 4, 4], dtype), tf.zeros([1, 2, 3], dtype), impl="compiled")
+            wanted |= {"DnnlibAffineWarp"} if dtype == "float32" else set()
+        assert {op.type for op in graph.get_operations() if op.type.startswith("Dnnlib")} == wanted
 
 
 def test_glue_compiles_without_cuda():

@@ -11,7 +11,8 @@ struct Sizes {
 // Vectors of V numbers lie within one channel (inner % V == 0) or span V channels (inner == 1, channels % V == 0).
 template <int Code, typename T, int V, typename Index>
 __global__ void __launch_bounds__(kThreads)
-    bias_act_kernel(const T* __restrict__ x, const T* __restrict__ b, T* __restrict__ y, Sizes s, int64_t vectors, CudaAct a) {
+    bias_act_kernel(const T* __restrict__ x, const T* __restrict__ b, T* __restrict__ y, Sizes s,
+                    int64_t vectors, CudaAct a) {
   const Index inner = Index(s.inner), channels = Index(s.channels);
 #pragma unroll 2
   for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < vectors; i += gridDim.x * int64_t(kThreads)) {

@@ -1,4 +1,7 @@
 // What the CUDA kernels share: vectors of 16 bytes, choices by number type and activation, sums over blocks.
+//
+// Kernels of one number after the other may work in place though their pointers are __restrict__, as TensorFlow asks
+// for where an input is no longer needed: every number is read and written by one thread, in this order.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -16,8 +19,6 @@ namespace ops {
 constexpr int kThreads = 256;
 constexpr int64_t kMaxGrid = 132 * 32;  // blocks that keep any card busy; kernels loop beyond
 
-// Kernels whose pointers are __restrict__ may still work in place, as TensorFlow asks for where an input is no longer
-// needed: every number is read and written by one thread, in this order.
 template <typename T, int V>
 struct alignas(sizeof(T) * V) Vec {
   T v[V];
@@ -37,6 +38,56 @@ __device__ __forceinline__ void store(T* p, const float* in) {
   for (int i = 0; i < V; ++i) out.v[i] = narrow<T, float>(in[i]);
   *reinterpret_cast<Vec<T, V>*>(p) = out;
 }
+
+#if !defined(OPS_ASYNC_COPY)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define OPS_ASYNC_COPY 0
+#else
+#define OPS_ASYNC_COPY 1
+#endif
+#endif
+
+#if defined(__CUDACC__)
+// The first `bytes` of 16 bytes of memory, and zeros, to shared memory: some time before the thread has waited.
+__device__ __forceinline__ void copy_async16(void* to, const void* from, int bytes) {
+#if OPS_ASYNC_COPY
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes) : "memory");
+#endif
+}
+__device__ __forceinline__ void wait_for_copies() {
+#if OPS_ASYNC_COPY
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+#endif
+
+// 16 bytes on the way from memory to shared memory, where later numbers than the first `bytes` become zero. Between
+// start and finish other copies may be started; after `wait` what the thread copied is there.
+struct Copy16 {
+#if OPS_ASYNC_COPY
+  __device__ __forceinline__ void start(void* to, const void* from, int bytes) { copy_async16(to, from, bytes); }
+  __device__ __forceinline__ void finish(void*) {}
+  static __device__ __forceinline__ void wait() { wait_for_copies(); }
+#else
+  Vec<uint16_t, 8> value;
+  __device__ __forceinline__ void start(void*, const void* from, int bytes) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) value.v[j] = 0;
+    const uint16_t* source = static_cast<const uint16_t*>(from);
+    if (bytes == 16) {
+      value = *reinterpret_cast<const Vec<uint16_t, 8>*>(source);
+    } else if (bytes > 0) {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        if (2 * j < bytes) value.v[j] = source[j];
+      }
+    }
+  }
+  __device__ __forceinline__ void finish(void* to) { *reinterpret_cast<Vec<uint16_t, 8>*>(to) = value; }
+  static __device__ __forceinline__ void wait() {}
+#endif
+};
 
 inline bool aligned16(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
 

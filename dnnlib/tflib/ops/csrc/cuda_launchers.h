@@ -49,4 +49,14 @@ OPS_EXPORT int ops_cuda_epilogue_grad(int dtype, int act, int order, double alph
                                       const void* dy, const void* y, const void* x, const float* scale,
                                       const void* noise, void* dx, float* dscale, float* dstrength, float* db,
                                       float* workspace, const int64_t* sizes, int channels_last, void* stream);
+
+// sizes: samples, channels, height, width, both at least 2. theta [samples, 2, 3]: float32; taps: 12, in host memory.
+// adjoint: the transpose of the warp, sums in a fixed order.
+OPS_EXPORT int ops_cuda_warp(int dtype, int adjoint, const void* x, const float* theta, void* y, const int64_t* sizes,
+                             const float* taps, void* stream);
+
+// y = clip(x convolved with w [kernel height, kernel width, channels] + b) of images [samples, height, width,
+// channels], padded as TensorFlow's SAME. sizes: samples, channels, height, width, kernel height, kernel width, stride.
+OPS_EXPORT int ops_cuda_depthwise(int dtype, double low, double high, const void* x, const void* w, const void* b,
+                                  void* y, const int64_t* sizes, void* stream);
 }

@@ -210,7 +210,8 @@ int ops_cuda_epilogue(int dtype, int act, double alpha, double gain, double clam
                 n / V, cuda_act(p));
       });
     };
-    const bool vectors = channels_last ? vectors_fit<T>(e, true, {x, y, scale, b}) : vectors_fit<T>(e, false, {x, y, noise});
+    const bool vectors =
+        channels_last ? vectors_fit<T>(e, true, {x, y, scale, b}) : vectors_fit<T>(e, false, {x, y, noise});
     with_cuda_act(act, [&](auto code) {
       if (channels_last) {
         vectors ? run(code, std::integral_constant<int, full>(), std::true_type())

@@ -156,7 +156,8 @@ int ops_cuda_demodulation(int dtype, double eps, const void* w, const void* s, f
   return with_dtype(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     squares_kernel<<<grid_for(m.in * m.out), kThreads, 0, st>>>(static_cast<const T*>(w), workspace, m);
-    demodulation_kernel<<<output_grid(m), dim3(32, kSlices), 0, st>>>(static_cast<const T*>(s), workspace, d, m, float(eps));
+    demodulation_kernel<<<output_grid(m), dim3(32, kSlices), 0, st>>>(static_cast<const T*>(s), workspace, d, m,
+                                                                      float(eps));
   });
 }
 

@@ -49,7 +49,8 @@ class DepthwiseConv2d : public OpKernel {
                 tensorflow::errors::InvalidArgument("b: expected [", x.dim_size(3), "], found ",
                                                     b.shape().DebugString()));
     for (const int64_t size : {x.dim_size(1), x.dim_size(2), w.dim_size(0), w.dim_size(1), int64_t{stride_}}) {
-      OP_REQUIRES(ctx, size < (1 << 20), tensorflow::errors::InvalidArgument("found size ", size, ", expected below 2^20"));
+      OP_REQUIRES(ctx, size < (1 << 20),
+                  tensorflow::errors::InvalidArgument("found size ", size, ", expected below 2^20"));
     }
     ops::DepthwiseShape s;
     s.samples = x.dim_size(0), s.channels = x.dim_size(3), s.stride = stride_, s.low = low_, s.high = high_;
@@ -60,10 +61,23 @@ class DepthwiseConv2d : public OpKernel {
     Tensor* y = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({s.samples, s.out_h, s.out_w, s.channels}), &y));
     if (y->NumElements() == 0) return;
-    ops::depthwise_cpu(s, data<T>(x), data<T>(w), data<T>(b), data<T>(y), pool_of(ctx));
+    launch(ctx, s, x, w, b, y, Device());
   }
 
  private:
+  void launch(OpKernelContext* ctx, const ops::DepthwiseShape& s, const Tensor& x, const Tensor& w, const Tensor& b,
+              Tensor* y, Cpu) {
+    ops::depthwise_cpu(s, data<T>(x), data<T>(w), data<T>(b), data<T>(y), pool_of(ctx));
+  }
+#ifdef OPS_WITH_CUDA
+  void launch(OpKernelContext* ctx, const ops::DepthwiseShape& s, const Tensor& x, const Tensor& w, const Tensor& b,
+              Tensor* y, Gpu) {
+    const int64_t sizes[] = {s.samples, s.channels, s.in_h, s.in_w, s.kernel_h, s.kernel_w, s.stride};
+    check_launch(ctx, "depthwise_conv_2d", ops_cuda_depthwise(Storage<T>::code, s.low, s.high, data<T>(x), data<T>(w),
+                                                              data<T>(b), data<T>(y), sizes, stream_of(ctx)));
+  }
+#endif
+
   int stride_ = 1;
   double low_ = 0, high_ = 0;
 };
@@ -71,3 +85,4 @@ class DepthwiseConv2d : public OpKernel {
 }  // namespace ops_tf
 
 OPS_REGISTER_CPU("DnnlibDepthwiseConv2d", ops_tf::DepthwiseConv2d, OPS_NO_WIDE);
+OPS_REGISTER_GPU("DnnlibDepthwiseConv2d", ops_tf::DepthwiseConv2d, OPS_NO_WIDE);

@@ -38,15 +38,27 @@ class AffineWarp : public OpKernel {
     OP_REQUIRES(ctx, theta.shape() == TensorShape({s.samples, 2, 3}),
                 tensorflow::errors::InvalidArgument("theta: expected [", s.samples, ", 2, 3], found ",
                                                     theta.shape().DebugString()));
-    OP_REQUIRES(ctx, s.h >= 2 && s.w >= 2 && x.dim_size(2) < (1 << 20) && x.dim_size(3) < (1 << 20),
-                tensorflow::errors::InvalidArgument("x: expected sides of at least 2, found ", x.shape().DebugString()));
+    OP_REQUIRES(
+        ctx, s.h >= 2 && s.w >= 2 && x.dim_size(2) < (1 << 20) && x.dim_size(3) < (1 << 20),
+        tensorflow::errors::InvalidArgument("x: expected sides of at least 2, found ", x.shape().DebugString()));
     Tensor* y = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, x.shape(), &y));
     if (y->NumElements() == 0) return;
-    ops::warp_cpu(s, taps_.data(), adjoint_, data<T>(x), data<T>(theta), data<T>(y), pool_of(ctx));
+    launch(ctx, s, x, theta, y, Device());
   }
 
  private:
+  void launch(OpKernelContext* ctx, const ops::WarpShape& s, const Tensor& x, const Tensor& theta, Tensor* y, Cpu) {
+    ops::warp_cpu(s, taps_.data(), adjoint_, data<T>(x), data<T>(theta), data<T>(y), pool_of(ctx));
+  }
+#ifdef OPS_WITH_CUDA
+  void launch(OpKernelContext* ctx, const ops::WarpShape& s, const Tensor& x, const Tensor& theta, Tensor* y, Gpu) {
+    const int64_t sizes[] = {s.samples, s.channels, s.h, s.w};
+    check_launch(ctx, "affine_warp", ops_cuda_warp(Storage<T>::code, adjoint_, data<T>(x), data<T>(theta), data<T>(y),
+                                                   sizes, taps_.data(), stream_of(ctx)));
+  }
+#endif
+
   std::vector<float> taps_;
   bool adjoint_ = false;
 };
@@ -55,3 +67,6 @@ class AffineWarp : public OpKernel {
 
 OPS_REGISTER("DnnlibAffineWarp", ops_tf::AffineWarp, tensorflow::DEVICE_CPU, ops_tf::Cpu, float, );
 OPS_REGISTER("DnnlibAffineWarp", ops_tf::AffineWarp, tensorflow::DEVICE_CPU, ops_tf::Cpu, double, );
+#ifdef OPS_WITH_CUDA
+OPS_REGISTER("DnnlibAffineWarp", ops_tf::AffineWarp, tensorflow::DEVICE_GPU, ops_tf::Gpu, float, );
+#endif

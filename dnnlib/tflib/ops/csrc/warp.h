@@ -8,6 +8,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "numeric.h"
+
 namespace ops {
 
 constexpr int kWarpTaps = 12;
@@ -23,9 +25,9 @@ struct WarpShape {
 // One axis of the extended image: pixels [lo, hi], of which [0, size) are its own.
 struct WarpAxis {
   int size;
-  int lo() const { return -(size - 1); }
-  int hi() const { return 2 * size - 2; }
-  int source(int i) const { return i < 0 ? -i : i >= size ? 2 * size - 2 - i : i; }
+  OPS_HD int lo() const { return -(size - 1); }
+  OPS_HD int hi() const { return 2 * size - 2; }
+  OPS_HD int source(int i) const { return i < 0 ? -i : i >= size ? 2 * size - 2 - i : i; }
 };
 
 // Weights of the window for samples at fine positions of either parity: value = (1 - f) * even + f * odd neighbours.
