@@ -11,7 +11,7 @@ import numpy as np
 from dnnlib.tflib.ops.affine_warp import affine_warp
 from dnnlib.tflib.ops.demodulation import demodulation
 from dnnlib.tflib.ops.depthwise import depthwise_conv_2d
-from dnnlib.tflib.ops.fused_bias_act import fused_bias_act
+from dnnlib.tflib.ops.fused_bias_act import ACTIVATIONS, fused_bias_act
 from dnnlib.tflib.ops.library import relative_error
 from dnnlib.tflib.ops.modulate_weights import modulate_weights
 from dnnlib.tflib.ops.modulated_epilogue import modulated_epilogue
@@ -19,8 +19,9 @@ from dnnlib.tflib.ops.passed import CPU
 from dnnlib.tflib.ops.upfirdn_2d import upfirdn_2d
 from dnnlib.tflib.tfutil import tf
 
-# Wrong numbers, not rounding, are what is looked for.
-_TOLERANCE = {tf.float32: 1e-4, tf.float16: 2e-2, tf.bfloat16: 1e-1}
+# Wrong numbers, not rounding, are what is looked for. (Filters are float32 numbers in any dtype.)
+_TOLERANCE = {tf.float64: 1e-6, tf.float32: 1e-4, tf.float16: 2e-2, tf.bfloat16: 1e-1}
+_COMMON = ("linear", "lrelu", "swish")  # activations that have code of their own for both layouts
 
 Case = tuple[str, Callable[..., tf.Tensor], list[tf.Tensor]]
 
@@ -40,8 +41,8 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
             yield f"upfirdn_2d up {up} down {down} {data_format}", upfirdn, [make(*shape)]
         axis = 1 if data_format == "NCHW" else 3
         # In half types rounding decides what is clamped near the limit.
-        clamp = 1.5 if dtype == tf.float32 else None
-        for act in ("linear", "lrelu", "swish"):
+        clamp = 1.5 if dtype in (tf.float32, tf.float64) else None
+        for act in ACTIVATIONS if data_format == "NCHW" else _COMMON:
 
             def bias_act(x: tf.Tensor, b: tf.Tensor, act=act, axis=axis, clamp=clamp, impl="") -> tf.Tensor:
                 return fused_bias_act(x, b, act, clamp=clamp, axis=axis, impl=impl)
@@ -52,7 +53,8 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
             return modulated_epilogue(x, scale, noise, strength, b, data_format=data_format, impl=impl)
 
         noise_shape = tuple(1 if i == axis else d for i, d in enumerate(shape))
-        wide = [make(2, 20, kind=tf.float32), make(*noise_shape), make(kind=tf.float32), make(20, kind=tf.float32)]
+        sums = tf.float64 if dtype == tf.float64 else tf.float32
+        wide = [make(2, 20, kind=sums), make(*noise_shape), make(kind=sums), make(20, kind=sums)]
         yield f"modulated_epilogue {data_format}", epilogue, [make(*shape), *wide]
     for layout in ("per_sample", "grouped"):
 
@@ -73,7 +75,7 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
 
         yield f"depthwise_conv_2d {size}x{size}", depthwise, [make(2, 9, 23, 20), make(size, size, 20, 1)]
 
-    if dtype == tf.float32:
+    if dtype in (tf.float32, tf.float64):
         # A turn and a shift, and one that shows the image from far away, between its reflections.
         theta = [[[0.8, -0.6, 1.3], [0.6, 0.9, -2.4]], [[-2.1, 0.3, 4.0], [0.2, 1.9, 7.0]]]
 
@@ -83,12 +85,21 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
         yield "affine_warp", warp, [make(2, 4, 9, 21)]
 
 
-def _values(function: Callable[..., tf.Tensor], inputs: list[tf.Tensor], impl: str, device: str) -> list[tf.Tensor]:
+def _values(case: Case, inputs: list[tf.Tensor], impl: str, device: str) -> list[tf.Tensor]:
+    """The result and its gradients; theirs too where the second order has code of its own: that of activations."""
+    name, function, _ = case
+
+    def weights(t: tf.Tensor) -> tf.Tensor:
+        # They differ from number to number, so that misplaced ones show.
+        return tf.cast(tf.reshape(tf.sin(tf.range(t.shape.num_elements(), dtype=tf.float32)), t.shape), t.dtype)
+
     with tf.device(device):
         y = function(*inputs, impl=impl)
-        # Weights that differ from number to number, so that misplaced ones show.
-        weights = tf.cast(tf.reshape(tf.sin(tf.range(y.shape.num_elements(), dtype=tf.float32)), y.shape), y.dtype)
-        return [y, *tf.gradients(y, inputs, weights)]
+        first = tf.gradients(y, inputs, weights(y))
+        if not name.startswith(("fused_bias_act", "modulated_epilogue")):
+            return [y, *first]
+        second = tf.gradients(first, inputs, [weights(t) for t in first])
+        return [y, *first, *(tf.zeros_like(x) if t is None else t for t, x in zip(second, inputs, strict=True))]
 
 
 def _test_device(device: str, dtypes: list[tf.DType]) -> str:
@@ -97,16 +108,13 @@ def _test_device(device: str, dtypes: list[tf.DType]) -> str:
         names: list[str] = []
         pairs: list[Any] = []
         for dtype in dtypes:
-            for name, function, inputs in _cases(dtype):
+            exact = tf.float64 if dtype == tf.float64 else tf.float32
+            for case in _cases(dtype):
+                name, _, inputs = case
                 names.append(f"{name} {dtype.name}")
-                wide = [tf.cast(t, tf.float32) for t in inputs]
-                pairs.append(
-                    (
-                        [tf.cast(t, tf.float32) for t in _values(function, inputs, "compiled", device)],
-                        _values(function, wide, "ref", "/cpu:0"),
-                        _TOLERANCE[dtype],
-                    )
-                )
+                compiled = [tf.cast(t, exact) for t in _values(case, inputs, "compiled", device)]
+                reference = _values(case, [tf.cast(t, exact) for t in inputs], "ref", "/cpu:0")
+                pairs.append((compiled, reference, _TOLERANCE[dtype]))
         config = tf.ConfigProto(allow_soft_placement=True)
         config.gpu_options.allow_growth = True
         config.graph_options.rewrite_options.disable_meta_optimizer = True
@@ -139,7 +147,7 @@ def _full_float32() -> Iterator[None]:
 def test_devices(cpu: bool = True) -> dict[str, str]:
     """Test GPUs, and the CPU if `cpu`; returns 'CPU:0', 'GPU:0', ... -> '' or what is wrong."""
     with _full_float32():
-        results = {CPU: _test_device(CPU, [tf.float32, tf.bfloat16])} if cpu else {}
+        results = {CPU: _test_device(CPU, [tf.float32, tf.bfloat16, tf.float16, tf.float64])} if cpu else {}
         for index in range(len(tf.config.list_physical_devices("GPU"))):
-            results[f"GPU:{index}"] = _test_device(f"GPU:{index}", [tf.float32, tf.float16])
+            results[f"GPU:{index}"] = _test_device(f"GPU:{index}", [tf.float32, tf.float16, tf.bfloat16])
     return results
