@@ -130,7 +130,7 @@ class TestChecks:
         assert doctor._tool("g++", "no-such-compiler", "install it") == Check("g++", "note", "not found", "install it")
 
     def test_compiled_ops(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        from dnnlib.tflib.ops import build, library
+        from dnnlib.tflib.ops import build, cache, library
 
         def failing_plan(cuda: Any = None) -> Any:
             raise UserError("no C++ compiler\n  install one")
@@ -144,7 +144,8 @@ class TestChecks:
         monkeypatch.setattr(library, "get", lambda: loaded)
         check = doctor._compiled_ops(object(), False)
         assert check.found == "not built yet" and "python -m dnnlib.tflib.ops.build" in check.advice
-        plan.output.write_bytes(b"")
+        (tmp_path / "built").write_bytes(b"library")
+        cache.install(tmp_path / "built", plan.output)
         assert doctor._compiled_ops(object(), False) == Check("compiled ops", "ok", "built and correct on CPU:0")
         assert asked == [True]  # whatever was found before
         loaded.wrong = {"CPU:0": "off by 3"}
