@@ -192,10 +192,15 @@ def _compiled_ops(tf: Any, with_gpu: bool) -> Check:
     name, reference = "compiled ops", "the slower reference ops are used until then"
     if tf is None:
         return Check(name, "note", "unknown without TensorFlow")
-    try:
-        from dnnlib.tflib.ops import build, cache, impl, library
+    from dnnlib.tflib.ops.impl import requested_impl
 
-        impl.requested_impl()
+    try:
+        requested_impl()
+    except UserError as err:
+        return Check(name, "note", str(err), "unset it, or no command that needs a network works")
+    try:
+        from dnnlib.tflib.ops import build, cache, library
+
         cuda = build.cuda_plan() if with_gpu else None
         if not all(cache.is_intact(plan.output) for plan in (cuda, build.cpu_plan(cuda)) if plan is not None):
             return Check(name, "note", "not built yet", "built on first use, or by python -m dnnlib.tflib.ops.build")

@@ -77,7 +77,9 @@ def first_error(output: str) -> str:
     """The first line of a compiler's output that reports an error, else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     for line in lines:
-        if re.search(r"\b(fatal error|error|undefined reference|undefined symbol)\b", line, re.IGNORECASE):
+        if re.search(
+            r"\b(fatal error|error|undefined reference|undefined symbol|no space left on device)\b", line, re.IGNORECASE
+        ):
             return line
     return lines[-1] if lines else "no output"
 
