@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,9 @@ def diagnose() -> list[Check]:
     checks += [_devices(tf, gpus), _cpu(), _memory(), _disk("disk, here", Path.cwd())]
     checks.append(_disk("disk, cache", Path(make_cache_dir_path())))
     if sys.platform != "win32":  # there the reference ops run, and no compiler is asked for
-        checks.append(_tool("g++", os.environ.get("CXX", "g++"), "install it for compiled CPU ops: apt install g++"))
+        checks.append(
+            _tool("g++", os.environ.get("CXX", "").strip() or "g++", "install it for compiled CPU ops: apt install g++")
+        )
     if gpus or shutil.which("nvcc"):
         checks.append(_tool("nvcc", "nvcc", "install the CUDA toolkit for compiled GPU ops"))
     checks += [_compiled_ops(tf, bool(gpus)), _effnet(), _inception()]
@@ -165,11 +168,18 @@ def _disk(name: str, path: Path) -> Check:
 
 
 def _tool(name: str, command: str, advice: str) -> Check:
-    path = shutil.which(command)
+    """command: a program, or one with arguments (`ccache g++`)."""
+    try:
+        program, *arguments = [command] if shutil.which(command) else shlex.split(command)
+    except ValueError:  # a quotation mark without its partner
+        program, arguments = command, []
+    path = shutil.which(program)
     if path is None:
         return Check(name, "note", "not found", advice)
     try:
-        output = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20).stdout
+        output = subprocess.run(
+            [path, *arguments, "--version"], capture_output=True, encoding="utf-8", errors="replace", timeout=20
+        ).stdout
     except (OSError, subprocess.TimeoutExpired) as err:
         return Check(name, "note", f"{path} does not run: {err}", advice)
     lines = [line.strip() for line in output.splitlines() if re.search(r"\d+\.\d+", line)]
@@ -182,11 +192,17 @@ def _compiled_ops(tf: Any, with_gpu: bool) -> Check:
     name, reference = "compiled ops", "the slower reference ops are used until then"
     if tf is None:
         return Check(name, "note", "unknown without TensorFlow")
+    from dnnlib.tflib.ops.impl import requested_impl
+
     try:
-        from dnnlib.tflib.ops import build, library
+        requested_impl()
+    except UserError as err:
+        return Check(name, "note", str(err), "unset it, or no command that needs a network works")
+    try:
+        from dnnlib.tflib.ops import build, cache, library
 
         cuda = build.cuda_plan() if with_gpu else None
-        if not all(plan.output.exists() for plan in (cuda, build.cpu_plan(cuda)) if plan is not None):
+        if not all(cache.is_intact(plan.output) for plan in (cuda, build.cpu_plan(cuda)) if plan is not None):
             return Check(name, "note", "not built yet", "built on first use, or by python -m dnnlib.tflib.ops.build")
         with hide_native_info():
             loaded = library.get()

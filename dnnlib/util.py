@@ -3,11 +3,13 @@
 import contextlib
 import difflib
 import errno
+import functools
 import hashlib
 import math
 import os
 import re
 import secrets
+import stat
 import sys
 import tempfile
 import urllib.parse
@@ -21,7 +23,12 @@ _MAX_LISTED = 100
 
 
 class UserError(Exception):
-    """A mistake that a person can correct. Scripts print it as one line `error: ...` and exit with code 2."""
+    """A mistake that a person can correct. Scripts print it as one line `error: ...` and exit with code 2.
+
+    keeps_lines: its text has several lines, and they are printed as such.
+    """
+
+    keeps_lines = False
 
 
 class EasyDict(dict):
@@ -173,9 +180,29 @@ def file_sha256(path: os.PathLike | str) -> str:
 
 
 def make_cache_dir_path(*sub: str) -> str:
-    """Path inside the cache folder: `$DNNLIB_CACHE_DIR` if set, else `~/.cache/dnnlib`. Nothing is created."""
-    root = os.environ.get("DNNLIB_CACHE_DIR") or os.path.join(os.path.expanduser("~"), ".cache", "dnnlib")
+    """Path inside the cache folder: `$DNNLIB_CACHE_DIR` if set, else `~/.cache/dnnlib`. Nothing is created.
+
+    Of who has no home folder, as unknown users in containers, the cache is one in the folder of temporary files.
+    """
+    root = os.environ.get("DNNLIB_CACHE_DIR")
+    if not root:
+        home = os.environ.get("HOME", "~") and os.path.expanduser("~")
+        root = os.path.join(home, ".cache", "dnnlib") if os.path.isabs(home) else _homeless_cache(tempfile.gettempdir())
     return os.path.join(root, *sub)
+
+
+@functools.cache
+def _homeless_cache(temporary: str) -> str:
+    """Made now, open to its user alone: libraries are loaded from it, so it must be nobody else's. Says where it is."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = os.path.join(temporary, f"dnnlib-{user}")
+    with contextlib.suppress(OSError):
+        os.mkdir(folder, 0o700)
+    status = os.lstat(folder) if os.path.lexists(folder) else None
+    if status is None or not stat.S_ISDIR(status.st_mode) or status.st_uid != user or status.st_mode & 0o022:
+        folder = tempfile.mkdtemp(prefix=f"dnnlib-{user}-", dir=temporary)
+    print(f"no home folder: the cache is {folder}; set DNNLIB_CACHE_DIR to have another", file=sys.stderr, flush=True)
+    return folder
 
 
 # ---------------------------------------------------------------- downloads

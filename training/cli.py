@@ -45,7 +45,7 @@ class _OneLineErrors:
         try:
             code = super().main(args, prog_name, *rest, **options)  # type: ignore[misc]
         except UserError as err:
-            _fail(str(err))
+            _fail(str(err), err.keeps_lines)
         except click.ClickException as err:
             _fail(err.format_message())
         except (click.Abort, KeyboardInterrupt):
@@ -70,8 +70,8 @@ class OneLineGroup(_OneLineErrors, click.Group):
     """A script of several commands."""
 
 
-def _fail(text: str) -> None:
-    click.echo("error: " + " ".join(text.split()), err=True)
+def _fail(text: str, keeps_lines: bool = False) -> None:
+    click.echo("error: " + (text if keeps_lines else " ".join(text.split())), err=True)
     sys.exit(2)
 
 

@@ -17,7 +17,8 @@ __all__ = ["build", "load", "load_state", "save"]
 def load(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
     """Networks of a pickle, built in the current default graph and session (made if there is none).
 
-    Args and errors: see `dnnlib.snapshot.load_state`; besides, UserError if a network cannot be built.
+    Args and errors: see `dnnlib.snapshot.load_state`; besides, UserError if a network cannot be built, and OpsError if
+    that is no fault of the file: the operations cannot be had as `SG2_OPS` asks for them.
     Returns:
         What was pickled, with `Network` objects: usually the tuple (G, D, Gs).
     """
@@ -26,6 +27,10 @@ def load(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
     try:
         return build(content, where)
     except UserError as err:
+        from dnnlib.tflib.ops.toolchain import OpsError  # here, because it needs TensorFlow
+
+        if isinstance(err, OpsError):
+            raise
         raise UserError(f"{where}: {printable(str(err))}") from err  # options of the file may be in it
 
 

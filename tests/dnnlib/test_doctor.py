@@ -127,10 +127,13 @@ class TestChecks:
         assert doctor._tool("nvcc", "nvcc", "x") == Check("nvcc", "ok", f"tools, release 13.0, V13.0.88 at {script}")
         script.write_text("not a program")
         assert doctor._tool("nvcc", "nvcc", "advice").status in ("note", "ok")
+        script.write_text("#!/bin/sh\nprintf 'c\\377 1.2\\n'\n")
+        assert doctor._tool("g++", f"env A=1 {script}", "x").found.startswith("c\ufffd 1.2 at ")
+        assert doctor._tool("g++", "g++ 'unfinished", "x").found == "not found"
         assert doctor._tool("g++", "no-such-compiler", "install it") == Check("g++", "note", "not found", "install it")
 
     def test_compiled_ops(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        from dnnlib.tflib.ops import build, library
+        from dnnlib.tflib.ops import build, cache, library
 
         def failing_plan(cuda: Any = None) -> Any:
             raise UserError("no C++ compiler\n  install one")
@@ -144,7 +147,8 @@ class TestChecks:
         monkeypatch.setattr(library, "get", lambda: loaded)
         check = doctor._compiled_ops(object(), False)
         assert check.found == "not built yet" and "python -m dnnlib.tflib.ops.build" in check.advice
-        plan.output.write_bytes(b"")
+        (tmp_path / "built").write_bytes(b"library")
+        cache.install(tmp_path / "built", plan.output)
         assert doctor._compiled_ops(object(), False) == Check("compiled ops", "ok", "built and correct on CPU:0")
         assert asked == [True]  # whatever was found before
         loaded.wrong = {"CPU:0": "off by 3"}
@@ -155,6 +159,11 @@ class TestChecks:
         check = doctor._compiled_ops(object(), False)
         assert (check.status, check.found) == ("note", "no C++ compiler install one") and check.advice
         assert doctor._compiled_ops(None, False).found == "unknown without TensorFlow"
+        monkeypatch.setenv("SG2_OPS", "bogus")
+        check = doctor._compiled_ops(object(), False)
+        assert check.found.startswith("environment variable SG2_OPS: found 'bogus'") and check.advice.startswith(
+            "unset"
+        )
 
     def test_weights(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path))

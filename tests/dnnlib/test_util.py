@@ -158,6 +158,49 @@ def test_cache_dir(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dnnlib.make_cache_dir_path() == os.path.join("/h", ".cache", "dnnlib")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="homes and users of POSIX")
+class TestNobodysCache:
+    """Users without a home, as unknown ones in containers: `~` stays as it is and must not become a folder here."""
+
+    @pytest.fixture(autouse=True, params=["unknown user", "empty", "relative"])
+    def nowhere(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("DNNLIB_CACHE_DIR", raising=False)
+        monkeypatch.setattr(util.tempfile, "gettempdir", lambda: str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        if request.param == "unknown user":
+            monkeypatch.delenv("HOME")
+            monkeypatch.setattr(util.os.path, "expanduser", lambda path: path)
+        else:
+            monkeypatch.setenv("HOME", "" if request.param == "empty" else "somewhere")
+        util._homeless_cache.cache_clear()
+
+    def test_is_a_temporary_folder_of_that_user(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder = tmp_path / f"dnnlib-{os.getuid()}"
+        assert util.make_cache_dir_path("ops") == util.make_cache_dir_path("ops") == str(folder / "ops")
+        assert folder.stat().st_mode & 0o777 == 0o700
+        line = f"no home folder: the cache is {folder}; set DNNLIB_CACHE_DIR to have another\n"
+        assert capsys.readouterr().err == line
+        util._homeless_cache.cache_clear()  # as the next process
+        assert util.make_cache_dir_path() == str(folder)
+
+    @pytest.mark.parametrize("trap", ["link", "open", "foreign"])
+    def test_is_nobody_elses(self, tmp_path: Path, trap: str) -> None:
+        """Programs are loaded from it."""
+        folder = tmp_path / f"dnnlib-{os.getuid()}"
+        if trap == "link":
+            (tmp_path / "elsewhere").mkdir()
+            folder.symlink_to(tmp_path / "elsewhere")
+        else:
+            folder.mkdir()
+            folder.chmod(0o777 if trap == "open" else 0o755)
+            if trap == "foreign":
+                if os.getuid() != 0:
+                    pytest.skip("only root can give folders away")
+                os.chown(folder, 65533, 65533)
+        found = Path(util.make_cache_dir_path())
+        assert found != folder and found.parent == tmp_path and found.stat().st_mode & 0o777 == 0o700
+
+
 class _Server(http.server.BaseHTTPRequestHandler):
     """Serves PAYLOAD after as many failures as the path says: /fail503x2/..., /cutx1/..., /missing."""
 

@@ -3,10 +3,12 @@
 Libraries lie in the cache folder (`$DNNLIB_CACHE_DIR` or ~/.cache/dnnlib) under a name made of the sources, the
 TensorFlow version, the compilers, their flags and the processor, so that nothing is ever out of date or overwritten.
 A file lock that dies with its process lets one of several processes build; the file appears complete or not at all.
+One that was damaged since is built anew; those that nobody has used for long are removed.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -19,15 +21,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import filelock
 
-from dnnlib.tflib.ops import toolchain
+from dnnlib.tflib.ops import cache, passed, toolchain
 from dnnlib.tflib.ops.toolchain import BuildError, Compiler
 from dnnlib.tflib.tfutil import num_gpus, tf
 from dnnlib.util import UserError, make_cache_dir_path
 
 SOURCE_DIR = Path(__file__).parent / "csrc"
 _FORMAT = "1"  # of the cache
+_FULL_DISK = 1 << 20  # bytes free
+_OTHER_FOLDER = "set DNNLIB_CACHE_DIR to a folder that can be written"
+_OR_REFERENCE = "or set SG2_OPS=ref to use the reference ops"
+_OTHER_COMPILER = f"use a compiler that fits this TensorFlow (CXX=g++-12, or CUDA_HOME for nvcc), {_OR_REFERENCE}"
+_MORE_MEMORY = f"make sure that nothing ends the compiler, as systems do that run out of memory, {_OR_REFERENCE}"
+_MORE_ROOM = (
+    "the disk is full: make room, set DNNLIB_CACHE_DIR (and TMPDIR, the compiler's) to a folder that has some, "
+    f"{_OR_REFERENCE}"
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Plan:
             _FORMAT,
             self.name,
             tf.__version__,
-            self.compiler.path,
+            *self.compiler.command,
             self.compiler.version,
             toolchain.cpu_identity(),
         ]
@@ -93,19 +103,18 @@ def cpu_plan(cuda: Plan | None = None, source_dir: Path = SOURCE_DIR) -> Plan:
 def build(plan: Plan, verbose: bool = False) -> Path:
     """Path of the library, compiled now unless the cache has it. Raises `BuildError`."""
     output = plan.output
-    if output.exists():
-        return output
+    if cache.is_intact(output):
+        return cache.use(output)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        # The operating system releases the lock of a killed process; a left-over file means nothing.
-        with filelock.FileLock(output.with_suffix(".lock")):
-            if not output.exists():
+        with cache.build_lock(output) as locked:
+            if not cache.is_intact(output):
                 _compile(plan, output, verbose)
+                cache.sweep(output, locked)
+            return cache.use(output)
     except OSError as error:
-        raise BuildError(
-            f"cannot write to {output.parent}", str(error), "set DNNLIB_CACHE_DIR to a folder that can be written"
-        ) from None
-    return output
+        place = output if output.exists() else output.parent
+        raise BuildError(f"cannot write to {place}", str(error), _room(output) or _OTHER_FOLDER) from None
 
 
 def _compile(plan: Plan, output: Path, verbose: bool) -> None:
@@ -117,30 +126,54 @@ def _compile(plan: Plan, output: Path, verbose: bool) -> None:
         for source in plan.sources:
             objects.append(str(folder / (source + ".o")))
             flags = [*plan.compiler.flags, *plan.flags]
-            commands.append([plan.compiler.path, *flags, "-c", str(plan.source_dir / source), "-o", objects[-1]])
+            commands.append([*plan.compiler.command, *flags, "-c", str(plan.source_dir / source), "-o", objects[-1]])
         with ThreadPoolExecutor(max_workers=min(len(commands), os.cpu_count() or 1)) as pool:
             list(pool.map(lambda command: _execute(plan, command, verbose), commands))
         library = folder / output.name
         compile_flags = plan.flags if plan.name == "ops_cuda" else ()
-        _execute(plan, [plan.compiler.path, *compile_flags, *objects, *plan.link_flags, "-o", str(library)], verbose)
-        os.replace(library, output)
+        link = [*plan.compiler.command, *compile_flags, *objects, *plan.link_flags, "-o", str(library)]
+        _execute(plan, link, verbose)
+        passed.forget(output)
+        _install(library, output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"Compiled {output} in {time.monotonic() - start:.0f}s", file=sys.stderr, flush=True)
 
 
+def _install(built: Path, output: Path) -> None:
+    try:
+        cache.install(built, output)
+    except UserError as error:  # a full disk
+        raise BuildError(f"cannot write to {output.parent}", str(error), _MORE_ROOM) from None
+
+
 def _execute(plan: Plan, command: list[str], verbose: bool) -> None:
+    """Runs a command that ends in the name of the file that it makes."""
     if verbose:
         print(" ".join(command), file=sys.stderr, flush=True)
     result = toolchain.run_command(command)
-    if result.returncode != 0:
-        step = next((Path(part).name for part in command if part.endswith((".cc", ".cu"))), "linking")
-        raise BuildError(
-            f"{Path(plan.compiler.path).name} on {step} (exit code {result.returncode}, {plan.compiler.version})",
-            toolchain.first_error(result.stderr + result.stdout),
-            "use a compiler that fits this TensorFlow (CXX=g++-12, or CUDA_HOME for nvcc), or set SG2_OPS=ref to use "
-            "the reference ops",
-        )
+    made = Path(command[-1])
+    if result.returncode == 0 and made.exists():
+        return
+    how = f"exit code {result.returncode}" if result.returncode else f"wrote no {made.name}"
+    step = next((Path(part).name for part in command if part.endswith((".cc", ".cu"))), "linking")
+    output = result.stderr + result.stdout
+    remedy = _room(made, output) or _OTHER_COMPILER
+    if remedy == _OTHER_COMPILER and (result.returncode < 0 or "Killed signal" in output):
+        remedy = _MORE_MEMORY
+    raise BuildError(
+        f"{plan.compiler.name} on {step} ({how}, {plan.compiler.version})", toolchain.first_error(output), remedy
+    )
+
+
+def _room(file: Path, output: str = "") -> str:
+    """The remedy where the disk of a file is full, by what a program wrote or by what is free there, else ''."""
+    texts = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+    try:
+        full = shutil.disk_usage(file.parent).free < _FULL_DISK
+    except OSError:
+        full = False
+    return _MORE_ROOM if full or any(text in output for text in texts) else ""
 
 
 def build_library(cuda: bool | None = None, archs: Sequence[int] = (), verbose: bool = False) -> Path:
@@ -161,7 +194,8 @@ def build_library(cuda: bool | None = None, archs: Sequence[int] = (), verbose: 
 def is_built() -> bool:
     """Whether `build_library` would have nothing to do: starts no build, writes nothing."""
     try:
-        return (cpu_plan(cuda_plan()) if num_gpus() else cpu_plan()).output.exists()
+        cuda = cuda_plan() if num_gpus() else None
+        return all(cache.is_intact(plan.output) for plan in (cuda, cpu_plan(cuda)) if plan is not None)
     except UserError:
         return False
 

@@ -7,14 +7,16 @@ import sys
 from typing import Any
 
 from dnnlib.tflib.ops.arguments import IMPLS, check
+from dnnlib.tflib.ops.toolchain import OpsError
 
 CHOICES = ("auto", *IMPLS)
 
 
 def requested_impl() -> str:
-    """What the environment variable `SG2_OPS` asks for: 'auto' (default), 'compiled' or 'ref'."""
+    """What the environment variable `SG2_OPS` asks for: 'auto' (default), 'compiled' or 'ref'. Raises `OpsError`."""
     value = os.environ.get("SG2_OPS", "auto") or "auto"
-    check(value in CHOICES, "environment variable SG2_OPS", repr(value), "one of " + ", ".join(CHOICES))
+    if value not in CHOICES:
+        raise OpsError(f"environment variable SG2_OPS: found {value!r}, expected one of {', '.join(CHOICES)}")
     return value
 
 

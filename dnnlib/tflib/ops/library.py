@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.tflib.ops import passed
-from dnnlib.tflib.ops.toolchain import BuildError
+from dnnlib.tflib.ops.toolchain import BuildError, OpsError
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 
@@ -37,15 +37,21 @@ class Library:
         right there before."""
         from dnnlib.tflib.ops.self_test import test_devices
 
-        if self.tested is None or again:
-            self.tested = {}  # the test itself asks for the library
+        if self.tested is not None and not again:
+            return
+        before = self.tested
+        self.tested = {}  # the test itself asks for the library
+        try:
             if not again and passed.has_passed(self.path):
                 self.tested = {passed.CPU: "", **test_devices(cpu=False)}
             else:
                 self.tested = test_devices()
                 passed.remember(self.path, self.tested)
-            for device, error in self.wrong.items():
-                _warn_once(f"compiled ops: {error}\n  the reference ops are used on {device}, which is slower")
+        except BaseException:  # also Ctrl-C: what has not been tested to the end is not trusted by the next who asks
+            self.tested = before
+            raise
+        for device, error in self.wrong.items():
+            _warn_once(f"compiled ops: {error}\n  the reference ops are used on {device}, which is slower")
 
 
 @functools.cache
@@ -89,7 +95,7 @@ def ops() -> Any:
 def trusted(required: bool) -> bool:
     """Whether the compiled ops may be used where the next node of the graph will be placed.
 
-    With `required` a failed build or a wrong device is an error (`UserError`), else False after one warning.
+    With `required` a failed build or a wrong device is an error (`OpsError`), else False after one warning.
     """
     try:
         library = get()
@@ -104,7 +110,7 @@ def trusted(required: bool) -> bool:
     wrong = library.wrong
     reason = wrong.get(_next_device(), "") if wrong else ""
     if reason and required:
-        raise UserError(f"compiled ops: {reason}")
+        raise OpsError(f"compiled ops: {reason}")
     return not reason
 
 

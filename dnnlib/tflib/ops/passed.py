@@ -35,6 +35,11 @@ def remember(library: Path, errors: dict[str, str]) -> None:
             file.write(_callers())
 
 
+def forget(library: Path) -> None:
+    """For a library that is built anew. Raises `OSError` if there is a note that cannot be removed."""
+    _note(library).unlink(missing_ok=True)
+
+
 def _note(library: Path) -> Path:
     return library.with_name(library.name + ".passed")
 

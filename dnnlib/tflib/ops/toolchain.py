@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
@@ -18,8 +20,14 @@ CUDA_ARCHS = (70, 75, 80, 86, 89, 90, 100, 120)
 _CUDA_HOMES = ("/usr/local/cuda", "/opt/cuda")
 
 
-class BuildError(UserError):
+class OpsError(UserError):
+    """The ops cannot be had as they were asked for: no fault of the network, or the file, that was being built."""
+
+
+class BuildError(OpsError):
     """Three lines: what failed, the compiler's first error, the remedy."""
+
+    keeps_lines = True
 
     def __init__(self, what: str, detail: str, remedy: str) -> None:
         super().__init__(f"building the compiled ops failed: {what}\n  first error: {detail}\n  remedy: {remedy}")
@@ -27,24 +35,51 @@ class BuildError(UserError):
 
 @dataclass(frozen=True)
 class Compiler:
-    """A compiler: its path, the first words of its version, and flags for all files."""
+    """A compiler: its path, the first words of its version, flags for all files, and what stands between the path and
+    any flags (`g++` after `ccache`, `-m64` after `g++`)."""
 
     path: str
     version: str
     flags: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> list[str]:
+        """What every call begins with."""
+        return [self.path, *self.arguments]
+
+    @property
+    def name(self) -> str:
+        """For messages: the command without the folder."""
+        return " ".join([Path(self.path).name, *self.arguments])
 
 
 def run_command(command: Sequence[str], timeout_sec: float = 1800) -> subprocess.CompletedProcess[str]:
-    """Run a program, its output captured as text, messages in English."""
+    """Run a program, its output captured as text, messages in English. Raises `BuildError` if it does not run."""
     env = {**os.environ, "LC_ALL": "C"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout_sec, env=env, check=False)
+    try:
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout_sec, env=env, check=False
+        )
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except subprocess.TimeoutExpired:
+        reason = f"no answer in {timeout_sec:g} s"
+    raise BuildError(
+        f"the compiler {command[0]} does not run",
+        f"{' '.join(command[:3])}: {reason}",
+        "install a compiler that runs here, or name one (CXX=g++, or CUDA_HOME for nvcc), or set SG2_OPS=ref to use "
+        "the reference ops",
+    )
 
 
 def first_error(output: str) -> str:
     """The first line of a compiler's output that reports an error, else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     for line in lines:
-        if re.search(r"\b(fatal error|error|undefined reference|undefined symbol)\b", line, re.IGNORECASE):
+        if re.search(
+            r"\b(fatal error|error|undefined reference|undefined symbol|no space left on device)\b", line, re.IGNORECASE
+        ):
             return line
     return lines[-1] if lines else "no output"
 
@@ -59,16 +94,11 @@ def cpu_identity() -> str:
 
 
 def find_cxx() -> Compiler:
-    """The C++ compiler: `$CXX` or g++. Raises `BuildError` if there is none."""
-    name = os.environ.get("CXX") or "g++"
-    path = shutil.which(name)
-    if path is None:
-        raise BuildError(
-            f"no C++ compiler ({name!r} is not on the PATH)",
-            f"{name}: command not found",
-            "install g++ (Debian, Ubuntu: apt-get install g++), or set SG2_OPS=ref to use the reference ops",
-        )
-    result = run_command([path, "--version"], 60)
+    """The C++ compiler: `$CXX`, which may have arguments as in `ccache g++`, or g++. Raises `BuildError` if there is
+    none, or it does not run."""
+    path, *arguments = _cxx_command()
+    command = [path, *arguments]
+    result = run_command([*command, "--version"], 60)
     version = result.stdout.splitlines()[0] if result.stdout else "unknown"
     flags = ["-O3", "-fPIC", "-fno-math-errno", "-fvisibility=hidden", *tf.sysconfig.get_compile_flags()]
     if not any("std=" in flag for flag in flags):
@@ -77,9 +107,29 @@ def find_cxx() -> Compiler:
         flags.append("-march=native")
     # TensorFlow's copy of Eigen does not compile for processors with AVX512-FP16 (Sapphire Rapids and later); compilers
     # that do not know the instructions do not know the flag.
-    if run_command([path, "-mno-avx512fp16", "-E", "-x", "c++", os.devnull], 60).returncode == 0:
+    if run_command([*command, "-mno-avx512fp16", "-E", "-x", "c++", os.devnull], 60).returncode == 0:
         flags.append("-mno-avx512fp16")
-    return Compiler(path, version, tuple(flags))
+    return Compiler(path, version, tuple(flags), tuple(arguments))
+
+
+def _cxx_command() -> list[str]:
+    """Path and arguments. Raises `BuildError` if there is no such program."""
+    text = os.environ.get("CXX", "").strip() or "g++"
+    whole = shutil.which(text)
+    if whole is not None:  # a name with a blank in it
+        return [whole]
+    try:
+        name, *arguments = shlex.split(text)
+    except ValueError:  # a quotation mark without its partner
+        name, arguments = text, []
+    path = shutil.which(name)
+    if path is None:
+        raise BuildError(
+            f"no C++ compiler ({name!r} is not on the PATH)",
+            f"{name}: command not found",
+            "install g++ (Debian, Ubuntu: apt-get install g++), or set SG2_OPS=ref to use the reference ops",
+        )
+    return [path, *arguments]
 
 
 def find_nvcc() -> Compiler | None:

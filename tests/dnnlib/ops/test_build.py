@@ -85,8 +85,9 @@ def test_a_killed_build_blocks_nobody(workshop):
     victim.join()
     output = build.build(build.cpu_plan(source_dir=workshop / "src"))
     assert output.exists()
-    # Nothing half-made is taken for a library.
+    # Nothing half-made is taken for a library, and nothing is left of it.
     assert [p.name for p in output.parent.glob("*.so")] == [output.name]
+    assert not list(output.parent.glob(".ops-*"))
 
 
 def test_a_finished_library_is_not_built_again(workshop, capsys):
@@ -145,6 +146,94 @@ def test_cache_that_cannot_be_written(workshop, monkeypatch):
     (workshop / "cache").write_text("a file in the way")
     with pytest.raises(BuildError, match="cannot write to .*\n.*\n  remedy: set DNNLIB_CACHE_DIR"):
         build.build(build.cpu_plan(source_dir=workshop / "src"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x7fELFgarbage", b"#!/no/such/interpreter\n"], ids=["empty", "ELF", "script"]
+)
+def test_a_compiler_that_cannot_run(workshop, content):
+    """The machine's error, in three lines; before, it went through to the command that wanted to draw something."""
+    (workshop / "fake-cxx").write_bytes(content)
+    what = "building the compiled ops failed: the compiler .*fake-cxx does not run"
+    with pytest.raises(
+        BuildError, match=f"{what}\n  first error: .*fake-cxx --version: .*\n  remedy: install a compiler"
+    ):
+        build.cpu_plan(source_dir=workshop / "src")
+
+
+def test_a_compiler_that_does_not_answer(tmp_path):
+    program = tmp_path / "sleeper"
+    program.write_text("#!/bin/sh\nexec sleep 100\n")
+    program.chmod(0o755)
+    with pytest.raises(BuildError, match="sleeper: no answer in 0.2 s\n"):
+        toolchain.run_command([str(program)], timeout_sec=0.2)
+
+
+def say(workshop: Path, lines: str) -> None:
+    """Makes the compiler do this in place of compiling."""
+    compiler = workshop / "fake-cxx"
+    start = compiler.read_text().partition("echo run")[0]
+    compiler.write_text(start + lines)
+
+
+def test_a_compiler_that_writes_no_unicode(workshop):
+    compiler = workshop / "fake-cxx"
+    compiler.write_text(compiler.read_text().replace('echo "fake 1.0"', r"printf 'fake \377\n'"))
+    say(workshop, r"printf 'a.cc:1: error: \377\n' >&2; exit 1")
+    plan = build.cpu_plan(source_dir=workshop / "src")
+    assert plan.compiler.version == "fake \ufffd"
+    with pytest.raises(BuildError, match="first error: a.cc:1: error: \ufffd\n"):
+        build.build(plan)
+
+
+@pytest.mark.parametrize(
+    ("lines", "what", "remedy"),
+    [
+        ("exit 0", r"fake-cxx on a.cc \(wrote no a.cc.o, fake 1.0\)", "use a compiler that fits"),
+        ("kill -9 $$", r"fake-cxx on a.cc \(exit code -9, fake 1.0\)", "make sure that nothing ends the compiler"),
+        (
+            "echo 'ld: final link failed: No space left on device'; echo 'collect2: error: ld returned 1'; exit 1",
+            r"on a.cc \(exit code 1, fake 1.0\)\n  first error: ld: final link",
+            "the disk is full: make room",
+        ),
+    ],
+    ids=["nothing", "killed", "full"],
+)
+def test_remedies_fit_what_failed(workshop, lines, what, remedy):
+    say(workshop, lines)
+    with pytest.raises(BuildError, match=f"failed: .*{what}(?s:.*)\n  remedy: {remedy}"):
+        build.build(build.cpu_plan(source_dir=workshop / "src"))
+
+
+def test_a_full_disk(workshop, monkeypatch):
+    """Noticed by what is free as well: a linker that finds no room may die without a word."""
+    say(workshop, "kill -7 $$")
+    usage = build.shutil.disk_usage(workshop)
+    monkeypatch.setattr(build.shutil, "disk_usage", lambda _: usage._replace(free=4096))
+    with pytest.raises(BuildError, match="remedy: the disk is full: make room"):
+        build.build(build.cpu_plan(source_dir=workshop / "src"))
+
+
+def test_a_compiler_may_have_arguments(workshop, monkeypatch):
+    """`CXX="ccache g++"`, as make allows it: in every call, and in the name of the library."""
+    plain = build.cpu_plan(source_dir=workshop / "src")
+    wrapper = workshop / "wrapper"
+    wrapper.write_text(f'#!/bin/sh\necho "$@" >> {workshop}/wrapped\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("CXX", f"{wrapper} '{workshop / 'fake-cxx'}'")
+    plan = build.cpu_plan(source_dir=workshop / "src")
+    assert build.build(plan).exists() and plan.key != plain.key
+    calls = (workshop / "wrapped").read_text().splitlines()
+    assert len(calls) == 4  # version, flag, one file, linking
+    assert all(call.startswith(str(workshop / "fake-cxx")) for call in calls)
+    (workshop / "a compiler").symlink_to(workshop / "fake-cxx")
+    monkeypatch.setenv("CXX", str(workshop / "a compiler"))  # a name with a blank
+    assert toolchain.find_cxx().command == [str(workshop / "a compiler")]
+    monkeypatch.setenv("CXX", "g++ 'unfinished")
+    with pytest.raises(BuildError, match="not on the PATH"):
+        toolchain.find_cxx()
+    monkeypatch.setenv("CXX", " ")
+    assert Path(toolchain.find_cxx().path).name == "g++"
 
 
 def test_architectures(monkeypatch):

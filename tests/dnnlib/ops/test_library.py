@@ -6,11 +6,13 @@ import sys
 import types
 
 import pytest
+from click.testing import CliRunner
 
+import run_generator
 from dnnlib.tflib import ops
 from dnnlib.tflib.ops import build, library, passed, self_test
 from dnnlib.tflib.ops.impl import resolve_impl
-from dnnlib.tflib.ops.toolchain import BuildError
+from dnnlib.tflib.ops.toolchain import BuildError, OpsError
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 
@@ -40,7 +42,7 @@ def test_environment_chooses(monkeypatch):
     ops.set_default_impl("compiled")
     assert ops.default_impl() == "compiled" and resolve_impl("ref") == "ref"
     monkeypatch.setenv("SG2_OPS", "fast")
-    with pytest.raises(ValueError, match="SG2_OPS: found 'fast', expected one of auto, compiled, ref"):
+    with pytest.raises(OpsError, match="SG2_OPS: found 'fast', expected one of auto, compiled, ref"):
         ops.default_impl()
     with pytest.raises(ValueError, match="ops implementation: found 'cuda'"):
         ops.set_default_impl("cuda")
@@ -139,6 +141,62 @@ def test_a_processor_that_passed_is_not_tested_again(monkeypatch, real, tmp_path
     (tmp_path / "ops.so.passed").write_bytes(b"\xff\xfe")
     start()
     assert asked[-1] is True
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
+def test_an_interrupted_test_is_made_again(monkeypatch, real, tmp_path, stop):
+    """Or the next call would trust ops that were never tested."""
+    results = [stop(), {"CPU:0": "CPU:0 gives wrong numbers"}]
+
+    def test_devices(cpu=True):
+        result = results.pop(0)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    made = library.Library(tmp_path / "ops.so", real.ops)
+    monkeypatch.setattr(library, "_outcome", lambda: made)
+    monkeypatch.setattr(library, "_warn_once", lambda message: None)
+    monkeypatch.setattr(self_test, "test_devices", test_devices)
+    with tf.Graph().as_default(), tf.device("/cpu:0"):
+        with pytest.raises(stop):
+            resolve_impl(None)
+        assert made.tested is None
+        assert resolve_impl(None) == "ref"
+    results.append(stop())
+    with pytest.raises(stop):
+        made.self_test(again=True)
+    assert made.wrong == {"CPU:0": "CPU:0 gives wrong numbers"}  # what was known before
+
+
+def test_a_compiler_that_cannot_run_means_the_reference(monkeypatch, tmp_path, capsys):
+    (tmp_path / "cxx").touch(0o755)
+    monkeypatch.setenv("CXX", str(tmp_path / "cxx"))
+    with tf.Graph().as_default():
+        assert [resolve_impl(None), resolve_impl(None)] == ["ref", "ref"]
+        assert capsys.readouterr().err.count("WARNING: building the compiled ops failed: the compiler") == 1
+        monkeypatch.setenv("SG2_OPS", "compiled")
+        with pytest.raises(BuildError, match="does not run"):
+            ops.default_impl()
+
+
+@pytest.mark.parametrize("wanted", ["bogus", "compiled"])
+def test_commands_do_not_blame_the_network(monkeypatch, golden, tmp_path, wanted):
+    """What is wrong with the ops is said as it is: no file and no options of a network have anything to do with it."""
+    monkeypatch.setenv("SG2_OPS", wanted)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    pkl = str(golden.path("official_sg2_uncond.pkl"))
+    args = ["generate-images", "--network", pkl, "--seeds", "0", "--result-dir", str(tmp_path)]
+    with tf.Graph().as_default():
+        result = CliRunner().invoke(run_generator.main, args)
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    if wanted == "bogus":
+        assert lines == ["error: environment variable SG2_OPS: found 'bogus', expected one of auto, compiled, ref"]
+    else:
+        what = "error: building the compiled ops failed: no C++ compiler ('no-such-compiler' is not on the PATH)"
+        assert lines[0] == what and len(lines) == 3
+        assert lines[2].startswith("  remedy: install g++")
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(real, tmp_path):
