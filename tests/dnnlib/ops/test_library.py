@@ -114,6 +114,35 @@ def test_self_test_notices_wrong_numbers(monkeypatch, real, op, name):
     assert error.startswith(f"CPU:0 gives wrong numbers in {'modulated_' if name == 'epilogue' else ''}{name}")
 
 
+@pytest.mark.parametrize(
+    "op, dtype, wrong_where, name",
+    [
+        ("dnnlib_affine_warp", "float32", lambda a: a["adjoint"], "affine_warp"),
+        ("dnnlib_bias_act", "float32", lambda a: a["act"] == 4, "fused_bias_act tanh"),
+        ("dnnlib_bias_act", "float16", lambda a: a["act"] == 3, "fused_bias_act lrelu"),
+        ("dnnlib_bias_act_grad", "float64", lambda a: a["order"] == 1, "fused_bias_act tanh"),
+        ("dnnlib_demodulation", "bfloat16", lambda a: True, "demodulation"),
+    ],
+)
+def test_self_test_looks_at_every_kernel(monkeypatch, real, op, dtype, wrong_where, name):
+    """One activation, number type, direction or order alone may be wrong."""
+    real.self_test()
+
+    def wrong(**kwargs):
+        result = getattr(real.ops, op)(**kwargs)
+        if not wrong_where(kwargs):
+            return result
+        first, *others = result if isinstance(result, (tuple, list)) else [result]
+        first *= tf.constant(1.2, first.dtype)
+        return type(result)(first, *others) if others else first
+
+    functions = {n: getattr(real.ops, n) for n in dir(real.ops) if n.startswith("dnnlib_")}
+    assert self_test._test_device("/cpu:0", [tf.as_dtype(dtype)]) == ""
+    monkeypatch.setattr(library, "ops", lambda: types.SimpleNamespace(**{**functions, op: wrong}))
+    error = self_test._test_device("/cpu:0", [tf.as_dtype(dtype)])
+    assert error.startswith(f"/cpu:0 gives wrong numbers in {name}"), error
+
+
 def test_a_processor_that_passed_is_not_tested_again(monkeypatch, real, tmp_path):
     asked, errors = [], {"CPU:0": "wrong", "GPU:0": ""}
 
