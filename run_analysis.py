@@ -57,6 +57,7 @@ def contributions(run: str, measure: str, data: Data, sampling: Sampling) -> Non
     """
     paths = find_snapshots(run)
     path = _output(sampling.out, "contributions", paths[0] if len(paths) == 1 else None, run)
+    from dnnlib.tflib.ops.toolchain import OpsError
     from metrics.analysis.contributions import measure_contributions, plot_contributions
     from metrics.analysis.output import save
 
@@ -71,6 +72,8 @@ def contributions(run: str, measure: str, data: Data, sampling: Sampling) -> Non
                 measured[name] = measure_contributions(
                     generator, sampling.num, sampling.seed, sampling.batch, labels, sampling.num_gpus
                 )
+        except OpsError:  # not the snapshot's fault
+            raise
         except UserError as err:
             if not measured:  # what is wrong with the first may be wrong with all
                 raise UserError(f"{name}: {err}") from err

@@ -161,6 +161,8 @@ def measure_run(
     A snapshot that cannot be measured does not keep the others from it. Raises `UserError` in the end if there was one;
     at once if it is the first that is tried, unless it is the network that is broken.
     """
+    from dnnlib.tflib.ops.toolchain import OpsError
+
     check_writable(result_dir)
     known = _known_results(result_dir, snapshots, names, reals, options)
     failed: list[str] = []
@@ -172,6 +174,8 @@ def measure_run(
                 click.echo(f"{file}  {result}", err=True)
                 write_result(result_dir, snapshot, result)
                 known[result.name][file] = result
+        except OpsError:  # not the snapshot's fault
+            raise
         except UserError as err:
             if index == 0 and not isinstance(err, NotFinite):  # what is wrong may concern all
                 raise

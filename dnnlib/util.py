@@ -187,20 +187,29 @@ def make_cache_dir_path(*sub: str) -> str:
     root = os.environ.get("DNNLIB_CACHE_DIR")
     if not root:
         home = os.environ.get("HOME", "~") and os.path.expanduser("~")
-        root = os.path.join(home, ".cache", "dnnlib") if os.path.isabs(home) else _homeless_cache(tempfile.gettempdir())
+        root = os.path.join(home, ".cache", "dnnlib") if os.path.isabs(home) else _homeless_cache()
     return os.path.join(root, *sub)
 
 
 @functools.cache
-def _homeless_cache(temporary: str) -> str:
-    """Made now, open to its user alone: libraries are loaded from it, so it must be nobody else's. Says where it is."""
+def _homeless_cache() -> str:
+    """Made now, open to its user alone: libraries are loaded from it, so it must be nobody else's. Says where it is.
+
+    Raises `UserError` where there is no folder for temporary files either.
+    """
     user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = os.path.join(temporary, f"dnnlib-{user}")
-    with contextlib.suppress(OSError):
-        os.mkdir(folder, 0o700)
-    status = os.lstat(folder) if os.path.lexists(folder) else None
-    if status is None or not stat.S_ISDIR(status.st_mode) or status.st_uid != user or status.st_mode & 0o022:
-        folder = tempfile.mkdtemp(prefix=f"dnnlib-{user}-", dir=temporary)
+    try:
+        folder = os.path.join(tempfile.gettempdir(), f"dnnlib-{user}")
+        with contextlib.suppress(OSError):
+            os.mkdir(folder, 0o700)
+        status = os.lstat(folder) if os.path.lexists(folder) else None
+        if status is None or not stat.S_ISDIR(status.st_mode) or status.st_uid != user or status.st_mode & 0o022:
+            folder = tempfile.mkdtemp(prefix=f"dnnlib-{user}-")
+            os.environ["DNNLIB_CACHE_DIR"] = folder  # for this process and its children
+    except OSError as error:
+        raise UserError(
+            f"no folder for a cache, neither at home nor for temporary files ({error}); set DNNLIB_CACHE_DIR to one"
+        ) from None
     print(f"no home folder: the cache is {folder}; set DNNLIB_CACHE_DIR to have another", file=sys.stderr, flush=True)
     return folder
 

@@ -30,6 +30,8 @@ class RandomSource(Protocol):
 
 def standard_normal(shape: Shape, dtype: tf.DType = tf.float32, name: str | None = None) -> tf.Tensor:
     """Standard normal tensor of `shape`, drawn anew by every evaluation; as `tf.random.normal`, in one operation."""
+    if not tf.is_tensor(shape):
+        shape = tf.convert_to_tensor(shape, tf.int32)  # also [], which would be float32
     seed, seed2 = tf.get_seed(None)
     return tf.raw_ops.RandomStandardNormal(shape=shape, dtype=dtype, seed=seed or 0, seed2=seed2 or 0, name=name)
 

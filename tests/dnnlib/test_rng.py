@@ -62,3 +62,12 @@ def test_initial_values(session, stddev):
             other.run(first.initializer)
             draws.append(other.run(first))
     assert np.array_equal(*draws)
+
+
+@pytest.mark.parametrize("shape", [[], (), [3], tf.TensorShape([2, 1])], ids=str)
+def test_shapes_of_any_kind(session, shape):
+    """No dimension at all is a shape, too."""
+    expected = tuple(shape)
+    assert session.run(StatefulRandom().normal("z", shape)).shape == expected
+    assert session.run(normal_initializer(2.0)(shape)).shape == expected
+    assert session.run(StatefulRandom().normal("z", tf.constant([2, 3], tf.int64))).shape == (2, 3)

@@ -164,7 +164,8 @@ class TestNobodysCache:
 
     @pytest.fixture(autouse=True, params=["unknown user", "empty", "relative"])
     def nowhere(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("DNNLIB_CACHE_DIR", raising=False)
+        monkeypatch.setenv("DNNLIB_CACHE_DIR", "")  # noted, so that what the code sets is taken back
+        monkeypatch.delenv("DNNLIB_CACHE_DIR")
         monkeypatch.setattr(util.tempfile, "gettempdir", lambda: str(tmp_path))
         monkeypatch.chdir(tmp_path)
         if request.param == "unknown user":
@@ -199,6 +200,15 @@ class TestNobodysCache:
                 os.chown(folder, 65533, 65533)
         found = Path(util.make_cache_dir_path())
         assert found != folder and found.parent == tmp_path and found.stat().st_mode & 0o777 == 0o700
+        assert os.environ["DNNLIB_CACHE_DIR"] == str(found)  # its children use the same
+
+    def test_no_temporary_folder_either(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def gettempdir() -> str:
+            raise FileNotFoundError(2, "No usable temporary directory found")
+
+        monkeypatch.setattr(util.tempfile, "gettempdir", gettempdir)
+        with pytest.raises(UserError, match="No usable temporary directory.*set DNNLIB_CACHE_DIR"):
+            util.make_cache_dir_path()
 
 
 class _Server(http.server.BaseHTTPRequestHandler):

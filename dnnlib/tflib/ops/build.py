@@ -3,7 +3,7 @@
 Libraries lie in the cache folder (`$DNNLIB_CACHE_DIR` or ~/.cache/dnnlib) under a name made of the sources, the
 TensorFlow version, the compilers, their flags and the processor, so that nothing is ever out of date or overwritten.
 A file lock that dies with its process lets one of several processes build; the file appears complete or not at all.
-One that was damaged since is built anew; those that nobody has used for long are removed.
+One that was damaged since is built anew; those that nobody has used for two months are removed.
 """
 
 from __future__ import annotations
@@ -103,17 +103,19 @@ def cpu_plan(cuda: Plan | None = None, source_dir: Path = SOURCE_DIR) -> Plan:
 def build(plan: Plan, verbose: bool = False) -> Path:
     """Path of the library, compiled now unless the cache has it. Raises `BuildError`."""
     output = plan.output
-    if cache.is_intact(output):
-        return cache.use(output)
+    if cache.is_intact(output) and cache.use(output).exists():  # else it was removed between the two
+        return output
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with cache.build_lock(output) as locked:
+        with cache.build_lock(output):
             if not cache.is_intact(output):
                 _compile(plan, output, verbose)
-                cache.sweep(output, locked)
+                cache.sweep(output)
             return cache.use(output)
     except OSError as error:
-        place = output if output.exists() else output.parent
+        place = (
+            output if os.path.exists(output) else output.parent
+        )  # Path.exists() raises in a folder one may not enter
         raise BuildError(f"cannot write to {place}", str(error), _room(output) or _OTHER_FOLDER) from None
 
 

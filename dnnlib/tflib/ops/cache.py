@@ -23,10 +23,13 @@ import filelock
 
 from dnnlib.util import atomic_write
 
-# Of each kind (processor, GPU kernels, what joins the two): today's, and those of the versions one goes back to.
+# Of each kind (processor, GPU kernels, what joins the two), and those used in the last weeks beside them: a home folder
+# may serve machines of many types.
 MAX_KEPT = 3
+MAX_UNUSED_DAYS = 60
 _DAY_SEC = 86400.0
-_BUILD_FOLDER = re.compile(r"\.(\w+-[0-9a-f]{20})-\w{8}")
+_UNFINISHED = re.compile(r"\.\w+-[0-9a-f]{20}(-\w{8}|\.so(\.sum)?\.\w+-?\w*\.tmp)")
+_LIBRARY = re.compile(r"(\w+)-[0-9a-f]{20}\.so")
 
 
 def is_intact(library: Path) -> bool:
@@ -52,7 +55,7 @@ def use(library: Path) -> Path:
     """Notes that a library is used now, and by this process until it ends; returns it."""
     with contextlib.suppress(OSError):  # another user's
         os.utime(_note(library))
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ImportError):  # ImportError: Windows has no such locks
         _hold(library, library.stat().st_ino)
     return library
 
@@ -60,7 +63,7 @@ def use(library: Path) -> Path:
 @functools.cache
 def _hold(library: Path, inode: int) -> int:
     """A descriptor with a shared lock on the library, never closed. Raises `OSError` where there are no such locks."""
-    import fcntl  # here, because Windows, where nothing is built, has none
+    import fcntl  # here, because Windows has none
 
     descriptor = os.open(library, os.O_RDONLY)
     try:
@@ -72,76 +75,77 @@ def _hold(library: Path, inode: int) -> int:
 
 
 @contextlib.contextmanager
-def build_lock(library: Path, timeout_sec: float = -1) -> Iterator[bool]:
-    """Waits for the lock of one library (-1: for ever) and says whether it is held.
+def build_lock(library: Path, timeout_sec: float = 1800) -> Iterator[None]:
+    """Waits for the lock of one library, but not for ever.
 
     The operating system releases the lock of a killed process; a left-over file means nothing. One that cannot be
-    opened, for it is another user's, or be locked keeps nobody from building: libraries appear as a whole.
+    opened, for it is another user's, or be locked keeps nobody from building: libraries appear as a whole. Nor does one
+    that stays locked, as files do that a killed process made on file systems without locks.
     """
     # Any user may open it: in a folder that several share, the next to build need not be who built first.
     lock = filelock.FileLock(library.with_suffix(".lock"), timeout=timeout_sec, mode=0o666)
     try:
         lock.acquire()
     except (OSError, NotImplementedError):  # filelock.Timeout is an OSError
-        yield False
+        yield
         return
     try:
-        yield True
+        yield
     finally:
         lock.release()
 
 
-def sweep(library: Path, locked: bool) -> None:
-    """Removes what builds that were killed left, and all libraries of this one's kind but it and those used last.
+def sweep(library: Path) -> None:
+    """Removes what builds left that were killed a day ago or earlier, and libraries of this one's kind but the
+    `MAX_KEPT` used last and those used in the last `MAX_UNUSED_DAYS`.
 
-    locked: whether this process holds the lock of this library. One line on stderr says what was removed.
+    Locks stay: whoever waits for one holds a file that must keep its name. One line on stderr says what was removed.
     """
-    removed = [*_sweep_builds(library, locked), *_sweep_libraries(library)]
+    removed = [*_sweep_unfinished(library), *_sweep_libraries(library)]
     if removed:
         number, size = len(removed), sum(removed) / 1e6
         what = f"{number} unfinished or older build{'s' * (number > 1)} of the ops ({size:.1f} MB)"
         print(f"Removed {what} from {library.parent}", file=sys.stderr, flush=True)
 
 
-def _sweep_builds(library: Path, locked: bool) -> Iterator[int]:
-    """Sizes in bytes of the folders removed."""
-    for folder in sorted(library.parent.glob(".*-*-*")):
-        match = _BUILD_FOLDER.fullmatch(folder.name)
-        if match is None:
-            continue
-        other = library.with_name(f"{match[1]}.so")
+def _sweep_unfinished(library: Path) -> Iterator[int]:
+    """Sizes in bytes of the folders and files removed. By their age: no build takes a day, on whatever machine."""
+    for path in sorted(library.parent.glob(".*-*")):
         with contextlib.suppress(OSError):  # gone by now, or another user's
-            # Who built without a lock has finished after a day, or never will.
-            dead = time.time() - folder.stat().st_mtime > _DAY_SEC
-            if other == library:
-                dead = dead or locked
-            elif not dead:
-                with build_lock(other, 0) as dead:
-                    pass
-                if dead and not other.exists():
-                    other.with_suffix(".lock").unlink(missing_ok=True)
-            if dead:
-                size = sum(path.stat().st_size for path in folder.rglob("*"))
-                shutil.rmtree(folder)
+            if _UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime > _DAY_SEC:
+                files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+                size = sum(file.stat().st_size for file in files)
+                path.unlink() if path.is_file() else shutil.rmtree(path)
                 yield size
 
 
 def _sweep_libraries(library: Path) -> Iterator[int]:
     """Sizes in bytes of the libraries removed."""
     kind = library.name.partition("-")[0]
-    others = [path for path in library.parent.glob(f"{kind}-*.so") if path != library]
     used = {}
-    for path in others:
-        with contextlib.suppress(OSError):
-            used[path] = _last_use(path)
+    for path in library.parent.glob(f"{kind}-*.so"):
+        match = _LIBRARY.fullmatch(path.name)
+        if match and match[1] == kind and path != library:
+            with contextlib.suppress(OSError):
+                used[path] = _last_use(path)
+    oldest = time.time() - MAX_UNUSED_DAYS * _DAY_SEC
     for path in sorted(used, key=used.__getitem__, reverse=True)[MAX_KEPT - 1 :]:
-        with contextlib.suppress(OSError):  # gone by now, or another user's
-            if not _is_held(path):
-                size = path.stat().st_size
-                path.unlink()
-                for note in (*path.parent.glob(f"{path.name}.*"), path.with_suffix(".lock")):
-                    note.unlink(missing_ok=True)
-                yield size
+        if used[path] < oldest:
+            with contextlib.suppress(OSError, ImportError):  # gone by now, another user's, or in use
+                yield _remove(path)
+
+
+def _remove(library: Path) -> int:
+    """Removes a library, unless a process uses it, and its notes; returns its size. Raises `OSError` otherwise."""
+    import fcntl
+
+    with open(library, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError where it is in use
+        size = os.fstat(file.fileno()).st_size
+        library.unlink()
+        for note in (_note(library), library.with_name(library.name + ".passed")):
+            note.unlink(missing_ok=True)
+    return size
 
 
 def _last_use(library: Path) -> float:
@@ -151,18 +155,6 @@ def _last_use(library: Path) -> float:
     with contextlib.suppress(OSError):
         times.append(_note(library).stat().st_mtime)
     return max(times)
-
-
-def _is_held(library: Path) -> bool:
-    """Whether some process uses the library. Raises `OSError` where it cannot be opened."""
-    import fcntl
-
-    with open(library, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _note(library: Path) -> Path:
