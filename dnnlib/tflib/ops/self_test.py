@@ -32,13 +32,21 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
     def make(*shape: int, kind: tf.DType = dtype) -> tf.Tensor:
         return tf.constant(random.randn(*shape), dtype=kind)
 
-    for data_format, shape in (("NCHW", (2, 20, 9, 13)), ("NHWC", (2, 9, 13, 20))):
-        for up, down, k in ((1, 1, [1, 3, 3, 1]), (2, 1, [1, 3, 3, 1]), (1, 2, [1, 3, 3, 1]), (2, 3, [[1, 2], [3, 5]])):
+    # GPUs have other kernels for long filters, large planes, and channels that come in vectors (8 of a half type).
+    short, long = [1, 3, 3, 1], np.cos(np.arange(12) / 2)
+    for data_format, shape in (("NCHW", (2, 20, 9, 13)), ("NHWC", (2, 9, 13, 24))):
+        filters = [(1, 1, short), (2, 1, short), (1, 2, short), (2, 3, [[1, 2], [3, 5]]), (2, 1, long), (1, 2, long)]
+        for up, down, k in filters:
 
             def upfirdn(x: tf.Tensor, up=up, down=down, k=k, data_format=data_format, impl="") -> tf.Tensor:
                 return upfirdn_2d(x, k, up, down, (2, 1, 1, 2), data_format=data_format, impl=impl)
 
             yield f"upfirdn_2d up {up} down {down} {data_format}", upfirdn, [make(*shape)]
+            if k is short:
+                other, kind = (
+                    ((1, 1, 40, 150), "a large plane") if data_format == "NCHW" else ((1, 9, 7, 5), "5 channels")
+                )
+                yield f"upfirdn_2d up {up} down {down} of {kind}", upfirdn, [make(*other)]
         axis = 1 if data_format == "NCHW" else 3
         # In half types rounding decides what is clamped near the limit.
         clamp = 1.5 if dtype in (tf.float32, tf.float64) else None
@@ -47,14 +55,15 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
             def bias_act(x: tf.Tensor, b: tf.Tensor, act=act, axis=axis, clamp=clamp, impl="") -> tf.Tensor:
                 return fused_bias_act(x, b, act, clamp=clamp, axis=axis, impl=impl)
 
-            yield f"fused_bias_act {act} {data_format}", bias_act, [make(*shape), make(20)]
+            yield f"fused_bias_act {act} {data_format}", bias_act, [make(*shape), make(shape[axis])]
 
         def epilogue(x, scale, noise, strength, b, data_format=data_format, impl="") -> tf.Tensor:
             return modulated_epilogue(x, scale, noise, strength, b, data_format=data_format, impl=impl)
 
         noise_shape = tuple(1 if i == axis else d for i, d in enumerate(shape))
         sums = tf.float64 if dtype == tf.float64 else tf.float32
-        wide = [make(2, 20, kind=sums), make(*noise_shape), make(kind=sums), make(20, kind=sums)]
+        scale, bias = make(shape[0], shape[axis], kind=sums), make(shape[axis], kind=sums)
+        wide = [scale, make(*noise_shape), make(kind=sums), bias]
         yield f"modulated_epilogue {data_format}", epilogue, [make(*shape), *wide]
     for layout in ("per_sample", "grouped"):
 
@@ -67,13 +76,14 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
         return demodulation(w, s, impl=impl)
 
     yield "demodulation", factors, [make(3, 3, 20, 12), make(3, 20)]
-    for size, stride in ((3, 1), (5, 2)):
+    for size, stride, channels in ((3, 1, 24), (3, 2, 24), (5, 1, 24), (5, 2, 20), (4, 3, 24)):
 
-        def depthwise(x: tf.Tensor, w: tf.Tensor, stride=stride, impl="") -> tf.Tensor:
-            bias = tf.cast(tf.linspace(-1.0, 1.0, 20), x.dtype)
+        def depthwise(x: tf.Tensor, w: tf.Tensor, stride=stride, channels=channels, impl="") -> tf.Tensor:
+            bias = tf.cast(tf.linspace(-1.0, 1.0, channels), x.dtype)
             return depthwise_conv_2d(x, w, bias, stride, impl=impl)
 
-        yield f"depthwise_conv_2d {size}x{size}", depthwise, [make(2, 9, 23, 20), make(size, size, 20, 1)]
+        inputs = [make(2, 9, 23, channels), make(size, size, channels, 1)]
+        yield f"depthwise_conv_2d {size}x{size} / {stride}", depthwise, inputs
 
     if dtype in (tf.float32, tf.float64):
         # A turn and a shift, and one that shows the image from far away, between its reflections.
