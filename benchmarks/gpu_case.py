@@ -73,8 +73,12 @@ def integers(*values: int) -> Any:
 
 
 def load_library(path: Path | str) -> ctypes.CDLL:
-    """Load the launchers and declare the types of their arguments."""
-    library = ctypes.CDLL(str(path))
+    """Load the launchers."""
+    return declare_launchers(ctypes.CDLL(str(path)))
+
+
+def declare_launchers(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Types of the arguments and results of the launchers."""
     pointer, number, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_double
     act, grad = [number] + [real] * 3, [number, number] + [real] * 3
     signatures = {

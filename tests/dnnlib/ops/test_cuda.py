@@ -6,76 +6,34 @@ import ctypes
 import dataclasses
 import os
 import re
-import subprocess
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Collection
 
 import numpy as np
 import pytest
 
-from benchmarks.gpu_case import DTYPES, Case, Random, errors_of, load_library
+from benchmarks.gpu_case import DTYPES, Case, Random, declare_launchers, errors_of, load_library
 from benchmarks.gpu_cases import all_cases, upfirdn_case, upfirdn_reference
 from dnnlib.tflib.ops import affine_warp, build, depthwise_conv_2d, toolchain
 from dnnlib.tflib.tfutil import tf
+from tests.dnnlib.ops.cuda_emulation.emulate import emulate
 
-EMULATION = Path(__file__).parent / "cuda_emulation"
-
-
-def split_arguments(text: str) -> list[str]:
-    """Split at the commas outside of brackets."""
-    parts, depth = [""], 0
-    for c in text:
-        depth += (c in "([{") - (c in ")]}")
-        if c == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += c
-    return parts
-
-
-def rewrite_launches(source: str) -> str:
-    """kernel<<<grid, block, ...>>>(...) as C++."""
-
-    def replace(match: re.Match[str]) -> str:
-        kernel = match.group(1)
-        grid, block, shared = split_arguments(match.group(2))[:3]
-        name = kernel.partition("<")[0]
-        return f'emulation::launch("{name}", {grid}, {block}, {shared}, [&](auto... a) {{ {kernel}(a...); }})'
-
-    source = re.sub(
-        r"extern __shared__ (\w+) (\w+)\[\]", r"\1* const \2 = static_cast<\1*>(emulation::dynamic_shared())", source
-    )
-    return re.sub(r"([A-Za-z_]\w*(?:<[^;{}]*?>)?)\s*<<<(.*?)>>>", replace, source, flags=re.DOTALL)
-
-
-def emulate(folder: Path, names: Iterable[str], *flags: str) -> Path:
-    """The launchers in these files of kernels, compiled by g++ with kernels that run as coroutines."""
-    for name in names:
-        source = (build.SOURCE_DIR / name).read_text()
-        (folder / name).with_suffix(".cc").write_text(rewrite_launches(source))
-    command = [toolchain.find_cxx().path, "-std=c++17", "-O1", "-fPIC", "-shared", "-w", *flags, f"-I{EMULATION}"]
-    command += [f"-I{build.SOURCE_DIR}", *map(str, folder.glob("*.cc")), "-o", str(folder / "emulated.so")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, toolchain.first_error(result.stderr)
-    return folder / "emulated.so"
+# Vectors at addresses that are none of theirs end the process, as they would end a kernel.
+CAREFUL = ("-fsanitize=alignment", "-fno-sanitize-recover=alignment", "-fsanitize-undefined-trap-on-error")
+MARGIN = 64  # bytes before and behind an array, which must stay as they are
 
 
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory):
     """All launchers, as for compute capability 8 and later."""
-    names = [path.name for path in build.SOURCE_DIR.glob("*.cu")]
-    library = load_library(emulate(tmp_path_factory.mktemp("emulation"), names))
-    library.emulation_launched.restype = ctypes.c_char_p
-    return library
+    return declare_launchers(emulate(tmp_path_factory.mktemp("emulation"), build.SOURCE_DIR.glob("*.cu"), *CAREFUL))
 
 
 @pytest.fixture(scope="module")
 def filters_before_8(emulated, tmp_path_factory):
     """The launcher of filters for cards that copy to shared memory through registers."""
-    names = ["upfirdn.cu", "upfirdn_long.cu"]
-    library = ctypes.CDLL(str(emulate(tmp_path_factory.mktemp("before"), names, "-DOPS_ASYNC_COPY=0")))
+    sources = (build.SOURCE_DIR / name for name in ("upfirdn.cu", "upfirdn_long.cu"))
+    library = emulate(tmp_path_factory.mktemp("before"), sources, "-DOPS_ASYNC_COPY=0", *CAREFUL)
     library.ops_cuda_upfirdn.argtypes = emulated.ops_cuda_upfirdn.argtypes
-    library.emulation_launched.restype = ctypes.c_char_p
     return library
 
 
@@ -84,13 +42,19 @@ def launched(library: ctypes.CDLL) -> set[str]:
     return set(library.emulation_launched().decode().split())
 
 
-def aligned(array: np.ndarray) -> np.ndarray:
-    """A copy at an address that vectors can be loaded from."""
-    room = np.zeros(array.nbytes + 64, np.uint8)
-    start = -room.ctypes.data % 64
+def placed(array: np.ndarray, offset: int) -> tuple[np.ndarray, np.ndarray]:
+    """A copy that begins `offset` bytes off an address for vectors, and all bytes around it: NaN in any dtype."""
+    room = np.full(array.nbytes + 3 * MARGIN, 0xFF, np.uint8)
+    start = MARGIN + -room.ctypes.data % MARGIN + offset
     copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
-    return copy
+    return copy, room
+
+
+def strayed(array: np.ndarray, room: np.ndarray) -> bool:
+    """Whether something was written around an array."""
+    start = array.ctypes.data - room.ctypes.data
+    return not (np.all(room[:start] == 0xFF) and np.all(room[start + array.nbytes :] == 0xFF))
 
 
 def line(taps: int, seed: int = 7) -> np.ndarray:
@@ -98,15 +62,38 @@ def line(taps: int, seed: int = 7) -> np.ndarray:
     return np.random.RandomState(seed).randn(taps).astype(np.float32).astype(float)
 
 
-def run_case(library: ctypes.CDLL, case: Case, dtype: str, fill: dict[str, np.ndarray] | None = None) -> dict:
-    """Inputs (those in `fill` instead of the case's) and outputs of a case, as the kernels see and leave them."""
+def run_once(library: ctypes.CDLL, case: Case, dtype: str, arrays: dict, odd: Collection[str]) -> dict:
+    """Arrays by name after the call; those in `odd` begin one number off an address for vectors."""
+    places = {n: placed(a, a.itemsize if n in odd else 0) for n, a in arrays.items()}
+    pointers = {n: a.ctypes.data for n, (a, _) in places.items()}
+    assert case.call(library, DTYPES.index(dtype), pointers, None) == 0
+    assert not [n for n, (a, room) in places.items() if strayed(a, room)], f"{case.name}: written around these"
+    return {n: a for n, (a, _) in places.items()}
+
+
+def run_case(
+    library: ctypes.CDLL,
+    case: Case,
+    dtype: str,
+    fill: dict[str, np.ndarray] | None = None,
+    odd: Collection[str] = (),
+) -> dict[str, np.ndarray]:
+    """Inputs (those in `fill` instead of the case's) and outputs of a case, as the kernels see and leave them.
+
+    Whatever the order of threads and blocks, the results are the same to the bit.
+    """
     kind = tf.as_dtype(dtype).as_numpy_dtype
     arrays = {n: (fill or {}).get(n, a).astype(np.float32 if n in case.wide else kind) for n, a in case.inputs.items()}
     arrays |= {n: np.full(a.shape, np.nan, np.float32 if n in case.wide else kind) for n, a in case.expected.items()}
     arrays["workspace"] = np.full(max(case.workspace, 1), np.nan, np.float32)
-    arrays = {n: aligned(np.ascontiguousarray(a)) for n, a in arrays.items()}
-    assert case.call(library, DTYPES.index(dtype), {n: a.ctypes.data for n, a in arrays.items()}, None) == 0
-    return arrays
+    arrays = {n: np.ascontiguousarray(a) for n, a in arrays.items()}
+    library.emulation_backwards(1)
+    reverse = run_once(library, case, dtype, arrays, odd)
+    library.emulation_backwards(0)
+    result = run_once(library, case, dtype, arrays, odd)
+    differ = [n for n, a in result.items() if a.tobytes() != reverse[n].tobytes()]
+    assert not differ, f"{case.name}: these depend on the order of threads"
+    return result
 
 
 # Sizes with and without vectors, with blocks that are not full, and with more than one piece per plane.
@@ -120,6 +107,19 @@ def test_kernels_against_float64(emulated, dtype, shape):
         wrong += errors_of(case, arrays, dtype)
     assert not wrong
     assert len(set(names)) == len(names) == 45
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_that_vectors_cannot_be_loaded_from(emulated, dtype):
+    """Parts of larger arrays begin anywhere: any one of the arrays, and all of them."""
+    wrong = []
+    for case in all_cases(dtype, 8, 16, 16):
+        if case.name.split()[0] not in ("upfirdn", "bias_act", "epilogue", "depthwise", "modulate"):
+            continue
+        names = [*case.inputs, *case.expected]
+        for odd in [*([name] for name in names), names]:
+            wrong += [f"{odd} {w}" for w in errors_of(case, run_case(emulated, case, dtype, odd=odd), dtype)]
+    assert not wrong
 
 
 # Filter, factors (y, x) and padding; shapes [outer, H, W, inner] with tiles that are not full and several of them.
