@@ -13,6 +13,8 @@ import pytest
 
 from benchmarks.gpu_case import DTYPES, Case, Random, declare_launchers, errors_of, load_library
 from benchmarks.gpu_cases import all_cases, upfirdn_case, upfirdn_reference
+from benchmarks.gpu_odd_cases import LONG_SHAPES, SHORT_SHAPES, line, long_cases, short_cases
+from benchmarks.gpu_warp_cases import ODD_MAPS, maps, odd_warp_cases, warp_case
 from dnnlib.tflib.ops import affine_warp, build, depthwise_conv_2d, toolchain
 from dnnlib.tflib.tfutil import tf
 from tests.dnnlib.ops.cuda_emulation.emulate import emulate
@@ -55,11 +57,6 @@ def strayed(array: np.ndarray, room: np.ndarray) -> bool:
     """Whether something was written around an array."""
     start = array.ctypes.data - room.ctypes.data
     return not (np.all(room[:start] == 0xFF) and np.all(room[start + array.nbytes :] == 0xFF))
-
-
-def line(taps: int, seed: int = 7) -> np.ndarray:
-    """A filter that float32 can hold."""
-    return np.random.RandomState(seed).randn(taps).astype(np.float32).astype(float)
 
 
 def run_once(library: ctypes.CDLL, case: Case, dtype: str, arrays: dict, odd: Collection[str]) -> dict:
@@ -122,28 +119,12 @@ def test_arrays_that_vectors_cannot_be_loaded_from(emulated, dtype):
     assert not wrong
 
 
-# Filter, factors (y, x) and padding; shapes [outer, H, W, inner] with tiles that are not full and several of them.
-LONG = [
-    (line(12), line(12), (1, 1), (1, 1), (6, 5, 6, 5)),
-    (line(12), line(12), (2, 2), (1, 1), (6, 5, 6, 5)),
-    (line(12), line(12), (1, 1), (2, 2), (-3, 4, 5, -2)),
-    (line(24), line(17), (3, 4), (1, 1), (11, 12, -2, 30)),
-    (line(24), line(24), (1, 1), (4, 4), (12, 11, 12, 11)),
-    (line(5), line(24), (1, 3), (3, 1), (2, 2, 12, 11)),
-    (line(3), line(2), (4, 4), (3, 2), (3, 0, 2, 2)),  # outputs that meet no tap at all
-    (line(12), line(1), (2, 1), (1, 1), (6, 5, 0, 0)),
-    (line(4), line(4), (4, 4), (1, 1), (3, 2, 3, 2)),
-    (line(7), line(7), (2, 2), (3, 3), (-4, 6, 6, -9)),
-]
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(2, 41, 70, 1), (1, 41, 70, 5), (1, 19, 23, 33)], ids=str)
+@pytest.mark.parametrize("shape", LONG_SHAPES, ids=str)
 def test_long_separable_filters(emulated, dtype, shape):
     """All of them take two passes over a tile, never the sum over all products of taps."""
     wrong = []
-    for gy, gx, up, down, pad in LONG:
-        case = upfirdn_case(Random(np.random.RandomState(1), dtype), shape, (gy, gx), up, down, pad)
+    for case in long_cases(Random(np.random.RandomState(1), dtype), shape):
         launched(emulated)
         wrong += errors_of(case, run_case(emulated, case, dtype), dtype)
         assert launched(emulated) == {"long_kernel"}, case.name
@@ -165,27 +146,50 @@ def test_long_filters_spread_infinities_no_further_than_their_taps(emulated):
     assert np.array_equal(found, reach)
 
 
-# Channels last in whole chunks and with a part of one; rows of all lengths, several tiles wide and high.
-SHORT_SHAPES = [(2, 21, 150, 1), (1, 150, 37, 1), (3, 9, 300, 1), (2, 33, 24, 24), (1, 17, 40, 40), (1, 9, 20, 8)]
-SHORT = [
-    (1, 1, (1, 2, 2, 1)), (1, 1, (2, 2, -5, 9)), (1, 1, (3, 3, 13, 17)), (2, 1, (2, 1, 2, 1)), (2, 1, (-1, 3, 1, 2)),
-    (2, 1, (-3, 2, 5, 9)), (1, 2, (1, 1, 1, 1)), (1, 2, (0, 3, -1, 4)),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cards", ["emulated", "filters_before_8"])
 def test_short_filters(request, cards, dtype):
     """The filters of the networks, wherever rows begin: tiles in shared memory for every multiple of one vector."""
     library, wrong = request.getfixturevalue(cards), []
     for shape in SHORT_SHAPES:
-        for up, down, pad in SHORT:
-            random = Random(np.random.RandomState(0), dtype)
-            case = upfirdn_case(random, shape, line(4), (up, up), (down, down), pad)
+        for case in short_cases(Random(np.random.RandomState(0), dtype), shape):
             launched(library)
-            wrong += [f"{shape} {w}" for w in errors_of(case, run_case(library, case, dtype), dtype)]
+            wrong += errors_of(case, run_case(library, case, dtype), dtype)
             assert launched(library) == {"tile_kernel"}, case.name
     assert not wrong
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_odd_warps(emulated, dtype):
+    """Singular maps, maps that are no numbers, maps beyond what integers hold; sides that differ, and of 2."""
+    wrong = []
+    for case in odd_warp_cases(Random(np.random.RandomState(2), dtype)):
+        wrong += errors_of(case, run_case(emulated, case, dtype), dtype)
+    assert not wrong
+
+
+def test_singular_warps_take_no_longer(emulated):
+    """Blocks whose pixels no sample sees do not look for one in the whole fine grid."""
+    random, shape, work = Random(np.random.RandomState(0), "float32"), (1, 1, 200, 200), []
+    for theta in (maps(1, 200)[0], ODD_MAPS["to a point"]):
+        case = warp_case(random, shape, np.array([theta], float), 1)
+        emulated.emulation_meetings()
+        assert not errors_of(case, run_case(emulated, case, "float32"), "float32")
+        work.append(emulated.emulation_meetings())
+    assert 0 < work[1] < work[0]
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_warps_look_at_no_pixel_for_what_is_beyond_the_extension(emulated, axis, side):
+    """Infinities in pixels that no sample sees do not spread: the extension below 0 ends with the last pixels."""
+    theta = np.array([[[1, 0, 0], [0, 1, 0]]], float)
+    theta[0, 3 - axis, 2] = side * 45
+    case = warp_case(Random(np.random.RandomState(0), "float32"), (1, 1, 34, 34), theta, 0)
+    x = case.inputs["x"].copy()
+    seen = 0 if side < 0 else 33  # at either end of the extension the other border's pixels stand
+    x[:, :, seen if axis == 2 else slice(None), seen if axis == 3 else slice(None)] = np.inf
+    assert np.isfinite(run_case(emulated, case, "float32", {"x": x})["y"]).all()
 
 
 def test_workspaces_are_large_enough(emulated):
