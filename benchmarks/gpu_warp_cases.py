@@ -35,40 +35,45 @@ def downsampling(size: int) -> np.ndarray:
     return matrix
 
 
-def sampling(xp: Any, theta: np.ndarray, size: int) -> list[tuple[Any, Any]]:
+def sampling(xp: Any, theta: np.ndarray, height: int, width: int) -> list[tuple[Any, Any]]:
     """(index, weight) of the four numbers of the extended fine image, in a border of zeros, that each sample is of."""
-    fine = 2 * (3 * size - 2)
-    n = (xp.arange(2 * (size + _BORDER)) - _BORDER) / 2 - (size - 1) / 2
-    at = [2 * (row[0] * n + row[1] * n[:, None] + row[2] + 1.5 * (size - 1)) for row in theta.tolist()]
+    fine = [2 * (3 * size - 2) for size in (width, height)]
+    x, y = ((xp.arange(2 * (size + _BORDER)) - _BORDER) / 2 - (size - 1) / 2 for size in (width, height))
+    places = zip(theta.tolist(), (width, height), strict=True)
+    at = [2 * (row[0] * x + row[1] * y[:, None] + row[2] + 1.5 * (size - 1)) for row, size in places]
     below = [xp.floor(a) for a in at]
     corners = []
     for down in (0, 1):
         for right in (0, 1):
-            x, y = (xp.clip(b + step + 1, 0, fine + 1) for b, step in zip(below, (right, down), strict=True))
+            steps = zip(below, (right, down), fine, strict=True)
+            x, y = (xp.clip(b + step + 1, 0, last + 1) for b, step, last in steps)
             wx, wy = (1 - abs(a - b - step) for a, b, step in zip(at, below, (right, down), strict=True))
-            corners.append(((y * (fine + 2) + x).astype(int).ravel(), (wx * wy).ravel()))
+            corners.append(((y * (fine[0] + 2) + x).astype(int).ravel(), (wx * wy).ravel()))
     return corners
 
 
 def warp_reference(xp: Any, x: np.ndarray, theta: np.ndarray, adjoint: bool) -> np.ndarray:
-    """x [N, C, size, size] through theta [N, 2, 3], or through the transposes."""
-    size, result = x.shape[2], xp.empty_like(x)
-    up, down = (xp.asarray(make(size)) for make in (upsampling, downsampling))
-    fine, samples = up.shape[0], down.shape[1]
+    """x [N, C, H, W] through theta [N, 2, 3], or through the transposes."""
+    (height, width), result = x.shape[2:], xp.empty_like(x)
+    up_y, up_x, down_y, down_x = (xp.asarray(make(n)) for make in (upsampling, downsampling) for n in (height, width))
+    shape = up_y.shape[0] + 2, up_x.shape[0] + 2
     for image, channels, row in zip(x, result, theta, strict=True):
         if np.array_equal(row, np.eye(2, 3)):
             channels[:] = image
             continue
-        corners = sampling(xp, row, size)
+        if not np.isfinite(row.tolist()).all():
+            channels[:] = np.nan
+            continue
+        corners = sampling(xp, row, height, width)
         for c in range(len(image)):
             if adjoint:
-                band = (down.T @ image[c] @ down).ravel()
-                wide = sum(xp.bincount(index, w * band, (fine + 2) ** 2) for index, w in corners)
-                channels[c] = up.T @ wide.reshape(fine + 2, fine + 2)[1:-1, 1:-1] @ up
+                band = (down_y.T @ image[c] @ down_x).ravel()
+                wide = sum(xp.bincount(index, w * band, shape[0] * shape[1]) for index, w in corners)
+                channels[c] = up_y.T @ wide.reshape(shape)[1:-1, 1:-1] @ up_x
             else:
-                wide = xp.pad(up @ image[c] @ up.T, 1).ravel()
+                wide = xp.pad(up_y @ image[c] @ up_x.T, 1).ravel()
                 band = sum(w * wide[index] for index, w in corners)
-                channels[c] = down @ band.reshape(samples, samples) @ down.T
+                channels[c] = down_y @ band.reshape(down_y.shape[1], down_x.shape[1]) @ down_x.T
     return result
 
 
@@ -86,16 +91,43 @@ def maps(count: int, size: int) -> np.ndarray:
 
 def warp_cases(random: Random, size: int, samples: int) -> Iterator[Case]:
     """Both directions, for images in color; with alpha where they are small."""
-    taps = (ctypes.c_float * len(_TAPS))(*_TAPS)
     samples, channels = (4, 4) if size < 200 else (samples, 3)
     theta = maps(samples, size)
-    for adjoint, name in ((0, "warp"), (1, "warp adjoint")):
-        x = random.normal(samples, channels, size, size)
-        sizes = integers(samples, channels, size, size)
+    for adjoint in (0, 1):
+        yield warp_case(random, (samples, channels, size, size), theta, adjoint)
 
-        def call(library, dtype, p, stream, adjoint=adjoint, sizes=sizes) -> int:
-            return library.ops_cuda_warp(dtype, adjoint, p["x"], p["theta"], p["y"], sizes, taps, stream)
 
-        expected = {"y": warp_reference(random.xp, x, theta, bool(adjoint))}
-        inputs = {"x": x, "theta": random.xp.asarray(theta)}
-        yield Case(name, inputs, expected, call, frozenset({"theta"}), factor=4)
+def warp_case(random: Random, shape: tuple[int, int, int, int], theta: np.ndarray, adjoint: int, label="") -> Case:
+    """Images [N, C, H, W] through theta [N, 2, 3]."""
+    taps = (ctypes.c_float * len(_TAPS))(*_TAPS)
+    x, sizes = random.normal(*shape), integers(*shape)
+
+    def call(library, dtype, p, stream) -> int:
+        return library.ops_cuda_warp(dtype, adjoint, p["x"], p["theta"], p["y"], sizes, taps, stream)
+
+    expected = {"y": warp_reference(random.xp, x, theta, bool(adjoint))}
+    inputs = {"x": x, "theta": random.xp.asarray(theta)}
+    return Case(f"warp{' adjoint' * adjoint}{label}", inputs, expected, call, frozenset({"theta"}), factor=4)
+
+
+ODD_MAPS = {
+    "to a point": [[0, 0, 0], [0, 0, 0]],
+    "to a column": [[0, 0, 3.3], [0.2, 0.9, 0]],
+    "to a diagonal": [[0.5, 0.5, 1], [0.5, 0.5, -1]],
+    "to a line along x": [[1, 0, 0.3], [0.5, 0, 0]],
+    "nearly to a line": [[0.5, 0.5, 1], [0.5, 0.5000001, -1]],
+    "of NaN": [[1, 0, 0], [0, 1, np.nan]],
+    "far away": [[1, 0, 1e30], [0, 1, 0]],
+    "stretched": [[1e30, 0, 2e29], [0, 1e30, 0]],
+    # The first sample of the images of 34 columns lies 1e8 before the image, and none of the others in it.
+    "past the image": [[1.3e7, 0, 1.97e8], [0, 1, 0]],
+}
+
+
+def odd_warp_cases(random: Random) -> Iterator[Case]:
+    """Maps that are singular, no numbers, or beyond what integers hold; sides that differ, and of 2."""
+    for adjoint in (0, 1):
+        for shape in ((4, 4, 21, 70), (4, 1, 50, 17), (4, 3, 2, 9), (4, 2, 40, 2), (4, 3, 2, 2)):
+            yield warp_case(random, shape, maps(4, max(shape)), adjoint, f" {shape[2]}x{shape[3]}")
+        for label, theta in ODD_MAPS.items():
+            yield warp_case(random, (1, 3, 20, 34), rounded(np.array([theta]), "float32"), adjoint, f" {label}")

@@ -6,76 +6,36 @@ import ctypes
 import dataclasses
 import os
 import re
-import subprocess
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Collection
 
 import numpy as np
 import pytest
 
-from benchmarks.gpu_case import DTYPES, Case, Random, errors_of, load_library
+from benchmarks.gpu_case import DTYPES, Case, Random, declare_launchers, errors_of, load_library
 from benchmarks.gpu_cases import all_cases, upfirdn_case, upfirdn_reference
+from benchmarks.gpu_odd_cases import LONG_SHAPES, SHORT_SHAPES, line, long_cases, short_cases
+from benchmarks.gpu_warp_cases import ODD_MAPS, maps, odd_warp_cases, warp_case
 from dnnlib.tflib.ops import affine_warp, build, depthwise_conv_2d, toolchain
 from dnnlib.tflib.tfutil import tf
+from tests.dnnlib.ops.cuda_emulation.emulate import emulate
 
-EMULATION = Path(__file__).parent / "cuda_emulation"
-
-
-def split_arguments(text: str) -> list[str]:
-    """Split at the commas outside of brackets."""
-    parts, depth = [""], 0
-    for c in text:
-        depth += (c in "([{") - (c in ")]}")
-        if c == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += c
-    return parts
-
-
-def rewrite_launches(source: str) -> str:
-    """kernel<<<grid, block, ...>>>(...) as C++."""
-
-    def replace(match: re.Match[str]) -> str:
-        kernel = match.group(1)
-        grid, block, shared = split_arguments(match.group(2))[:3]
-        name = kernel.partition("<")[0]
-        return f'emulation::launch("{name}", {grid}, {block}, {shared}, [&](auto... a) {{ {kernel}(a...); }})'
-
-    source = re.sub(
-        r"extern __shared__ (\w+) (\w+)\[\]", r"\1* const \2 = static_cast<\1*>(emulation::dynamic_shared())", source
-    )
-    return re.sub(r"([A-Za-z_]\w*(?:<[^;{}]*?>)?)\s*<<<(.*?)>>>", replace, source, flags=re.DOTALL)
-
-
-def emulate(folder: Path, names: Iterable[str], *flags: str) -> Path:
-    """The launchers in these files of kernels, compiled by g++ with kernels that run as coroutines."""
-    for name in names:
-        source = (build.SOURCE_DIR / name).read_text()
-        (folder / name).with_suffix(".cc").write_text(rewrite_launches(source))
-    command = [toolchain.find_cxx().path, "-std=c++17", "-O1", "-fPIC", "-shared", "-w", *flags, f"-I{EMULATION}"]
-    command += [f"-I{build.SOURCE_DIR}", *map(str, folder.glob("*.cc")), "-o", str(folder / "emulated.so")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, toolchain.first_error(result.stderr)
-    return folder / "emulated.so"
+# Vectors at addresses that are none of theirs end the process, as they would end a kernel.
+CAREFUL = ("-fsanitize=alignment", "-fno-sanitize-recover=alignment", "-fsanitize-undefined-trap-on-error")
+MARGIN = 64  # bytes before and behind an array, which must stay as they are
 
 
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory):
     """All launchers, as for compute capability 8 and later."""
-    names = [path.name for path in build.SOURCE_DIR.glob("*.cu")]
-    library = load_library(emulate(tmp_path_factory.mktemp("emulation"), names))
-    library.emulation_launched.restype = ctypes.c_char_p
-    return library
+    return declare_launchers(emulate(tmp_path_factory.mktemp("emulation"), build.SOURCE_DIR.glob("*.cu"), *CAREFUL))
 
 
 @pytest.fixture(scope="module")
 def filters_before_8(emulated, tmp_path_factory):
     """The launcher of filters for cards that copy to shared memory through registers."""
-    names = ["upfirdn.cu", "upfirdn_long.cu"]
-    library = ctypes.CDLL(str(emulate(tmp_path_factory.mktemp("before"), names, "-DOPS_ASYNC_COPY=0")))
+    sources = (build.SOURCE_DIR / name for name in ("upfirdn.cu", "upfirdn_long.cu"))
+    library = emulate(tmp_path_factory.mktemp("before"), sources, "-DOPS_ASYNC_COPY=0", *CAREFUL)
     library.ops_cuda_upfirdn.argtypes = emulated.ops_cuda_upfirdn.argtypes
-    library.emulation_launched.restype = ctypes.c_char_p
     return library
 
 
@@ -84,29 +44,53 @@ def launched(library: ctypes.CDLL) -> set[str]:
     return set(library.emulation_launched().decode().split())
 
 
-def aligned(array: np.ndarray) -> np.ndarray:
-    """A copy at an address that vectors can be loaded from."""
-    room = np.zeros(array.nbytes + 64, np.uint8)
-    start = -room.ctypes.data % 64
+def placed(array: np.ndarray, offset: int) -> tuple[np.ndarray, np.ndarray]:
+    """A copy that begins `offset` bytes off an address for vectors, and all bytes around it: NaN in any dtype."""
+    room = np.full(array.nbytes + 3 * MARGIN, 0xFF, np.uint8)
+    start = MARGIN + -room.ctypes.data % MARGIN + offset
     copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
-    return copy
+    return copy, room
 
 
-def line(taps: int, seed: int = 7) -> np.ndarray:
-    """A filter that float32 can hold."""
-    return np.random.RandomState(seed).randn(taps).astype(np.float32).astype(float)
+def strayed(array: np.ndarray, room: np.ndarray) -> bool:
+    """Whether something was written around an array."""
+    start = array.ctypes.data - room.ctypes.data
+    return not (np.all(room[:start] == 0xFF) and np.all(room[start + array.nbytes :] == 0xFF))
 
 
-def run_case(library: ctypes.CDLL, case: Case, dtype: str, fill: dict[str, np.ndarray] | None = None) -> dict:
-    """Inputs (those in `fill` instead of the case's) and outputs of a case, as the kernels see and leave them."""
+def run_once(library: ctypes.CDLL, case: Case, dtype: str, arrays: dict, odd: Collection[str]) -> dict:
+    """Arrays by name after the call; those in `odd` begin one number off an address for vectors."""
+    places = {n: placed(a, a.itemsize if n in odd else 0) for n, a in arrays.items()}
+    pointers = {n: a.ctypes.data for n, (a, _) in places.items()}
+    assert case.call(library, DTYPES.index(dtype), pointers, None) == 0
+    assert not [n for n, (a, room) in places.items() if strayed(a, room)], f"{case.name}: written around these"
+    return {n: a for n, (a, _) in places.items()}
+
+
+def run_case(
+    library: ctypes.CDLL,
+    case: Case,
+    dtype: str,
+    fill: dict[str, np.ndarray] | None = None,
+    odd: Collection[str] = (),
+) -> dict[str, np.ndarray]:
+    """Inputs (those in `fill` instead of the case's) and outputs of a case, as the kernels see and leave them.
+
+    Whatever the order of threads and blocks, the results are the same to the bit.
+    """
     kind = tf.as_dtype(dtype).as_numpy_dtype
     arrays = {n: (fill or {}).get(n, a).astype(np.float32 if n in case.wide else kind) for n, a in case.inputs.items()}
     arrays |= {n: np.full(a.shape, np.nan, np.float32 if n in case.wide else kind) for n, a in case.expected.items()}
     arrays["workspace"] = np.full(max(case.workspace, 1), np.nan, np.float32)
-    arrays = {n: aligned(np.ascontiguousarray(a)) for n, a in arrays.items()}
-    assert case.call(library, DTYPES.index(dtype), {n: a.ctypes.data for n, a in arrays.items()}, None) == 0
-    return arrays
+    arrays = {n: np.ascontiguousarray(a) for n, a in arrays.items()}
+    library.emulation_backwards(1)
+    reverse = run_once(library, case, dtype, arrays, odd)
+    library.emulation_backwards(0)
+    result = run_once(library, case, dtype, arrays, odd)
+    differ = [n for n, a in result.items() if a.tobytes() != reverse[n].tobytes()]
+    assert not differ, f"{case.name}: these depend on the order of threads"
+    return result
 
 
 # Sizes with and without vectors, with blocks that are not full, and with more than one piece per plane.
@@ -122,28 +106,25 @@ def test_kernels_against_float64(emulated, dtype, shape):
     assert len(set(names)) == len(names) == 45
 
 
-# Filter, factors (y, x) and padding; shapes [outer, H, W, inner] with tiles that are not full and several of them.
-LONG = [
-    (line(12), line(12), (1, 1), (1, 1), (6, 5, 6, 5)),
-    (line(12), line(12), (2, 2), (1, 1), (6, 5, 6, 5)),
-    (line(12), line(12), (1, 1), (2, 2), (-3, 4, 5, -2)),
-    (line(24), line(17), (3, 4), (1, 1), (11, 12, -2, 30)),
-    (line(24), line(24), (1, 1), (4, 4), (12, 11, 12, 11)),
-    (line(5), line(24), (1, 3), (3, 1), (2, 2, 12, 11)),
-    (line(3), line(2), (4, 4), (3, 2), (3, 0, 2, 2)),  # outputs that meet no tap at all
-    (line(12), line(1), (2, 1), (1, 1), (6, 5, 0, 0)),
-    (line(4), line(4), (4, 4), (1, 1), (3, 2, 3, 2)),
-    (line(7), line(7), (2, 2), (3, 3), (-4, 6, 6, -9)),
-]
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_that_vectors_cannot_be_loaded_from(emulated, dtype):
+    """Parts of larger arrays begin anywhere: any one of the arrays, and all of them."""
+    wrong = []
+    for case in all_cases(dtype, 8, 16, 16):
+        if case.name.split()[0] not in ("upfirdn", "bias_act", "epilogue", "depthwise", "modulate"):
+            continue
+        names = [*case.inputs, *case.expected]
+        for odd in [*([name] for name in names), names]:
+            wrong += [f"{odd} {w}" for w in errors_of(case, run_case(emulated, case, dtype, odd=odd), dtype)]
+    assert not wrong
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(2, 41, 70, 1), (1, 41, 70, 5), (1, 19, 23, 33)], ids=str)
+@pytest.mark.parametrize("shape", LONG_SHAPES, ids=str)
 def test_long_separable_filters(emulated, dtype, shape):
     """All of them take two passes over a tile, never the sum over all products of taps."""
     wrong = []
-    for gy, gx, up, down, pad in LONG:
-        case = upfirdn_case(Random(np.random.RandomState(1), dtype), shape, (gy, gx), up, down, pad)
+    for case in long_cases(Random(np.random.RandomState(1), dtype), shape):
         launched(emulated)
         wrong += errors_of(case, run_case(emulated, case, dtype), dtype)
         assert launched(emulated) == {"long_kernel"}, case.name
@@ -165,27 +146,50 @@ def test_long_filters_spread_infinities_no_further_than_their_taps(emulated):
     assert np.array_equal(found, reach)
 
 
-# Channels last in whole chunks and with a part of one; rows of all lengths, several tiles wide and high.
-SHORT_SHAPES = [(2, 21, 150, 1), (1, 150, 37, 1), (3, 9, 300, 1), (2, 33, 24, 24), (1, 17, 40, 40), (1, 9, 20, 8)]
-SHORT = [
-    (1, 1, (1, 2, 2, 1)), (1, 1, (2, 2, -5, 9)), (1, 1, (3, 3, 13, 17)), (2, 1, (2, 1, 2, 1)), (2, 1, (-1, 3, 1, 2)),
-    (2, 1, (-3, 2, 5, 9)), (1, 2, (1, 1, 1, 1)), (1, 2, (0, 3, -1, 4)),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cards", ["emulated", "filters_before_8"])
 def test_short_filters(request, cards, dtype):
     """The filters of the networks, wherever rows begin: tiles in shared memory for every multiple of one vector."""
     library, wrong = request.getfixturevalue(cards), []
     for shape in SHORT_SHAPES:
-        for up, down, pad in SHORT:
-            random = Random(np.random.RandomState(0), dtype)
-            case = upfirdn_case(random, shape, line(4), (up, up), (down, down), pad)
+        for case in short_cases(Random(np.random.RandomState(0), dtype), shape):
             launched(library)
-            wrong += [f"{shape} {w}" for w in errors_of(case, run_case(library, case, dtype), dtype)]
+            wrong += errors_of(case, run_case(library, case, dtype), dtype)
             assert launched(library) == {"tile_kernel"}, case.name
     assert not wrong
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_odd_warps(emulated, dtype):
+    """Singular maps, maps that are no numbers, maps beyond what integers hold; sides that differ, and of 2."""
+    wrong = []
+    for case in odd_warp_cases(Random(np.random.RandomState(2), dtype)):
+        wrong += errors_of(case, run_case(emulated, case, dtype), dtype)
+    assert not wrong
+
+
+def test_singular_warps_take_no_longer(emulated):
+    """Blocks whose pixels no sample sees do not look for one in the whole fine grid."""
+    random, shape, work = Random(np.random.RandomState(0), "float32"), (1, 1, 200, 200), []
+    for theta in (maps(1, 200)[0], ODD_MAPS["to a point"]):
+        case = warp_case(random, shape, np.array([theta], float), 1)
+        emulated.emulation_meetings()
+        run_case(emulated, case, "float32")  # smaller ones are compared: this point is a sum of 170000 numbers
+        work.append(emulated.emulation_meetings())
+    assert 0 < work[1] < work[0]
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_warps_look_at_no_pixel_for_what_is_beyond_the_extension(emulated, axis, side):
+    """Infinities in pixels that no sample sees do not spread: the extension below 0 ends with the last pixels."""
+    theta = np.array([[[1, 0, 0], [0, 1, 0]]], float)
+    theta[0, 3 - axis, 2] = side * 45
+    case = warp_case(Random(np.random.RandomState(0), "float32"), (1, 1, 34, 34), theta, 0)
+    x = case.inputs["x"].copy()
+    seen = 0 if side < 0 else 33  # at either end of the extension the other border's pixels stand
+    x[:, :, seen if axis == 2 else slice(None), seen if axis == 3 else slice(None)] = np.inf
+    assert np.isfinite(run_case(emulated, case, "float32", {"x": x})["y"]).all()
 
 
 def test_workspaces_are_large_enough(emulated):

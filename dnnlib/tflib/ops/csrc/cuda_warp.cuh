@@ -15,11 +15,17 @@ struct WarpFilter {
 };
 
 // Where sample (i, r) of a part of the fine grid of the result lies on that of the image, along one axis:
-// whole + (part + by_i * i + by_r * r). The number in brackets is small, so that float32 is exact far from the origin.
+// whole + offset(i, r). The latter is small, so that float32 is exact far from the origin.
 struct WarpLine {
   int whole;
   float part, by_i, by_r;
+
+  __device__ __forceinline__ float offset(int i, int r) const { return part + (by_i * i + by_r * r); }
 };
+
+// Where offsets are not below, nothing is seen, in either direction: float32 knows no single samples there, and the
+// sum with `whole` (see warp_line) need not fit into an integer, nor be where the sample is.
+constexpr float kWarpFar = 1e8f;
 
 // As a number, for sample (i, r) of the whole grid. row: of theta, for the axis of this size.
 OPS_HD double warp_position(const WarpShape& s, const float* row, int size, int i, int r) {

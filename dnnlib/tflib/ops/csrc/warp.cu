@@ -13,7 +13,8 @@ constexpr int kSeen = kWarpWindow - 1;  // pixels with a weight
 // then `second` (see WarpWeights).
 __device__ __forceinline__ bool locate(const WarpAxis& axis, const WarpLine& line, int i, int r, const float* table,
                                        int* pixels, float* weights) {
-  const float offset = fminf(fmaxf(line.part + (line.by_i * i + line.by_r * r), -1e8f), 1e8f), below = floorf(offset);
+  const float offset = line.offset(i, r), below = floorf(offset);
+  if (!(fabsf(offset) < kWarpFar)) return false;
   const int first = line.whole + int(below), lo = 2 * axis.lo(), hi = 2 * axis.hi() + 1;
   if (first < lo - 1 || first > hi) return false;
   const float f = offset - below, near = first < lo ? 0.0f : 1.0f - f, far = first + 1 > hi ? 0.0f : f;
@@ -26,9 +27,10 @@ __device__ __forceinline__ bool locate(const WarpAxis& axis, const WarpLine& lin
   }
 #pragma unroll
   for (int j = 0; j < kSeen; ++j) {
-    const bool inside = pixel + j >= axis.lo() && pixel + j <= axis.hi();
-    pixels[j] = inside ? axis.source(pixel + j) : 0;
-    weights[j] = inside ? near * a[j] + far * b[j] : 0.0f;
+    // Pixels beyond the extension count as zero: the nearest inside, which the sample sees anyway, has weight 0 there.
+    const int p = pixel + j < axis.lo() ? axis.lo() : pixel + j > axis.hi() ? axis.hi() : pixel + j;
+    pixels[j] = axis.source(p);
+    weights[j] = p == pixel + j ? near * a[j] + far * b[j] : 0.0f;
   }
   return true;
 }

@@ -37,8 +37,22 @@ OPS_HD Span cut_span(double lo, double hi, int last) {
   return s;
 }
 
+// Whether no fine sample at all lies where pixels q of an axis are seen: m with 2 * q.lo - 6 < m < 2 * q.hi + 7, and
+// one more for rounding. Positions are linear, so the corners of the grid have the least and the greatest.
+OPS_HD bool out_of_sight(const WarpShape& s, const float* row, int size, const Span& q) {
+  const double by_i = double(row[0]) * (2 * (s.w + kWarpBorder) - 1);
+  const double by_r = double(row[1]) * (2 * (s.h + kWarpBorder) - 1);
+  const double first = warp_position(s, row, size, 0, 0);
+  const double least = first + fmin(by_i, 0.0) + fmin(by_r, 0.0), most = first + fmax(by_i, 0.0) + fmax(by_r, 0.0);
+  return most < 2.0 * q.lo - 7 || least > 2.0 * q.hi + 8;
+}
+
 // The fine samples (columns, rows) that may see pixels x and y: a box around the image of theirs under the inverse map.
 OPS_HD void box_of(const WarpShape& s, const float* t, const Span& x, const Span& y, Span* columns, Span* rows) {
+  if (out_of_sight(s, t, s.w, x) || out_of_sight(s, t + 3, s.h, y)) {  // of maps to a line, most pixels are
+    *columns = *rows = {0, -1};
+    return;
+  }
   const double a = t[0], b = t[1], c = t[3], d = t[4], det = a * d - b * c;
   // A sample at m sees pixel q where 2 * q - 6 < m < 2 * q + 7.
   const double reach_x = x.hi - x.lo + 6.5, reach_y = y.hi - y.lo + 6.5;
@@ -60,23 +74,26 @@ __device__ __forceinline__ bool misses(const WarpLine& l, const Span& q) {
 // One axis, seen from a pixel at q: sample (i, r) lies at start + by_i * i + by_r * r on the filter. Between knots the
 // weight is linear; knots beyond the extended image count as zero.
 struct View {
-  float start, by_i, by_r, inverse;
+  WarpLine line;
+  float start, inverse;
   int first_knot, last_knot;
 
   __device__ View(const WarpLine& l, const WarpAxis& axis, int q)
-      : start(float(l.whole - 2 * q + kWarpBorder) + l.part), by_i(l.by_i), by_r(l.by_r), inverse(1.0f / l.by_i),
+      : line(l), start(float(l.whole - 2 * q + kWarpBorder)), inverse(1.0f / l.by_i),
         first_knot(2 * (axis.lo() - q) + kWarpBorder), last_knot(2 * (axis.hi() - q) + 1 + kWarpBorder) {}
 
   // Narrows [lo, hi] to the samples of row r whose weight is not zero. By the rules of infinities this is right where
   // the position does not depend on i, too.
   __device__ void narrow_range(int r, float* lo, float* hi) const {
-    const float at = start + by_r * r, a = (-1.0f - at) * inverse, b = (float(kWarpTaps) - at) * inverse;
+    const float at = start + line.offset(0, r), a = (-1.0f - at) * inverse, b = (float(kWarpTaps) - at) * inverse;
     *lo = fmaxf(*lo, floorf(fminf(a, b)));
     *hi = fminf(*hi, ceilf(fmaxf(a, b)));
   }
 
   __device__ float weight(const Vec<float, 2>* knots, int i, int r) const {
-    const float at = fminf(fmaxf(start + (by_i * i + by_r * r), -2.0f), float(kWarpTaps)), below = floorf(at);
+    const float offset = line.offset(i, r);
+    if (!(fabsf(offset) < kWarpFar)) return 0.0f;
+    const float at = fminf(fmaxf(start + offset, -2.0f), float(kWarpTaps)), below = floorf(at);
     const int k = int(below);
     const Vec<float, 2> h = knots[k + 2];
     const float near = k >= first_knot && k <= last_knot ? h.v[0] : 0.0f;

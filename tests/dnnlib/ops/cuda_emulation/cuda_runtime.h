@@ -1,8 +1,10 @@
 // Enough of CUDA to run the kernels on a processor, for tests on machines without a GPU: blocks one after the other,
 // the threads of a block as coroutines that meet at __syncthreads and in warp shuffles. Launches are rewritten from
 // kernel<<<grid, block, shared, stream>>>(...) to
-// emulation::launch("kernel", grid, block, shared, [&](auto... a) { kernel(a...); })(...), and extern __shared__ arrays to
-// pointers. Shared memory of dynamic size holds NaN before every block, and what lies behind it must stay as it is.
+// emulation::launch("kernel", grid, block, shared, [&](auto... a) { kernel(a...); })(...), extern __shared__ arrays to
+// pointers, and other __shared__ variables to static ones that register themselves. Shared memory holds NaN before every
+// block, and what lies behind that of dynamic size must stay as it is. Threads and blocks run in ascending or in
+// descending order, as asked for: results must not depend on it. What a GPU could not do ends the process, with a message.
 #pragma once
 
 #include <math.h>
@@ -10,9 +12,11 @@
 #include <ucontext.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <initializer_list>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -21,7 +25,6 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __shared__ static
 
 struct dim3 {
   unsigned x, y, z;
@@ -58,13 +61,41 @@ inline ucontext_t scheduler;
 inline size_t current = 0;
 inline std::function<void()> body;
 inline std::string launched;  // names of kernels, each followed by a space
+inline std::string running;   // name of the kernel
+inline bool backwards = false;
+inline int64_t meetings = 0;  // of blocks, in all launches
+
+[[noreturn]] inline void fail(const char* message) {
+  fprintf(stderr, "%s: %s\n", running.c_str(), message);
+  abort();
+}
+
+// Limits of all cards without asking for more.
+constexpr size_t kMostThreads = 1024, kMostShared = 48 << 10, kMostArguments = 4096;
+constexpr unsigned kMostBlocks = 65535;  // along y and z
 
 constexpr size_t kGuard = 64;
 inline std::vector<float4> shared_storage;
+inline std::map<void*, int64_t> shared_variables;  // the block that each was last made for
+inline int64_t block_number = 0;
+inline size_t shared_bytes = 0;  // of the block, all together
+
+// The first thread of a block that comes to a variable's declaration finds it in this state.
+template <typename T>
+void declare_shared(T& variable) {
+  int64_t& made_for = shared_variables[&variable];
+  if (made_for == block_number) return;
+  made_for = block_number;
+  memset(&variable, 0xff, sizeof variable);
+  shared_bytes += sizeof variable;
+  if (shared_bytes > kMostShared) fail("more shared memory than a block may have");
+}
 
 inline void* dynamic_shared() { return shared_storage.data(); }
 
 inline void prepare_shared(size_t bytes) {
+  ++block_number;
+  shared_bytes = bytes;
   shared_storage.resize((bytes + kGuard) / sizeof(float4) + 1);
   memset(shared_storage.data(), 0xff, shared_storage.size() * sizeof(float4));
 }
@@ -72,7 +103,7 @@ inline void prepare_shared(size_t bytes) {
 inline void check_shared(size_t bytes) {
   const unsigned char* all = reinterpret_cast<const unsigned char*>(shared_storage.data());
   for (size_t i = bytes; i < bytes + kGuard; ++i) {
-    if (all[i] != 0xff) abort();  // a kernel wrote beyond what its launch asked for
+    if (all[i] != 0xff) fail("wrote beyond the shared memory that its launch asked for");
   }
 }
 
@@ -89,13 +120,17 @@ inline void wait(State state) {
 }
 
 // Frees the threads [begin, end) if all that still run wait at the same kind of meeting.
-inline void release(size_t begin, size_t end, State state) {
+inline bool release(size_t begin, size_t end, State state) {
   for (size_t i = begin; i < end; ++i) {
-    if (threads[i].state != state && threads[i].state != kDone) return;
+    if (threads[i].state != state && threads[i].state != kDone) return false;
   }
+  bool met = false;
   for (size_t i = begin; i < end; ++i) {
-    if (threads[i].state == state) threads[i].state = kReady;
+    if (threads[i].state != state) continue;
+    threads[i].state = kReady;
+    met = true;
   }
+  return met;
 }
 
 inline void run_block(size_t count) {
@@ -109,24 +144,45 @@ inline void run_block(size_t count) {
     t.context.uc_link = &scheduler;
     makecontext(&t.context, entry, 0);
   }
-  for (bool running = true; running;) {
+  for (bool left = true; left;) {
     bool moved = false;
-    running = false;
-    for (current = 0; current < count; ++current) {
+    left = false;
+    for (size_t k = 0; k < count; ++k) {
+      current = backwards ? count - 1 - k : k;
       if (threads[current].state != kReady) continue;
       moved = true;
       threadIdx = threads[current].index;
       swapcontext(&scheduler, &threads[current].context);
     }
     for (size_t warp = 0; warp < count; warp += 32) release(warp, warp + 32 < count ? warp + 32 : count, kAtWarp);
-    release(0, count, kAtBlock);
-    for (size_t i = 0; i < count; ++i) running = running || threads[i].state != kDone;
+    meetings += release(0, count, kAtBlock);
+    for (size_t i = 0; i < count; ++i) left = left || threads[i].state != kDone;
     for (size_t i = 0; i < count; ++i) {
-      if (threads[i].state == kDone && !threads[i].copies.empty()) abort();  // nobody waited for them
+      if (threads[i].state == kDone && !threads[i].copies.empty()) fail("a thread ends before its copies");
     }
-    if (running && !moved) abort();  // threads wait for one another in different places: a GPU would hang
+    if (left && !moved) fail("threads wait for one another in different places");
   }
 }
+
+// As a kernel gets them: one after the other, each at a multiple of its alignment.
+template <typename... Args>
+constexpr size_t bytes_of_arguments() {
+  size_t bytes = 0;
+  ((bytes = (bytes + alignof(Args) - 1) / alignof(Args) * alignof(Args) + sizeof(Args)), ...);
+  return bytes;
+}
+
+inline void check_launch(dim3 grid, dim3 block, size_t shared, size_t arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) fail("a grid without blocks");
+  if (grid.x > INT32_MAX || grid.y > kMostBlocks || grid.z > kMostBlocks) fail("a grid of too many blocks");
+  if (block.x == 0 || block.y == 0 || block.z == 0) fail("a block without threads");
+  if (uint64_t(block.x) * block.y * block.z > kMostThreads || block.z > 64) fail("a block of too many threads");
+  if (shared > kMostShared) fail("more shared memory than a block may have");
+  if (arguments > kMostArguments) fail("more arguments than a kernel may have");
+}
+
+// The k-th of `count` blocks along an axis.
+inline unsigned nth(unsigned k, unsigned count) { return backwards ? count - 1 - k : k; }
 
 template <typename F>
 struct Launch {
@@ -135,6 +191,7 @@ struct Launch {
   F kernel;
   template <typename... Args>
   void operator()(Args... args) {
+    check_launch(grid, block, shared, bytes_of_arguments<Args...>());
     const size_t count = block.x * block.y * block.z;
     if (threads.size() < count) threads.resize(count);
     body = [&] { kernel(args...); };
@@ -143,7 +200,7 @@ struct Launch {
     for (unsigned z = 0; z < grid.z; ++z) {
       for (unsigned y = 0; y < grid.y; ++y) {
         for (unsigned x = 0; x < grid.x; ++x) {
-          blockIdx = dim3(x, y, z);
+          blockIdx = dim3(nth(x, grid.x), nth(y, grid.y), nth(z, grid.z));
           prepare_shared(shared);
           run_block(count);
           check_shared(shared);
@@ -155,7 +212,8 @@ struct Launch {
 
 template <typename F>
 Launch<F> launch(const char* name, dim3 grid, dim3 block, size_t shared, F kernel) {
-  launched += std::string(name) + " ";
+  running = name;
+  launched += running + " ";
   return {grid, block, shared, kernel};
 }
 
@@ -181,13 +239,27 @@ extern "C" inline __attribute__((used, visibility("default"))) const char* emula
   return names.c_str();
 }
 
+// Whether threads and blocks run in descending order from now on.
+extern "C" inline __attribute__((used, visibility("default"))) void emulation_backwards(int yes) {
+  emulation::backwards = yes;
+}
+
+// How often blocks met at __syncthreads since the last call: a measure of work that does not depend on the machine.
+extern "C" inline __attribute__((used, visibility("default"))) int64_t emulation_meetings() {
+  const int64_t count = emulation::meetings;
+  emulation::meetings = 0;
+  return count;
+}
+
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
   return (uint64_t(high) << 32 | low) >> (shift & 31);
 }
 
 // What is copied arrives when the thread waits for it, and not before.
 inline void copy_async16(void* to, const void* from, int bytes) {
-  if (uintptr_t(to) % 16 || uintptr_t(from) % 16 || bytes < 0 || bytes > 16) abort();
+  if (uintptr_t(to) % 16 || uintptr_t(from) % 16 || bytes < 0 || bytes > 16) {
+    emulation::fail("a copy of 16 bytes that are none");
+  }
   memset(to, 0xff, 16);
   emulation::threads[emulation::current].copies.push_back([=] {
     memset(to, 0, 16);
