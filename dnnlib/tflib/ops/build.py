@@ -113,9 +113,8 @@ def build(plan: Plan, verbose: bool = False) -> Path:
                 cache.sweep(output)
             return cache.use(output)
     except OSError as error:
-        place = (
-            output if os.path.exists(output) else output.parent
-        )  # Path.exists() raises in a folder one may not enter
+        # Not Path.exists(), which raises in a folder that one may not enter.
+        place = output if os.path.exists(output) else output.parent
         raise BuildError(f"cannot write to {place}", str(error), _room(output) or _OTHER_FOLDER) from None
 
 
