@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,7 @@ try:
     import psutil
 
     from dnnlib.submission.disk import format_bytes, free_bytes
-    from dnnlib.util import UserError, hide_native_info, make_cache_dir_path
+    from dnnlib.util import UserError, find_program, hide_native_info, make_cache_dir_path
 except ModuleNotFoundError as err:  # The first thing a doctor is asked on a bare machine.
     print(f"error: the Python package {err.name!r} is missing: run `make install`", file=sys.stderr)
     raise SystemExit(2) from err
@@ -169,11 +168,7 @@ def _disk(name: str, path: Path) -> Check:
 
 def _tool(name: str, command: str, advice: str) -> Check:
     """command: a program, or one with arguments (`ccache g++`)."""
-    try:
-        program, *arguments = [command] if shutil.which(command) else shlex.split(command)
-    except ValueError:  # a quotation mark without its partner
-        program, arguments = command, []
-    path = shutil.which(program)
+    _, path, arguments = find_program(command)
     if path is None:
         return Check(name, "note", "not found", advice)
     try:

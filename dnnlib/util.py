@@ -9,6 +9,8 @@ import math
 import os
 import re
 import secrets
+import shlex
+import shutil
 import stat
 import sys
 import tempfile
@@ -177,6 +179,17 @@ def file_sha256(path: os.PathLike | str) -> str:
     """SHA-256 of a file's content, 64 lower-case hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_program(command: str) -> tuple[str, str | None, list[str]]:
+    """Name, path (None where the PATH has no such program) and arguments of a command such as `ccache g++`."""
+    if path := shutil.which(command):  # a name may have a blank in it
+        return command, path, []
+    try:
+        name, *arguments = shlex.split(command)
+    except ValueError:  # a quotation mark without its partner
+        name, arguments = command, []
+    return name, shutil.which(name), arguments
 
 
 def make_cache_dir_path(*sub: str) -> str:

@@ -107,10 +107,10 @@ def build(plan: Plan, verbose: bool = False) -> Path:
         return output
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with cache.build_lock(output):
+        with cache.build_lock(output) as locked:
             if not cache.is_intact(output):
                 _compile(plan, output, verbose)
-                cache.sweep(output)
+                cache.sweep(output, locked)
             return cache.use(output)
     except OSError as error:
         # Not Path.exists(), which raises in a folder that one may not enter.

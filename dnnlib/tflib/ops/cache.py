@@ -75,8 +75,8 @@ def _hold(library: Path, inode: int) -> int:
 
 
 @contextlib.contextmanager
-def build_lock(library: Path, timeout_sec: float = 1800) -> Iterator[None]:
-    """Waits for the lock of one library, but not for ever.
+def build_lock(library: Path, timeout_sec: float = 1800) -> Iterator[bool]:
+    """Waits for the lock of one library, but not for ever, and says whether it is held.
 
     The operating system releases the lock of a killed process; a left-over file means nothing. One that cannot be
     opened, for it is another user's, or be locked keeps nobody from building: libraries appear as a whole. Nor does one
@@ -87,32 +87,34 @@ def build_lock(library: Path, timeout_sec: float = 1800) -> Iterator[None]:
     try:
         lock.acquire()
     except (OSError, NotImplementedError):  # filelock.Timeout is an OSError
-        yield
+        yield False
         return
     try:
-        yield
+        yield True
     finally:
         lock.release()
 
 
-def sweep(library: Path) -> None:
-    """Removes what builds left that were killed a day ago or earlier, and libraries of this one's kind but the
-    `MAX_KEPT` used last and those used in the last `MAX_UNUSED_DAYS`.
+def sweep(library: Path, locked: bool) -> None:
+    """Removes what killed builds left, of this library where its lock is held (`locked`), of others after a day; and
+    libraries of this one's kind but the `MAX_KEPT` used last and those used in the last `MAX_UNUSED_DAYS`.
 
     Locks stay: whoever waits for one holds a file that must keep its name. One line on stderr says what was removed.
     """
-    removed = [*_sweep_unfinished(library), *_sweep_libraries(library)]
+    removed = [*_sweep_unfinished(library, locked), *_sweep_libraries(library)]
     if removed:
         number, size = len(removed), sum(removed) / 1e6
         what = f"{number} unfinished or older build{'s' * (number > 1)} of the ops ({size:.1f} MB)"
         print(f"Removed {what} from {library.parent}", file=sys.stderr, flush=True)
 
 
-def _sweep_unfinished(library: Path) -> Iterator[int]:
-    """Sizes in bytes of the folders and files removed. By their age: no build takes a day, on whatever machine."""
+def _sweep_unfinished(library: Path, locked: bool) -> Iterator[int]:
+    """Sizes in bytes of the folders and files removed. No build takes a day, on whatever machine."""
     for path in sorted(library.parent.glob(".*-*")):
         with contextlib.suppress(OSError):  # gone by now, or another user's
-            if _UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime > _DAY_SEC:
+            dead = locked and path.name.startswith(f".{library.stem}-")  # who made it held the lock
+            dead = dead or time.time() - path.stat().st_mtime > _DAY_SEC
+            if dead and _UNFINISHED.fullmatch(path.name):
                 files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
                 size = sum(file.stat().st_size for file in files)
                 path.unlink() if path.is_file() else shutil.rmtree(path)

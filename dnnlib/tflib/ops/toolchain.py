@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnnlib.tflib.tfutil import tf
-from dnnlib.util import UserError
+from dnnlib.util import UserError, find_program
 
 # Real architectures that kernels are compiled for unless told otherwise, as far as the toolkit knows them.
 CUDA_ARCHS = (70, 75, 80, 86, 89, 90, 100, 120)
@@ -114,15 +113,7 @@ def find_cxx() -> Compiler:
 
 def _cxx_command() -> list[str]:
     """Path and arguments. Raises `BuildError` if there is no such program."""
-    text = os.environ.get("CXX", "").strip() or "g++"
-    whole = shutil.which(text)
-    if whole is not None:  # a name with a blank in it
-        return [whole]
-    try:
-        name, *arguments = shlex.split(text)
-    except ValueError:  # a quotation mark without its partner
-        name, arguments = text, []
-    path = shutil.which(name)
+    name, path, arguments = find_program(os.environ.get("CXX", "").strip() or "g++")
     if path is None:
         raise BuildError(
             f"no C++ compiler ({name!r} is not on the PATH)",
