@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "numeric.h"
@@ -149,6 +150,21 @@ class Scratch {
 
  private:
   std::vector<A> memory_;
+  A* data_;
+};
+
+// Room for n numbers that begins where a cache line does; what it holds at first is not known.
+template <typename A>
+class Room {
+ public:
+  explicit Room(int64_t n) : memory_(new A[n + 64 / sizeof(A)]) {
+    const auto address = reinterpret_cast<uintptr_t>(memory_.get());
+    data_ = memory_.get() + (64 - address % 64) % 64 / sizeof(A);
+  }
+  A* data() { return data_; }
+
+ private:
+  std::unique_ptr<A[]> memory_;
   A* data_;
 };
 
