@@ -1,8 +1,8 @@
 """3x3 convolutions by minimal filtering (Winograd's F(2, 3)): fewer products than taps times results.
 
 16 instead of 36 for 2x2 results of stride 1 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016,
-section 4.1), 25 with a stride of 2 or for the adjoint of that, where even and odd pixels meet separate filters of two taps
-and of one. For CPUs, in float32; on GPUs cuDNN has its own.
+section 4.1), 25 with a stride of 2 or for the adjoint of that, where even and odd pixels meet separate filters of two
+taps and of one. For CPUs, in float32; on GPUs cuDNN has its own.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.tflib.ops.affine_warp import affine_warp
+from dnnlib.tflib.ops.convolution import conv_2d
 from dnnlib.tflib.ops.demodulation import demodulation
 from dnnlib.tflib.ops.depthwise import depthwise_conv_2d
 from dnnlib.tflib.ops.fused_bias_act import ACTIVATIONS, fused_bias_act
@@ -84,6 +85,15 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
 
         inputs = [make(2, 9, 23, channels), make(size, size, channels, 1)]
         yield f"depthwise_conv_2d {size}x{size} / {stride}", depthwise, inputs
+
+    if dtype == tf.float32:
+        for stride, size in ((1, 17), (2, 35)):
+
+            def convolution(x: tf.Tensor, w: tf.Tensor, stride=stride, impl="") -> tf.Tensor:
+                padding = "SAME" if stride == 1 else "VALID"
+                return conv_2d(x, w, stride, padding, data_format="NHWC", impl=impl)
+
+            yield f"conv_2d 3x3 / {stride}", convolution, [make(1, size, size, 48), make(3, 3, 48, 16)]
 
     if dtype in (tf.float32, tf.float64):
         # A turn and a shift, and one that shows the image from far away, between its reflections.
