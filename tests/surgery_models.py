@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -67,14 +69,25 @@ def build(state: NetworkState) -> Any:
     return net
 
 
+@contextlib.contextmanager
+def _graph_of_its_own() -> Iterator[None]:
+    """TensorFlow copies all of a graph whenever there is something new in it: networks in one graph cost ever more."""
+    from dnnlib.tflib import tfutil
+
+    with tfutil.tf.Graph().as_default(), tfutil.create_session():
+        yield
+
+
 def draw(state: NetworkState, z: np.ndarray, labels: np.ndarray | None = None, psi: float | None = 0.7) -> np.ndarray:
     """Images with stored noise."""
-    return build(state).run(z, labels, truncation_psi=psi, randomize_noise=False)
+    with _graph_of_its_own():
+        return build(state).run(z, labels, truncation_psi=psi, randomize_noise=False)
 
 
 def score(state: NetworkState, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
     """Scores of images."""
-    return build(state).run(images, labels)
+    with _graph_of_its_own():
+        return build(state).run(images, labels)
 
 
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:

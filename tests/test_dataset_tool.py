@@ -19,6 +19,7 @@ import dataset_tool
 from dnnlib.submission.disk import format_bytes
 from dnnlib.util import UserError
 from tests.dataset_tools import fails, tool
+from tests.for_workers import die, die_at_seven, work
 from training import openmoji, workers
 from training.dataset import TFRecordDataset
 from training.dataset_build import Failure, ordered_map, published_order
@@ -333,29 +334,15 @@ def test_writer_refuses_other_shapes(tmp_path):
 # ---------------------------------------------------------------- processes
 
 
-def _work(number: int) -> int:
-    if number % 7 == 3:
-        raise ValueError(f"no {number}")
-    return number * number
-
-
 @pytest.mark.parametrize("count", [1, 2])
 def test_ordered_map(count):
-    found = list(ordered_map(_work, range(100), count))
+    found = list(ordered_map(work, range(100), count))
     assert found == [Failure(f"ValueError: no {n}") if n % 7 == 3 else n * n for n in range(100)]
-
-
-def _die(number: int) -> None:
-    sys.modules["os"]._exit(1)
-
-
-def _die_at_seven(number: int) -> int:
-    return _die(number) if number == 7 else number
 
 
 def test_an_item_that_kills_its_process(monkeypatch):
     monkeypatch.setattr(workers, "_IN_PROCESS", 1)
-    found = list(ordered_map(_die_at_seven, range(60), 2))
+    found = list(ordered_map(die_at_seven, range(60), 2))
     assert found[7].reason.startswith("the process that read it died") and found[:7] == list(range(7))
     assert found[8:] == list(range(8, 60))
 
@@ -363,7 +350,7 @@ def test_an_item_that_kills_its_process(monkeypatch):
 def test_workers_that_die(monkeypatch):
     monkeypatch.setattr(workers, "_IN_PROCESS", 1)
     with pytest.raises(UserError, match="6 worker processes died, .*--workers 1"):
-        list(ordered_map(_die, range(10), 2))
+        list(ordered_map(die, range(10), 2))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -12,7 +12,7 @@ import run_surgery
 from dnnlib import tflib
 from dnnlib.snapshot import NetworkState, load_state
 from dnnlib.tflib import pickles
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import create_session, tf
 from dnnlib.util import UserError
 from tests import torch_network_sample
 from tests.torch_pickles import FILTER, SOURCE, discriminator, dumps, generator
@@ -278,16 +278,23 @@ def test_an_unknown_network_is_kept_beside_the_others(golden, session, tmp_path,
     # Written, it is the same again, by every way of reading; no program text travels with it.
     pickles.save(tuple(nets.values()), tmp_path / "again.pkl")
     assert SOURCE.strip().encode() not in (tmp_path / "again.pkl").read_bytes()
-    with open(tmp_path / "again.pkl", "rb") as file:
-        again = [pickles.load(tmp_path / "again.pkl"), pickle.load(file)]
-    for opened in again:
-        assert [net.is_kept for net in opened] == [name == role for name in nets]
-        kept = opened[list(nets).index(role)]
-        assert kept.static_kwargs == net.static_kwargs and list(kept.vars) == list(tensors)
-        for name in tensors:
-            np.testing.assert_array_equal(kept.get_var(name), net.get_var(name))
-    with pytest.raises(UserError, match=message):
-        again[0][list(nets).index(role)].run(data["in/latents"], None)
+
+    def from_pickle(path):
+        with open(path, "rb") as file:
+            return pickle.load(file)
+
+    names, values = list(tensors), {name: net.get_var(name) for name in tensors}
+    for read in (pickles.load, from_pickle):
+        with tf.Graph().as_default(), create_session():
+            opened = read(tmp_path / "again.pkl")
+            assert [net.is_kept for net in opened] == [name == role for name in nets]
+            kept = opened[list(nets).index(role)]
+            assert kept.static_kwargs == net.static_kwargs and list(kept.vars) == names
+            for name in names:
+                np.testing.assert_array_equal(kept.get_var(name), values[name])
+            if read is pickles.load:
+                with pytest.raises(UserError, match=message):
+                    kept.run(data["in/latents"], None)
 
 
 def test_what_is_kept_of_another_program(golden):

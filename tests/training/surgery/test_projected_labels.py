@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -46,19 +47,25 @@ def _inputs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rng.randn(4, 8).astype(np.float32), rng.randn(4, 3, 16, 16).astype(np.float32), labels.astype(np.float32)
 
 
+@cache
+def before_widening(options: tuple[tuple[str, int], ...]) -> tuple[Model, Any, np.ndarray, np.ndarray]:
+    """(model, its inputs, its scores, its images)"""
+    model = conditional(**dict(options))
+    z, images, labels = inputs = _inputs(np.eye(3)[[0, 1, 2, 0]])
+    return model, inputs, score(model.networks["D"], images, labels), draw(model.networks["Gs"], z, labels)
+
+
 @pytest.mark.parametrize("how", ["zero", "split"])
 @pytest.mark.parametrize(
     "options", [{}, {"label_map_layers": 2}, {"label_map_fmaps": 5}, {"label_map_layers": 1, "label_map_fmaps": 5}]
 )
-def test_widening_keeps_scores(session: Any, how: str, options: dict[str, int]) -> None:
+def test_widening_keeps_scores(how: str, options: dict[str, int]) -> None:
     """The width of label layers follows that of the last dense layer, unless the options say how wide they are."""
-    model = conditional(**options)
-    z, images, labels = _inputs(np.eye(3)[[0, 1, 2, 0]])
+    model, (z, images, labels), scores, drawn = before_widening(tuple(options.items()))
     wide, _ = widen(model, WIDER, dlatent_size=10, mapping_fmaps=9, how=how)
-    before, after = model.networks, wide.networks
-    assert flat_variables(after["D"])["4x4/Dense0/bias"].size == 12
-    assert relative_error(score(after["D"], images, labels), score(before["D"], images, labels)) < 1e-5
-    assert relative_error(draw(after["Gs"], z, labels), draw(before["Gs"], z, labels)) < 1e-5
+    assert flat_variables(wide.networks["D"])["4x4/Dense0/bias"].size == 12
+    assert relative_error(score(wide.networks["D"], images, labels), scores) < 1e-5
+    assert relative_error(draw(wide.networks["Gs"], z, labels), drawn) < 1e-5
 
 
 @pytest.mark.parametrize("options", [{}, {"label_map_fmaps": 5}])

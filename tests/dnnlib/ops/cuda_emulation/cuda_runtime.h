@@ -8,6 +8,7 @@
 #pragma once
 
 #include <math.h>
+#include <setjmp.h>
 #include <string.h>
 #include <ucontext.h>
 
@@ -47,8 +48,11 @@ namespace emulation {
 
 enum State { kReady, kAtBlock, kAtWarp, kDone };
 
+// A coroutine that runs `body` for one thread after another: a context is made once for all blocks, and jumps, unlike
+// changes of context, need no system call.
 struct Thread {
-  ucontext_t context;
+  jmp_buf place;
+  bool started = false;
   std::vector<char> stack = std::vector<char>(1 << 16);
   State state = kReady;
   dim3 index;
@@ -57,9 +61,10 @@ struct Thread {
 };
 
 inline std::vector<Thread> threads;
-inline ucontext_t scheduler;
+inline jmp_buf scheduler;
 inline size_t current = 0;
-inline std::function<void()> body;
+inline void (*body)(void*) = nullptr;  // the kernel, called with what follows
+inline void* body_data = nullptr;
 inline std::string launched;  // names of kernels, each followed by a space
 inline std::string running;   // name of the kernel
 inline bool backwards = false;
@@ -107,16 +112,38 @@ inline void check_shared(size_t bytes) {
   }
 }
 
+inline void return_to_scheduler() {
+  if (_setjmp(threads[current].place) == 0) _longjmp(scheduler, 1);
+  threadIdx = threads[current].index;
+}
+
 inline void entry() {
-  body();
-  threads[current].state = kDone;
-  swapcontext(&threads[current].context, &scheduler);
+  for (;;) {
+    threadIdx = threads[current].index;
+    body(body_data);
+    threads[current].state = kDone;
+    return_to_scheduler();
+  }
 }
 
 inline void wait(State state) {
   threads[current].state = state;
-  swapcontext(&threads[current].context, &scheduler);
-  threadIdx = threads[current].index;
+  return_to_scheduler();
+}
+
+// Runs the current thread up to where it waits, or ends.
+inline void run_thread() {
+  Thread& t = threads[current];
+  if (_setjmp(scheduler) != 0) return;
+  if (t.started) _longjmp(t.place, 1);
+  t.started = true;
+  ucontext_t context;
+  getcontext(&context);
+  context.uc_stack.ss_sp = t.stack.data();
+  context.uc_stack.ss_size = t.stack.size();
+  context.uc_link = nullptr;
+  makecontext(&context, entry, 0);
+  setcontext(&context);
 }
 
 // Frees the threads [begin, end) if all that still run wait at the same kind of meeting.
@@ -138,11 +165,6 @@ inline void run_block(size_t count) {
     Thread& t = threads[i];
     t.state = kReady;
     t.index = dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y);
-    getcontext(&t.context);
-    t.context.uc_stack.ss_sp = t.stack.data();
-    t.context.uc_stack.ss_size = t.stack.size();
-    t.context.uc_link = &scheduler;
-    makecontext(&t.context, entry, 0);
   }
   for (bool left = true; left;) {
     bool moved = false;
@@ -151,8 +173,7 @@ inline void run_block(size_t count) {
       current = backwards ? count - 1 - k : k;
       if (threads[current].state != kReady) continue;
       moved = true;
-      threadIdx = threads[current].index;
-      swapcontext(&scheduler, &threads[current].context);
+      run_thread();
     }
     for (size_t warp = 0; warp < count; warp += 32) release(warp, warp + 32 < count ? warp + 32 : count, kAtWarp);
     meetings += release(0, count, kAtBlock);
@@ -184,6 +205,24 @@ inline void check_launch(dim3 grid, dim3 block, size_t shared, size_t arguments)
 // The k-th of `count` blocks along an axis.
 inline unsigned nth(unsigned k, unsigned count) { return backwards ? count - 1 - k : k; }
 
+inline void run_blocks(dim3 grid, dim3 block, size_t shared) {
+  const size_t count = block.x * block.y * block.z;
+  if (threads.size() < count) threads.resize(count);
+  gridDim = grid;
+  blockDim = block;
+  for (unsigned z = 0; z < grid.z; ++z) {
+    for (unsigned y = 0; y < grid.y; ++y) {
+      for (unsigned x = 0; x < grid.x; ++x) {
+        blockIdx = dim3(nth(x, grid.x), nth(y, grid.y), nth(z, grid.z));
+        prepare_shared(shared);
+        run_block(count);
+        check_shared(shared);
+      }
+    }
+  }
+}
+
+// Of this there is one for every launch of every kernel: the less it holds, the faster all is compiled.
 template <typename F>
 struct Launch {
   dim3 grid, block;
@@ -192,21 +231,10 @@ struct Launch {
   template <typename... Args>
   void operator()(Args... args) {
     check_launch(grid, block, shared, bytes_of_arguments<Args...>());
-    const size_t count = block.x * block.y * block.z;
-    if (threads.size() < count) threads.resize(count);
-    body = [&] { kernel(args...); };
-    gridDim = grid;
-    blockDim = block;
-    for (unsigned z = 0; z < grid.z; ++z) {
-      for (unsigned y = 0; y < grid.y; ++y) {
-        for (unsigned x = 0; x < grid.x; ++x) {
-          blockIdx = dim3(nth(x, grid.x), nth(y, grid.y), nth(z, grid.z));
-          prepare_shared(shared);
-          run_block(count);
-          check_shared(shared);
-        }
-      }
-    }
+    auto call = [&] { kernel(args...); };
+    body = [](void* data) { (*static_cast<decltype(call)*>(data))(); };
+    body_data = &call;
+    run_blocks(grid, block, shared);
   }
 };
 

@@ -53,7 +53,7 @@ def emulate(folder: Path, sources: Iterable[Path], *flags: str) -> ctypes.CDLL:
     for path in [*sources, *build.SOURCE_DIR.glob("*.cuh")]:
         name = folder / path.name
         (name.with_suffix(".cc") if path.suffix == ".cu" else name).write_text(rewrite(path.read_text()))
-    command = [toolchain.find_cxx().path, "-std=c++17", "-O1", "-fPIC", "-shared", "-w", *flags]
+    command = [toolchain.find_cxx().path, "-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-w", *flags]
     command += [f"-I{folder}", f"-I{Path(__file__).parent}", f"-I{build.SOURCE_DIR}", *map(str, folder.glob("*.cc"))]
     result = subprocess.run([*command, "-o", str(folder / "emulated.so")], capture_output=True, text=True, check=False)
     assert result.returncode == 0, toolchain.first_error(result.stderr)
