@@ -32,14 +32,14 @@ def compare(shape: ConvShape, seconds: float) -> tuple[float, float]:
     return shape.flops / float(slow), float(slow / fast)
 
 
-def conv_shapes(samples: int, maps: int, sides: tuple[int, ...]) -> list[list[ConvShape]]:
+def conv_shapes(samples: int, maps: int, sides: tuple[int, ...], dtype: str) -> list[list[ConvShape]]:
     """A convolution and its gradients, for sides of the results and strides of networks."""
     found = []
     for side, stride in [(side, stride) for stride in (1, 2) for side in sides]:
         image = side if stride == 1 else 2 * side + 1
         sizes = (samples, image, image, maps), (3, 3, maps, maps), (samples, side, side, maps)
         padding = "SAME" if stride == 1 else "VALID"
-        found.append([ConvShape(op, *sizes, stride, padding, (), "NHWC", "float32") for op in CONV_OPS])
+        found.append([ConvShape(op, *sizes, stride, padding, (), "NHWC", dtype) for op in CONV_OPS])
     return found
 
 
@@ -47,13 +47,14 @@ def conv_shapes(samples: int, maps: int, sides: tuple[int, ...]) -> list[list[Co
 @click.option("--samples", default=16, show_default=True, help="Images of a minibatch.")
 @click.option("--maps", type=int, multiple=True, default=(32, 64, 128, 256), show_default=True)
 @click.option("--side", type=int, multiple=True, default=(4, 8, 16, 32), show_default=True, help="Of the results.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
 @click.option("--seconds", default=1.0, show_default=True, help="How long to measure each.")
-def main(samples: int, maps: tuple[int, ...], side: tuple[int, ...], seconds: float) -> None:
+def main(samples: int, maps: tuple[int, ...], side: tuple[int, ...], dtype: str, seconds: float) -> None:
     """Compare the compiled convolutions with TensorFlow's."""
     print("| maps | results | stride | forward GFLOP/s | ratio | images GFLOP/s | ratio | filters GFLOP/s | ratio |")
     print("|---|---|---|---|---|---|---|---|---|")
     for count in maps:
-        for shapes in conv_shapes(samples, count, side):
+        for shapes in conv_shapes(samples, count, side, dtype):
             measured = [compare(shape, seconds) for shape in shapes]
             cells = [f"{speed / 1e9:.0f} | {ratio:.2f}" for speed, ratio in measured]
             results, stride = shapes[0].grad[1], shapes[0].stride

@@ -91,7 +91,9 @@ def conv_shape(op: tf.Operation, batch: int | None = None) -> ConvShape:
     if op.type in _COMPILED_CONV_OPS:
         stride = op.get_attr("stride")
         padding = "SAME" if stride == 1 else "VALID"
-        return ConvShape(kind, image, kernel, grad, stride, padding, (), "NHWC", "float32", compiled=True)
+        return ConvShape(
+            kind, image, kernel, grad, stride, padding, (), "NHWC", op.outputs[0].dtype.name, compiled=True
+        )
     return ConvShape(
         op.type,
         image,

@@ -2,7 +2,8 @@
 
 16 instead of 36 for 2x2 results of stride 1 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016,
 section 4.1), 25 with a stride of 2 or for the adjoint of that, where even and odd pixels meet separate filters of two
-taps and of one. For CPUs, in float32; on GPUs cuDNN has its own.
+taps and of one. For CPUs; on GPUs cuDNN has its own. In float32, or with bfloat16 in memory and sums in float32: that
+is for processors without instructions for bfloat16, on which TensorFlow's convolutions of it are many times slower.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from typing import Any
 
 from dnnlib.tflib.ops import library
 from dnnlib.tflib.ops.impl import resolve_impl
+from dnnlib.tflib.ops.toolchain import cpu_flags
 from dnnlib.tflib.tfutil import num_gpus, tf
 
 __all__ = ["conv_3x3", "conv_3x3_adjoint", "takes_conv_3x3"]
 
 _STEP = 16  # numbers of maps come in multiples of it
+_NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # the latter on ARM
 _LEAST_RESULTS = 256  # of a minibatch: with fewer, transforming the weights takes longer than is saved
 
 
@@ -24,7 +27,9 @@ def takes_conv_3x3(x: tf.Tensor, w: tf.Tensor, stride: int, adjoint: bool = Fals
 
     adjoint: x is what a convolution of stride `stride` results in.
     """
-    if x.dtype != tf.float32 or w.dtype != tf.float32 or num_gpus():
+    if x.dtype not in (tf.float32, tf.bfloat16) or w.dtype != x.dtype or num_gpus():
+        return False
+    if x.dtype == tf.bfloat16 and cpu_flags() & _NATIVE_BFLOAT16:
         return False
     n, height, width, _ = x.shape.as_list()
     kh, kw, *maps = w.shape.as_list()
@@ -41,7 +46,7 @@ def takes_conv_3x3(x: tf.Tensor, w: tf.Tensor, stride: int, adjoint: bool = Fals
 
 
 def conv_3x3(x: tf.Tensor, w: tf.Tensor, stride: int = 1) -> tf.Tensor:
-    """Correlate x [N, H, W, in] with w [3, 3, in, out], float32; in and out are multiples of 16.
+    """Correlate x [N, H, W, in] with w [3, 3, in, out], float32 or bfloat16; in and out are multiples of 16.
 
     stride 1 with zeros around the images -> [N, H, W, out]; stride 2 without, odd H and W -> [N, H // 2, W // 2, out].
     Differentiable to any order: the convolution, its adjoint and the gradient with respect to filters are each other's

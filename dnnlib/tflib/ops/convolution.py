@@ -26,7 +26,7 @@ def conv_2d(
         stride: keep every stride-th position.
         padding: 'SAME' (zeros all around so that stride 1 keeps the size) or 'VALID'.
         data_format: 'NCHW' or 'NHWC'.
-        impl: 'compiled' (3x3 convolutions of float32 on CPUs by minimal filtering, where that is faster), 'ref'
+        impl: 'compiled' (3x3 convolutions on CPUs by minimal filtering, where that is faster: `takes_conv_3x3`), 'ref'
             (TensorFlow's own) or None for `default_impl()`.
 
     Differentiable to any order on any device. Raises `ValueError` for wrong ranks, sizes and dtypes.

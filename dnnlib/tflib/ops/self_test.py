@@ -86,7 +86,7 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
         inputs = [make(2, 9, 23, channels), make(size, size, channels, 1)]
         yield f"depthwise_conv_2d {size}x{size} / {stride}", depthwise, inputs
 
-    if dtype == tf.float32:
+    if dtype in (tf.float32, tf.bfloat16):
         for stride, size in ((1, 17), (2, 35)):
 
             def convolution(x: tf.Tensor, w: tf.Tensor, stride=stride, impl="") -> tf.Tensor:

@@ -13,18 +13,19 @@ from dnnlib.tflib import ops
 from dnnlib.tflib.ops import conv_3x3 as compiled
 from dnnlib.tflib.ops import library
 from dnnlib.tflib.tfutil import create_session, tf
-from tests.dnnlib.ops.helpers import assert_close, evaluate
+from tests.dnnlib.ops.helpers import assert_close, evaluate, rounded
 from training import flops
 
 COMPILED_OPS = {"DnnlibConv3x3", "DnnlibConv3x3FilterGrad"}
 
 
-def operands(results, maps, stride, seed=0):
-    """x, w and a gradient of the results; results [N, H, W], maps (in, out)."""
+def operands(results, maps, stride, seed=0, dtype="float32"):
+    """x, w and a gradient of the results, numbers of the dtype; results [N, H, W], maps (in, out)."""
     random = np.random.RandomState(seed)
     n, height, width = results
     image = (height, width) if stride == 1 else (2 * height + 1, 2 * width + 1)
-    return random.randn(n, *image, maps[0]), random.randn(3, 3, *maps), random.randn(*results, maps[1])
+    shapes = (n, *image, maps[0]), (3, 3, *maps), (*results, maps[1])
+    return [rounded(random.randn(*shape), dtype) for shape in shapes]
 
 
 def padding(stride):
@@ -44,16 +45,13 @@ def expected(x, w, dy, stride):
     return evaluate(build, x, w, dy)
 
 
-def found(x, w, dy, stride):
+def found(x, w, dy, stride, dtype="float32"):
     """[y, dx, dw] of the compiled ops."""
-    return evaluate(
-        lambda x, w, dy: with_gradients(compiled.conv_3x3(x, w, stride), [x, w], dy), x, w, dy, dtype="float32"
-    )
 
+    def build(x, w, dy):
+        return with_gradients(compiled.conv_3x3(x, w, stride), [x, w], dy)
 
-def compare(x, w, dy, stride):
-    for name, a, b in zip(("y", "dx", "dw"), found(x, w, dy, stride), expected(x, w, dy, stride), strict=True):
-        assert_close(a, b, "float32", what=f"{name} of {x.shape} {w.shape} / {stride}")
+    return evaluate(build, x, w, dy, dtype=dtype)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -70,8 +68,12 @@ def compare(x, w, dy, stride):
         ((3, 33, 34), (16, 32)),  # several pieces of work, several parts of the sums of filters
     ],
 )
-def test_equals_tensorflow(results, maps, stride):
-    compare(*operands(results, maps, stride), stride)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_equals_tensorflow(results, maps, stride, dtype):
+    arrays = operands(results, maps, stride, dtype=dtype)
+    values = found(*arrays, stride, dtype), expected(*arrays, stride)
+    for name, a, b in zip(("y", "dx", "dw"), *values, strict=True):
+        assert_close(a, b, dtype, what=name)
 
 
 @functools.cache
@@ -214,7 +216,7 @@ def test_helpers_use_it(case, data_format):
         assert_close(a, b, "float32", 2)
 
 
-def test_what_is_taken():
+def test_what_is_taken(monkeypatch):
     def takes(x, w, stride=1, dtype=tf.float32, **options):
         with tf.Graph().as_default():
             return compiled.takes_conv_3x3(tf.placeholder(dtype, x), tf.placeholder(dtype, w), stride, **options)
@@ -233,8 +235,11 @@ def test_what_is_taken():
     assert not takes([4, 8, 8, 32], [1, 1, 32, 64])
     assert not takes([4, 8, 8, 24], [3, 3, 24, 64])
     assert not takes([4, 8, 8, 0], [3, 3, 0, 64])
-    assert not takes([4, 8, 8, 32], w, dtype=tf.bfloat16)
     assert not takes([4, 8, 8, 32], w, dtype=tf.float64)
+    for flags, ours in (("avx512f", True), ("avx512f avx512_bf16", False), ("amx_bf16", False), ("", True)):
+        monkeypatch.setattr(compiled, "cpu_flags", lambda flags=flags: frozenset(flags.split()))
+        assert takes([4, 8, 8, 32], w, dtype=tf.bfloat16) == ours
+        assert takes([4, 8, 8, 32], w)
 
 
 def test_wrong_operands_are_errors():

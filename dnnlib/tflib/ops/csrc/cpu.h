@@ -127,12 +127,12 @@ struct Conv3x3Shape {
 constexpr int kMapsStep = 16;  // in and out are multiples of it
 
 // y = x convolved with w [3, 3, in, out]. adjoint: y is what the convolution of images like y with w [3, 3, out, in] passes
-// on of the gradient x.
-void conv_3x3_cpu(const Conv3x3Shape& s, bool adjoint, const float* x, const float* w, float* y,
-                  const Parallel& parallel);
+// on of the gradient x. T: float or BFloat16, of which sums are float.
+template <typename T>
+void conv_3x3_cpu(const Conv3x3Shape& s, bool adjoint, const T* x, const T* w, T* y, const Parallel& parallel);
 
 // dw [3, 3, in, out] from x and the gradient dy of y.
-void conv_3x3_filter_grad_cpu(const Conv3x3Shape& s, const float* x, const float* dy, float* dw,
-                              const Parallel& parallel);
+template <typename T>
+void conv_3x3_filter_grad_cpu(const Conv3x3Shape& s, const T* x, const T* dy, T* dw, const Parallel& parallel);
 
 }  // namespace ops

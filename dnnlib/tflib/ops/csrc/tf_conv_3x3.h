@@ -14,9 +14,10 @@ inline int64_t conv_3x3_size(int64_t size, int64_t stride, bool adjoint) {
 }  // namespace ops_tf
 
 REGISTER_OP("DnnlibConv3x3")
-    .Input("x: float")
-    .Input("w: float")
-    .Output("y: float")
+    .Input("x: T")
+    .Input("w: T")
+    .Output("y: T")
+    .Attr("T: {float, bfloat16}")
     .Attr("stride: int")
     .Attr("adjoint: bool")
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) -> tensorflow::Status {
@@ -39,9 +40,10 @@ REGISTER_OP("DnnlibConv3x3")
     });
 
 REGISTER_OP("DnnlibConv3x3FilterGrad")
-    .Input("x: float")
-    .Input("dy: float")
-    .Output("dw: float")
+    .Input("x: T")
+    .Input("dy: T")
+    .Output("dw: T")
+    .Attr("T: {float, bfloat16}")
     .Attr("stride: int")
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) -> tensorflow::Status {
       tensorflow::shape_inference::ShapeHandle x, dy;
@@ -80,6 +82,7 @@ class Conv3x3Base : public OpKernel {
   int64_t stride_ = 1;
 };
 
+template <typename T>
 class Conv3x3 : public Conv3x3Base {
  public:
   explicit Conv3x3(OpKernelConstruction* ctx) : Conv3x3Base(ctx) {
@@ -102,14 +105,15 @@ class Conv3x3 : public Conv3x3Base {
     Tensor* y = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({s.samples, s.out_h, s.out_w, s.out}), &y));
     if (y->NumElements() == 0) return;
-    if (s.in == 0) return std::fill_n(data<float>(y), y->NumElements(), 0.0f), void();
-    ops::conv_3x3_cpu(s, adjoint_, data<float>(x), data<float>(w), data<float>(y), pool_of(ctx));
+    if (s.in == 0) return std::fill_n(y->flat<T>().data(), y->NumElements(), T(0)), void();
+    ops::conv_3x3_cpu(s, adjoint_, data<T>(x), data<T>(w), data<T>(y), pool_of(ctx));
   }
 
  private:
   bool adjoint_ = false;
 };
 
+template <typename T>
 class Conv3x3FilterGrad : public Conv3x3Base {
  public:
   using Conv3x3Base::Conv3x3Base;
@@ -130,11 +134,15 @@ class Conv3x3FilterGrad : public Conv3x3Base {
     Tensor* dw = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({3, 3, s.in, s.out}), &dw));
     if (dw->NumElements() == 0) return;
-    ops::conv_3x3_filter_grad_cpu(s, data<float>(x), data<float>(dy), data<float>(dw), pool_of(ctx));
+    ops::conv_3x3_filter_grad_cpu(s, data<T>(x), data<T>(dy), data<T>(dw), pool_of(ctx));
   }
 };
 
 }  // namespace ops_tf
 
-REGISTER_KERNEL_BUILDER(Name("DnnlibConv3x3").Device(tensorflow::DEVICE_CPU), ops_tf::Conv3x3);
-REGISTER_KERNEL_BUILDER(Name("DnnlibConv3x3FilterGrad").Device(tensorflow::DEVICE_CPU), ops_tf::Conv3x3FilterGrad);
+#define OPS_REGISTER_CONV_3X3(NAME, CLASS)                                                                    \
+  REGISTER_KERNEL_BUILDER(Name(NAME).Device(tensorflow::DEVICE_CPU).TypeConstraint<float>("T"), CLASS<float>); \
+  REGISTER_KERNEL_BUILDER(Name(NAME).Device(tensorflow::DEVICE_CPU).TypeConstraint<Eigen::bfloat16>("T"),      \
+                          CLASS<Eigen::bfloat16>)
+OPS_REGISTER_CONV_3X3("DnnlibConv3x3", ops_tf::Conv3x3);
+OPS_REGISTER_CONV_3X3("DnnlibConv3x3FilterGrad", ops_tf::Conv3x3FilterGrad);

@@ -132,9 +132,9 @@ struct Tiles {
 };
 
 // Pointers to the Size x Size pixels of tile t; to `outside` beyond the image.
-template <int Size>
+template <int Size, typename T>
 inline void pixels_of(const Tiles& tiles, int64_t t, int64_t step, int64_t before, int64_t height, int64_t width,
-                      int64_t maps, const float* x, const float* outside, const float* (&pixels)[Size * Size]) {
+                      int64_t maps, T* x, T* outside, T* (&pixels)[Size * Size]) {
   const int64_t sample = t / tiles.per_image, rest = t % tiles.per_image;
   const int64_t top = rest / tiles.columns * step - before, left = rest % tiles.columns * step - before;
   for (int i = 0; i < Size; ++i) {

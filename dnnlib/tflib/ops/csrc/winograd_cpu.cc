@@ -41,7 +41,7 @@ void multiply(const float* a, int64_t a_row, int64_t rows, const float* b, int64
 }
 
 // Transformed weights: for every plane [in, out] in panels.
-template <typename Way>
+template <typename Way, typename T>
 class Weights {
  public:
   Weights(int64_t in, int64_t out)
@@ -49,7 +49,7 @@ class Weights {
   const float* of_plane(int p) { return memory_.data() + weight_plane(p, Way::kSide) * step_; }
 
   // w [3, 3, in, out].
-  void fill(const float* w, const Parallel& parallel) {
+  void fill(const T* w, const Parallel& parallel) {
     parallel(in_, out_ * 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         for (int64_t o = 0; o < out_; o += kFloatLanes) {
@@ -60,13 +60,13 @@ class Weights {
   }
 
   // w [3, 3, out, in], taps from the last to the first if `reversed`.
-  void fill_transposed(const float* w, bool reversed, const Parallel& parallel) {
+  void fill_transposed(const T* w, bool reversed, const Parallel& parallel) {
     parallel(in_ / kFloatLanes, out_ * 4 * kFloatLanes, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin * kFloatLanes; i < end * kFloatLanes; i += kFloatLanes) {
         for (int64_t o = 0; o < out_; o += kFloatLanes) {
           FloatLanes taps[9][kFloatLanes];
           for (int t = 0; t < 9; ++t) {
-            const float* from = w + ((reversed ? 8 - t : t) * out_ + o) * in_ + i;
+            const T* from = w + ((reversed ? 8 - t : t) * out_ + o) * in_ + i;
             for (int r = 0; r < kFloatLanes; ++r) taps[t][r] = load_lanes(from + r * in_);
             transpose(taps[t]);
           }
@@ -91,7 +91,7 @@ class Weights {
 };
 
 // What the tiles of one piece of work become on their way.
-template <typename Way>
+template <typename Way, typename T>
 class Block {
  public:
   Block(const Conv3x3Shape& s, const Tiles& tiles, int64_t most)
@@ -99,7 +99,7 @@ class Block {
         in_step_(plane_step(most * in_row_)), out_step_(plane_step(most * out_row_)),
         memory_(kPlanes<Way> * (in_step_ + out_step_)), outside_(s.in) {}
 
-  void run(int64_t first, int64_t count, const float* x, Weights<Way>& weights, float* y) {
+  void run(int64_t first, int64_t count, const T* x, Weights<Way, T>& weights, T* y) {
     float *images = memory_.data(), *products = images + kPlanes<Way> * in_step_;
     for (int64_t t = 0; t < count; ++t) load(first + t, x, images + t * in_row_);
     for (int p = 0; p < kPlanes<Way>; ++p) {
@@ -110,10 +110,10 @@ class Block {
   }
 
  private:
-  void load(int64_t tile, const float* x, float* to) {
+  void load(int64_t tile, const T* x, float* to) {
     constexpr int kSize = Way::kImage;
-    const float* from[kSize * kSize];
-    pixels_of<kSize>(tiles_, tile, Way::kImageStep, Way::kBefore, s_.in_h, s_.in_w, s_.in, x, outside_.data(), from);
+    const T *from[kSize * kSize], *outside = outside_.data();
+    pixels_of<kSize>(tiles_, tile, Way::kImageStep, Way::kBefore, s_.in_h, s_.in_w, s_.in, x, outside, from);
     for (int64_t c = 0; c < s_.in; c += kFloatLanes) {
       FloatLanes pixels[kSize * kSize], square[kPlanes<Way>];
 #pragma GCC unroll 25
@@ -124,10 +124,10 @@ class Block {
     }
   }
 
-  void store(int64_t tile, const float* from, float* y) {
+  void store(int64_t tile, const float* from, T* y) {
     constexpr int kSize = Way::kResults;
-    const float* to[kSize * kSize];
-    pixels_of<kSize>(tiles_, tile, kSize, 0, s_.out_h, s_.out_w, s_.out, y, nullptr, to);
+    T* to[kSize * kSize];
+    pixels_of<kSize>(tiles_, tile, kSize, 0, s_.out_h, s_.out_w, s_.out, y, static_cast<T*>(nullptr), to);
     for (int64_t c = 0; c < s_.out; c += kFloatLanes) {
       FloatLanes square[kPlanes<Way>];
 #pragma GCC unroll 25
@@ -135,7 +135,7 @@ class Block {
       transform_results<Way>(square);
 #pragma GCC unroll 16
       for (int q = 0; q < kSize * kSize; ++q) {
-        if (to[q]) store_lanes(const_cast<float*>(to[q]) + c, square[q / kSize * Way::kSide + q % kSize]);
+        if (to[q]) store_lanes(to[q] + c, square[q / kSize * Way::kSide + q % kSize]);
       }
     }
   }
@@ -144,7 +144,7 @@ class Block {
   const Tiles& tiles_;
   int64_t in_row_, out_row_, in_step_, out_step_;
   Room<float> memory_;
-  Scratch<float> outside_;
+  Scratch<T> outside_;
 };
 
 // Tiles of a piece of work: what they become should stay in the second-level cache, and yet use weights, which may not
@@ -158,15 +158,15 @@ int64_t tiles_together(const Conv3x3Shape& s, int64_t tiles, int planes) {
   return std::max<int64_t>((tiles + even - 1) / even, 1);
 }
 
-template <typename Way>
-void convolve(const Conv3x3Shape& s, bool adjoint, const float* x, const float* w, float* y, const Parallel& parallel) {
-  Weights<Way> weights(s.in, s.out);
+template <typename Way, typename T>
+void convolve(const Conv3x3Shape& s, bool adjoint, const T* x, const T* w, T* y, const Parallel& parallel) {
+  Weights<Way, T> weights(s.in, s.out);
   adjoint ? weights.fill_transposed(w, std::is_same<Way, Same>(), parallel) : weights.fill(w, parallel);
   const Tiles tiles(s.samples, s.out_h, s.out_w, Way::kResults);
   const int64_t together = tiles_together(s, tiles.count, kPlanes<Way>);
   const int64_t cycles = together * (s.in * s.out + 20 * (s.in + s.out)) * kPlanes<Way> / (2 * kFloatLanes);
   parallel((tiles.count + together - 1) / together, cycles, [&](int64_t begin, int64_t end) {
-    Block<Way> block(s, tiles, together);
+    Block<Way, T> block(s, tiles, together);
     for (int64_t i = begin; i < end; ++i) {
       block.run(i * together, std::min(tiles.count - i * together, together), x, weights, y);
     }
@@ -175,10 +175,14 @@ void convolve(const Conv3x3Shape& s, bool adjoint, const float* x, const float* 
 
 }  // namespace
 
-void conv_3x3_cpu(const Conv3x3Shape& s, bool adjoint, const float* x, const float* w, float* y,
-                  const Parallel& parallel) {
+template <typename T>
+void conv_3x3_cpu(const Conv3x3Shape& s, bool adjoint, const T* x, const T* w, T* y, const Parallel& parallel) {
   if (s.stride == 1) return convolve<Same>(s, adjoint, x, w, y, parallel);
   adjoint ? convolve<Doubling>(s, true, x, w, y, parallel) : convolve<Halving>(s, false, x, w, y, parallel);
 }
+
+template void conv_3x3_cpu<float>(const Conv3x3Shape&, bool, const float*, const float*, float*, const Parallel&);
+template void conv_3x3_cpu<BFloat16>(const Conv3x3Shape&, bool, const BFloat16*, const BFloat16*, BFloat16*,
+                                     const Parallel&);
 
 }  // namespace ops

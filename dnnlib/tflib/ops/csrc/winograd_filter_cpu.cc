@@ -24,8 +24,8 @@ struct Side {
 };
 
 // Row R of a transformed tile, from Size x Size pixels.
-template <int R, int Size, int Planes>
-void put_row(const Term (&terms)[Planes], const float* const (&pixels)[Size * Size], int64_t tile, Side& to) {
+template <int R, int Size, int Planes, typename T>
+void put_row(const Term (&terms)[Planes], const T* const (&pixels)[Size * Size], int64_t tile, Side& to) {
   for (int64_t c = 0; c < to.maps; c += kFloatLanes) {
     FloatLanes row[Size];
 #pragma GCC unroll 5
@@ -74,7 +74,7 @@ void add_panel(bool first, const float* a, int64_t a_deep, const float* b, int64
         : add_products<kRows, Group, false>(a, 1, a_deep, b, depth, to, Group * kFloatLanes);
 }
 
-template <typename Way>
+template <typename Way, typename T>
 class Piece {
  public:
   Piece(const Conv3x3Shape& s, const Plan<Way>& plan)
@@ -82,7 +82,7 @@ class Piece {
         grads_(Way::kSide, plan.together, plan.out) {}
 
   // Sums of a row of weights over [begin, end) tiles, for maps from i and o on.
-  void run(int row, int64_t begin, int64_t end, int64_t i, int64_t o, const float* x, const float* dy, float* sums) {
+  void run(int row, int64_t begin, int64_t end, int64_t i, int64_t o, const T* x, const T* dy, float* sums) {
     images_.maps = std::min(s_.in - i, plan_.in), grads_.maps = std::min(s_.out - o, plan_.out);
     bool first[kWeightSide] = {true, true, true, true};
     for (int64_t tile = begin; tile < end; tile += plan_.together) {
@@ -98,7 +98,7 @@ class Piece {
   }
 
  private:
-  void load(int row, int64_t first, int64_t count, const float* x, const float* dy) {
+  void load(int row, int64_t first, int64_t count, const T* x, const T* dy) {
     switch (row) {
       case 0: return load_row<0>(first, count, x, dy);
       case 1: return load_row<1>(first, count, x, dy);
@@ -109,13 +109,13 @@ class Piece {
   }
 
   template <int R>
-  void load_row(int64_t first, int64_t count, const float* x, const float* dy) {
+  void load_row(int64_t first, int64_t count, const T* x, const T* dy) {
     constexpr int kImage = Way::kImage, kResults = Way::kResults;
     for (int64_t t = 0; t < count; ++t) {
-      const float *image[kImage * kImage], *grad[kResults * kResults];
+      const T *image[kImage * kImage], *grad[kResults * kResults], *outside = outside_.data();
       pixels_of<kImage>(plan_.tiles, first + t, Way::kImageStep, Way::kBefore, s_.in_h, s_.in_w, s_.in, x,
-                        outside_.data(), image);
-      pixels_of<kResults>(plan_.tiles, first + t, kResults, 0, s_.out_h, s_.out_w, s_.out, dy, outside_.data(), grad);
+                        outside, image);
+      pixels_of<kResults>(plan_.tiles, first + t, kResults, 0, s_.out_h, s_.out_w, s_.out, dy, outside, grad);
       put_row<R, kImage>(Way::kImageTerms, image, t, images_);
       put_row<R, kResults>(Way::kGradTerms, grad, t, grads_);
     }
@@ -136,17 +136,17 @@ class Piece {
 
   const Conv3x3Shape& s_;
   const Plan<Way>& plan_;
-  Scratch<float> outside_;
+  Scratch<T> outside_;
   Side images_, grads_;
 };
 
-template <typename Way>
-void make_sums(const Conv3x3Shape& s, const Plan<Way>& plan, const float* x, const float* dy, float* sums,
+template <typename Way, typename T>
+void make_sums(const Conv3x3Shape& s, const Plan<Way>& plan, const T* x, const T* dy, float* sums,
                const Parallel& parallel) {
   const int64_t groups = plan.groups(), tiles = plan.tiles.count, parts = plan.parts;
   const int64_t cycles = tiles / parts * Way::kSide * (plan.in * plan.out / (2 * kFloatLanes) + plan.in + plan.out);
   parallel(parts * groups * kWeightSide, cycles, [&](int64_t begin, int64_t end) {
-    Piece<Way> piece(s, plan);
+    Piece<Way, T> piece(s, plan);
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t part = unit / (groups * kWeightSide), group = unit / kWeightSide % groups, row = unit % kWeightSide;
       piece.run(static_cast<int>(row), tiles * part / parts, tiles * (part + 1) / parts,
@@ -156,12 +156,12 @@ void make_sums(const Conv3x3Shape& s, const Plan<Way>& plan, const float* x, con
   });
 }
 
-template <typename Way>
-void filter_grad(const Conv3x3Shape& s, const float* x, const float* dy, float* dw, const Parallel& parallel) {
+template <typename Way, typename T>
+void filter_grad(const Conv3x3Shape& s, const T* x, const T* dy, T* dw, const Parallel& parallel) {
   const Plan<Way> plan(s);
-  if (plan.tiles.count == 0) return std::fill(dw, dw + 9 * s.in * s.out, 0.0f);
+  if (plan.tiles.count == 0) return std::fill(dw, dw + 9 * s.in * s.out, T{});
   Room<float> sums(plan.sums());
-  make_sums<Way>(s, plan, x, dy, sums.data(), parallel);
+  make_sums(s, plan, x, dy, sums.data(), parallel);
   parallel(s.in, s.out * (3 + 2 * plan.parts), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       for (int64_t o = 0; o < s.out; o += kFloatLanes) {
@@ -181,9 +181,13 @@ void filter_grad(const Conv3x3Shape& s, const float* x, const float* dy, float* 
 
 }  // namespace
 
-void conv_3x3_filter_grad_cpu(const Conv3x3Shape& s, const float* x, const float* dy, float* dw,
-                              const Parallel& parallel) {
+template <typename T>
+void conv_3x3_filter_grad_cpu(const Conv3x3Shape& s, const T* x, const T* dy, T* dw, const Parallel& parallel) {
   s.stride == 1 ? filter_grad<Same>(s, x, dy, dw, parallel) : filter_grad<Halving>(s, x, dy, dw, parallel);
 }
+
+template void conv_3x3_filter_grad_cpu<float>(const Conv3x3Shape&, const float*, const float*, float*, const Parallel&);
+template void conv_3x3_filter_grad_cpu<BFloat16>(const Conv3x3Shape&, const BFloat16*, const BFloat16*, BFloat16*,
+                                                 const Parallel&);
 
 }  // namespace ops
