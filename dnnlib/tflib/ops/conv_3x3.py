@@ -19,7 +19,11 @@ __all__ = ["conv_3x3", "conv_3x3_adjoint", "takes_conv_3x3"]
 
 _STEP = 16  # numbers of maps come in multiples of it
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # the latter on ARM
-_LEAST_RESULTS = 256  # of a minibatch: with fewer, transforming the weights takes longer than is saved
+
+# Below these TensorFlow's own are faster, as `python benchmarks/convolutions.py` finds: with few maps because of what
+# tiles take to transform, with few results because of the weights.
+_LEAST_MAPS, _LEAST_MAPS_OF_ONE_SIDE = 32, {1: 32, 2: 64}
+_LEAST_RESULTS, _WEIGHTS_PER_RESULT = 256, {1: 512, 2: 256}
 
 
 def takes_conv_3x3(x: tf.Tensor, w: tf.Tensor, stride: int, adjoint: bool = False, impl: Any = None) -> bool:
@@ -35,14 +39,15 @@ def takes_conv_3x3(x: tf.Tensor, w: tf.Tensor, stride: int, adjoint: bool = Fals
     kh, kw, *maps = w.shape.as_list()
     if None in (height, width, *maps) or (kh, kw) != (3, 3) or stride not in (1, 2):
         return False
-    if any(count % _STEP or count == 0 for count in maps):
+    if any(count % _STEP for count in maps) or min(maps) < _LEAST_MAPS or max(maps) < _LEAST_MAPS_OF_ONE_SIDE[stride]:
         return False
     if stride == 2 and not adjoint:
         if height % 2 == 0 or width % 2 == 0:
             return False
         height, width = height // 2, width // 2
     results = (1 if n is None else n) * height * width
-    return results >= _LEAST_RESULTS and resolve_impl(impl) == "compiled"
+    least = max(_LEAST_RESULTS, maps[0] * maps[1] // _WEIGHTS_PER_RESULT[stride])
+    return results >= least and resolve_impl(impl) == "compiled"
 
 
 def conv_3x3(x: tf.Tensor, w: tf.Tensor, stride: int = 1) -> tf.Tensor:
@@ -50,7 +55,8 @@ def conv_3x3(x: tf.Tensor, w: tf.Tensor, stride: int = 1) -> tf.Tensor:
 
     stride 1 with zeros around the images -> [N, H, W, out]; stride 2 without, odd H and W -> [N, H // 2, W // 2, out].
     Differentiable to any order: the convolution, its adjoint and the gradient with respect to filters are each other's
-    gradients. `InvalidArgumentError` at run time for other sizes.
+    gradients. Where a number is infinite, not finite or so large that sums of 16 overflow, the results of its tile may
+    be no numbers. `ValueError` or, at run time, `InvalidArgumentError` for other sizes; `ResourceExhaustedError`.
     """
     return library.ops().dnnlib_conv3x3(x=x, w=w, stride=stride, adjoint=False)
 

@@ -1,6 +1,7 @@
 """Convolution of images in either layout on any device, one filter for all samples or one per sample (grouped).
 
-TensorFlow's CPU kernels know NHWC only, and lack gradients of grouped convolutions; GPUs know all of it.
+TensorFlow's CPU kernels know NHWC only, and lack gradients of grouped convolutions; GPUs know all of it. On CPUs most
+convolutions of 3x3 taps are compiled ones (`conv_3x3`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 from dnnlib.tflib.ops import arguments
 from dnnlib.tflib.ops.conv_3x3 import conv_3x3, conv_3x3_adjoint, takes_conv_3x3
+from dnnlib.tflib.ops.impl import check_impl
 from dnnlib.tflib.tfutil import num_gpus, tf
 
 __all__ = ["conv_2d"]
@@ -32,6 +34,7 @@ def conv_2d(
     Differentiable to any order on any device. Raises `ValueError` for wrong ranks, sizes and dtypes.
     """
     arguments.layout(data_format)
+    check_impl(impl)
     arguments.check(padding in ("SAME", "VALID"), "padding", repr(padding), "'SAME' or 'VALID'")
     x, w = conv_operands(x, w, data_format)
     if padding == "SAME" and stride == 1 and data_format == "NHWC" and not is_grouped(x, w, data_format):
@@ -40,6 +43,9 @@ def conv_2d(
             return conv_3x3(x, w)
         return tf.nn.conv2d(x, w, strides=1, padding="SAME")
     if padding == "SAME":
+        if stride == 1 and data_format == "NCHW" and not num_gpus() and not is_grouped(x, w, data_format):
+            y = conv_2d(tf.transpose(x, [0, 2, 3, 1]), w, data_format="NHWC", impl=impl)
+            return tf.transpose(y, [0, 3, 1, 2])
         x = _pad_same(x, w, data_format)
     return conv_valid(x, w, arguments.positive(stride, "stride"), data_format, impl)
 

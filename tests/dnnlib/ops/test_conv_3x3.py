@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from dnnlib.tflib.tfutil import create_session, tf
 from tests.dnnlib.ops.helpers import assert_close, evaluate, rounded
 from training import flops
 
+ROOT = Path(__file__).resolve().parents[3]
 COMPILED_OPS = {"DnnlibConv3x3", "DnnlibConv3x3FilterGrad"}
 
 
@@ -146,7 +150,7 @@ def test_derivatives_of_higher_order(stride, adjoint):
 def test_derivatives_stay_compiled():
     with tf.Graph().as_default() as graph:
         x = tf.placeholder(tf.float32, [4, 16, 16, 32])
-        w = tf.placeholder(tf.float32, [3, 3, 32, 16])
+        w = tf.placeholder(tf.float32, [3, 3, 32, 48])
         y = ops.conv_2d(x, w, data_format="NHWC", impl="compiled")
         for _ in range(3):
             y = tf.add_n([tf.reduce_sum(tf.square(g)) for g in tf.gradients(y, [x, w])])
@@ -188,7 +192,7 @@ def test_numbers_that_are_none():
 def test_helpers_use_it(case, data_format):
     """The networks' convolutions take the compiled op, unless the reference is asked for; results agree."""
     random = np.random.RandomState(1)
-    x, w = random.randn(3, 20, 24, 32), random.randn(3, 3, 32, 48)
+    x, w = random.randn(3, 20, 24, 32), random.randn(3, 3, 32, 64)
     k = [1, 3, 3, 1]
 
     def build(x, w, impl):
@@ -205,10 +209,8 @@ def test_helpers_use_it(case, data_format):
             before = len(tf.get_default_graph().get_operations())
             results += with_gradients(build(x, w, impl), [x, w], None)
             types = {op.type for op in tf.get_default_graph().get_operations()[before:]}
-            # A padded copy is made for the other layout, and its convolution is not the same size as its result.
-            takes = impl == "compiled" and not (case == "same" and data_format == "NCHW")
-            assert (types >= COMPILED_OPS) == takes
-            assert bool(types & {"Conv2D", "Conv2DBackpropInput"}) != takes
+            assert (types >= COMPILED_OPS) == (impl == "compiled")
+            assert bool(types & {"Conv2D", "Conv2DBackpropInput"}) == (impl == "ref")
         return results
 
     values = evaluate(both, x, w, dtype="float32")
@@ -235,11 +237,55 @@ def test_what_is_taken(monkeypatch):
     assert not takes([4, 8, 8, 32], [1, 1, 32, 64])
     assert not takes([4, 8, 8, 24], [3, 3, 24, 64])
     assert not takes([4, 8, 8, 0], [3, 3, 0, 64])
+    assert not takes([4, 8, 8, 16], [3, 3, 16, 64]), "few maps"
+    assert not takes([4, 17, 17, 32], [3, 3, 32, 32], 2), "few maps for stride 2"
+    assert not takes([1, 16, 16, 512], [3, 3, 512, 512]), "many weights for few results"
+    assert takes([2, 16, 16, 512], [3, 3, 512, 512])
     assert not takes([4, 8, 8, 32], w, dtype=tf.float64)
     for flags, ours in (("avx512f", True), ("avx512f avx512_bf16", False), ("amx_bf16", False), ("", True)):
         monkeypatch.setattr(compiled, "cpu_flags", lambda flags=flags: frozenset(flags.split()))
         assert takes([4, 8, 8, 32], w, dtype=tf.bfloat16) == ours
         assert takes([4, 8, 8, 32], w)
+
+
+def test_wrong_operands_of_the_graph_are_errors():
+    with tf.Graph().as_default():
+        x, w = tf.zeros([4, 9, 9, 32]), tf.zeros([3, 3, 32, 48])
+        for arguments in ((x, tf.zeros([3, 3, 16, 48]), 1), (x, tf.zeros([3, 5, 32, 48]), 1), (x, w, 3)):
+            with pytest.raises(ValueError):
+                compiled.conv_3x3(*arguments)
+        with pytest.raises(ValueError, match="impl"):
+            ops.conv_2d(x, w, data_format="NHWC", impl="nonsense")
+
+
+def test_too_little_memory_is_an_error():
+    """The program goes on, as it does after TensorFlow's own."""
+    code = """
+import resource
+import numpy as np
+from dnnlib.tflib.ops.conv_3x3 import conv_3x3
+from dnnlib.tflib.tfutil import create_session, tf
+with tf.Graph().as_default(), create_session() as session:
+    x, w = (tf.placeholder(tf.float32, [None] * 4) for _ in range(2))
+    y = conv_3x3(x, w)
+    def run(maps):
+        return session.run(y, {x: np.ones([1, 16, 16, maps]), w: weights[:, :, :maps, :maps]})
+    weights = np.ones([3, 3, 2048, 2048], np.float32)  # transformed they take 268 MB
+    run(32)
+    kilobytes = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1])
+    limit = (kilobytes << 10) + (230 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        run(2048)
+        print("enough memory")
+    except tf.errors.ResourceExhaustedError as error:
+        print("error:", error)
+    print("sum", int(run(32).sum()))
+"""
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert process.stdout.startswith("error: ") and "'DnnlibConv3x3'" in process.stdout
+    assert "sum 2166784\n" in process.stdout  # 32 x 32 maps, and taps that meet (16 * 3 - 2)^2 pixels
 
 
 def test_wrong_operands_are_errors():

@@ -1,6 +1,9 @@
 // TensorFlow ops DnnlibConv3x3 (and its adjoint) and DnnlibConv3x3FilterGrad, channels last, for CPUs.
 #pragma once
 
+#include <algorithm>
+#include <new>
+
 #include "tf_common.h"
 
 namespace ops_tf {
@@ -28,6 +31,13 @@ REGISTER_OP("DnnlibConv3x3")
       TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 4, &w));
       TF_RETURN_IF_ERROR(c->GetAttr("stride", &stride));
       TF_RETURN_IF_ERROR(c->GetAttr("adjoint", &adjoint));
+      if (stride != 1 && stride != 2) {
+        return tensorflow::errors::InvalidArgument("stride: expected 1 or 2, found ", stride);
+      }
+      tensorflow::shape_inference::DimensionHandle same;
+      TF_RETURN_IF_ERROR(c->WithValue(c->Dim(w, 0), 3, &same));
+      TF_RETURN_IF_ERROR(c->WithValue(c->Dim(w, 1), 3, &same));
+      TF_RETURN_IF_ERROR(c->Merge(c->Dim(x, 3), c->Dim(w, adjoint ? 3 : 2), &same));
       for (int axis = 1; axis < 3; ++axis) {
         const auto size = c->Dim(x, axis);
         const auto result = c->ValueKnown(size) ? c->MakeDim(ops_tf::conv_3x3_size(c->Value(size), stride, adjoint))
@@ -49,6 +59,8 @@ REGISTER_OP("DnnlibConv3x3FilterGrad")
       tensorflow::shape_inference::ShapeHandle x, dy;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &x));
       TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 4, &dy));
+      tensorflow::shape_inference::DimensionHandle same;
+      TF_RETURN_IF_ERROR(c->Merge(c->Dim(x, 0), c->Dim(dy, 0), &same));
       c->set_output(0, c->MakeShape({c->MakeDim(3), c->MakeDim(3), c->Dim(x, 3), c->Dim(dy, 3)}));
       return tensorflow::OkStatus();
     });
@@ -78,6 +90,16 @@ class Conv3x3Base : public OpKernel {
     return ctx->status().ok();
   }
 
+  // Runs a kernel, which may need memory of its own.
+  template <typename F>
+  static void within_memory(OpKernelContext* ctx, const F& kernel) {
+    try {
+      kernel();
+    } catch (const std::bad_alloc&) {
+      ctx->SetStatus(tensorflow::errors::ResourceExhausted("no memory for a convolution of 3x3 taps"));
+    }
+  }
+
  private:
   int64_t stride_ = 1;
 };
@@ -105,8 +127,13 @@ class Conv3x3 : public Conv3x3Base {
     Tensor* y = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({s.samples, s.out_h, s.out_w, s.out}), &y));
     if (y->NumElements() == 0) return;
-    if (s.in == 0) return std::fill_n(y->flat<T>().data(), y->NumElements(), T(0)), void();
-    ops::conv_3x3_cpu(s, adjoint_, data<T>(x), data<T>(w), data<T>(y), pool_of(ctx));
+    if (s.in == 0) {
+      std::fill_n(y->flat<T>().data(), y->NumElements(), T(0));
+      return;
+    }
+    within_memory(ctx, [&] {
+      ops::conv_3x3_cpu(s, adjoint_, data<T>(x), data<T>(w), data<T>(y), pool_of(ctx));
+    });
   }
 
  private:
@@ -134,7 +161,9 @@ class Conv3x3FilterGrad : public Conv3x3Base {
     Tensor* dw = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({3, 3, s.in, s.out}), &dw));
     if (dw->NumElements() == 0) return;
-    ops::conv_3x3_filter_grad_cpu(s, data<T>(x), data<T>(dy), data<T>(dw), pool_of(ctx));
+    within_memory(ctx, [&] {
+      ops::conv_3x3_filter_grad_cpu(s, data<T>(x), data<T>(dy), data<T>(dw), pool_of(ctx));
+    });
   }
 };
 

@@ -1,8 +1,11 @@
-// Convolutions of 3x3 taps by minimal filtering: along either axis, 4 products for 2 results instead of 6 (F(2, 3): Lavin
-// and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, section 4.1), and 5 instead of 6 with a stride of 2
-// or, the adjoint of that, between two: pixels and taps of even and of odd places are separate filters of 2 taps, which
+// Convolutions of 3x3 taps by minimal filtering: along either axis 4 products for 2 results instead of 6 (F(2, 3): Lavin
+// and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, section 4.1), and 5 instead of 6 with a stride of
+// 2 or, the adjoint of that, between two: pixels and taps of even and of odd places are separate filters of 2 taps, which
 // take 3 products for 2 results, and of 1 tap.
 #pragma once
+
+#include <atomic>
+#include <new>
 
 #include "cpu.h"
 #include "products.h"
@@ -14,8 +17,9 @@ struct Term {
   int first, second, sign;
 };
 
-// A way to filter: `kImage` pixels, `kImageStep` from one tile to the next, the first of them `kBefore` before the first of
-// the tile's `kResults` results, become `kSide` numbers; so do taps, where the last of 5 are those of the one before.
+// A way to filter along one axis. The kImage pixels of a tile begin kBefore before its first result; from one tile to
+// the next are kImageStep of them. They become kSide numbers, each of which is multiplied with a number made of the taps,
+// and the products become kResults results. Both products of the filter of 1 tap use one number: of 5 there are 4.
 struct Same {
   static constexpr int kImage = 4, kImageStep = 2, kBefore = 1, kResults = 2, kSide = 4;
   static constexpr Term kImageTerms[] = {{0, 2, -1}, {1, 2, 1}, {2, 1, -1}, {3, 1, -1}};
@@ -72,7 +76,9 @@ constexpr int kPlanes = Way::kSide * Way::kSide;
 
 // The weights of number i of a side.
 constexpr int weight_of(int i) { return i < kWeightSide ? i : kWeightSide - 1; }
-constexpr int weight_plane(int plane, int side) { return weight_of(plane / side) * kWeightSide + weight_of(plane % side); }
+constexpr int weight_plane(int plane, int side) {
+  return weight_of(plane / side) * kWeightSide + weight_of(plane % side);
+}
 
 OPS_HD FloatLanes combine(const Term& term, FloatLanes first, FloatLanes second) {
   return term.sign == 0 ? first : term.sign > 0 ? first + second : first - second;
@@ -127,7 +133,9 @@ OPS_HD void transform_weights_grad(FloatLanes (&square)[kWeightPlanes]) {
 // Tiles of the results of a minibatch, in rows.
 struct Tiles {
   Tiles(int64_t samples, int64_t height, int64_t width, int64_t size)
-      : columns((width + size - 1) / size), per_image((height + size - 1) / size * columns), count(samples * per_image) {}
+      : columns((width + size - 1) / size),
+        per_image((height + size - 1) / size * columns),
+        count(samples * per_image) {}
   int64_t columns, per_image, count;
 };
 
@@ -146,7 +154,23 @@ inline void pixels_of(const Tiles& tiles, int64_t t, int64_t step, int64_t befor
   }
 }
 
-// Numbers from one plane to the next: `size` or a few more, so that the planes do not meet in the same lines of a cache.
+static_assert(kMapsStep % kFloatLanes == 0, "maps come in whole registers");
+
+// Runs pieces of work. Memory that one of them cannot have is an error of the caller, not the end of the program.
+template <typename F>
+void run_pieces(const Parallel& parallel, int64_t total, int64_t cycles, const F& f) {
+  std::atomic<bool> failed{false};
+  parallel(total, cycles, [&](int64_t begin, int64_t end) {
+    try {
+      f(begin, end);
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+  });
+  if (failed) throw std::bad_alloc();
+}
+
+// Numbers from one plane to the next: `size` or a few more, so that planes do not meet in the same lines of a cache.
 inline int64_t plane_step(int64_t size) {
   constexpr int64_t kLine = 16, kSets = 64, kSkip = 5;
   const int64_t lines = (size + kLine - 1) / kLine;

@@ -150,11 +150,11 @@ class Block {
 // Tiles of a piece of work: what they become should stay in the second-level cache, and yet use weights, which may not
 // fit there, often. At least eight pieces, as even as may be, for threads to share.
 int64_t tiles_together(const Conv3x3Shape& s, int64_t tiles, int planes) {
-  constexpr int64_t kCache = 640 << 10, kLeast = 28, kMost = 112, kPieces = 8, kManyWeights = 512 * 128;
+  constexpr int64_t kCache = 640 << 10, kLeast = 28, kMost = 112, kLeastPieces = 8, kManyWeights = 512 * 128;
   const int64_t fit = kCache / (planes * (s.in + s.out) * static_cast<int64_t>(sizeof(float)));
   const int64_t together = s.in * s.out > kManyWeights ? kMost : std::clamp(fit, kLeast, kMost);
   const int64_t pieces = (tiles + together - 1) / together;
-  const int64_t even = (pieces + kPieces - 1) / kPieces * kPieces;
+  const int64_t even = (pieces + kLeastPieces - 1) / kLeastPieces * kLeastPieces;
   return std::max<int64_t>((tiles + even - 1) / even, 1);
 }
 
@@ -164,8 +164,9 @@ void convolve(const Conv3x3Shape& s, bool adjoint, const T* x, const T* w, T* y,
   adjoint ? weights.fill_transposed(w, std::is_same<Way, Same>(), parallel) : weights.fill(w, parallel);
   const Tiles tiles(s.samples, s.out_h, s.out_w, Way::kResults);
   const int64_t together = tiles_together(s, tiles.count, kPlanes<Way>);
-  const int64_t cycles = together * (s.in * s.out + 20 * (s.in + s.out)) * kPlanes<Way> / (2 * kFloatLanes);
-  parallel((tiles.count + together - 1) / together, cycles, [&](int64_t begin, int64_t end) {
+  constexpr int64_t kTransform = 20;  // products that take as long as transforming a number
+  const int64_t cycles = together * (s.in * s.out + kTransform * (s.in + s.out)) * kPlanes<Way> / (2 * kFloatLanes);
+  run_pieces(parallel, (tiles.count + together - 1) / together, cycles, [&](int64_t begin, int64_t end) {
     Block<Way, T> block(s, tiles, together);
     for (int64_t i = begin; i < end; ++i) {
       block.run(i * together, std::min(tiles.count - i * together, together), x, weights, y);

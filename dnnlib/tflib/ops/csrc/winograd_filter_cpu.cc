@@ -1,15 +1,17 @@
 // Gradient of 3x3 convolutions with respect to their filters on CPUs, by minimal filtering: for every number of a
-// transformed tile a product of the matrix of images [tiles, in] with that of gradients [tiles, out]. All that a piece of
-// work holds stays in the second-level cache: some maps, one row of the transformed tiles, a few tiles at a time.
+// transformed tile a product of the matrix of images [tiles, in] with that of gradients [tiles, out]. All that a piece
+// of work holds stays in the second-level cache: some maps, one row of the transformed tiles, a few tiles at a time.
 #include "winograd.h"
 
 namespace ops {
 namespace {
 
-constexpr int kRows = kManyRegisters ? 8 : 4;  // input maps whose sums are made together
+constexpr int kRows = kManyRegisters ? 8 : 4;  // input maps whose sums are made together: they divide kMapsStep
 constexpr int64_t kMaps = 256;                 // at most, of images and of gradients, in a piece
 constexpr int64_t kTileBytes = 384 << 10;      // of transformed tiles
-constexpr int64_t kPieces = 16;                // for threads to share, where there are tiles enough
+constexpr int64_t kLeastPieces = 16;                // for threads to share, where there are tiles enough
+
+static_assert(kMapsStep % kRows == 0 && kMaps % kPanel == 0, "rows and panels do not reach over groups of maps");
 
 // Transformed tiles [tiles, maps] of a row of planes, each in panels.
 struct Side {
@@ -48,9 +50,9 @@ struct Plan {
       : tiles(s.samples, s.out_h, s.out_w, Way::kResults), in(std::min(s.in, kMaps)), out(std::min(s.out, kMaps)),
         in_groups((s.in + in - 1) / in), out_groups((s.out + out - 1) / out), step(plane_step(in * out)) {
     const int64_t fit = kTileBytes / (Way::kSide * (in + out) * static_cast<int64_t>(sizeof(float)));
-    together = std::clamp<int64_t>(fit, 1, 128);
+    together = std::clamp<int64_t>(fit, 1, 128);  // more would push a panel out of the first-level cache
     const int64_t pieces = groups() * kWeightSide, chunks = (tiles.count + together - 1) / together;
-    parts = std::clamp<int64_t>((kPieces + pieces - 1) / pieces, 1, std::max<int64_t>(chunks, 1));
+    parts = std::clamp<int64_t>((kLeastPieces + pieces - 1) / pieces, 1, std::max<int64_t>(chunks, 1));
   }
   int64_t groups() const { return in_groups * out_groups; }
   // Where the sum of two maps lies in a plane [in, columns] of a group: panel by panel, kRows rows together.
@@ -104,7 +106,7 @@ class Piece {
       case 1: return load_row<1>(first, count, x, dy);
       case 2: return load_row<2>(first, count, x, dy);
       case 3: return load_row<3>(first, count, x, dy);
-      default: return load_row<Way::kSide - 1>(first, count, x, dy);
+      default: return load_row<Way::kSide - 1>(first, count, x, dy);  // the fifth, where there are five
     }
   }
 
@@ -145,7 +147,7 @@ void make_sums(const Conv3x3Shape& s, const Plan<Way>& plan, const T* x, const T
                const Parallel& parallel) {
   const int64_t groups = plan.groups(), tiles = plan.tiles.count, parts = plan.parts;
   const int64_t cycles = tiles / parts * Way::kSide * (plan.in * plan.out / (2 * kFloatLanes) + plan.in + plan.out);
-  parallel(parts * groups * kWeightSide, cycles, [&](int64_t begin, int64_t end) {
+  run_pieces(parallel, parts * groups * kWeightSide, cycles, [&](int64_t begin, int64_t end) {
     Piece<Way, T> piece(s, plan);
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t part = unit / (groups * kWeightSide), group = unit / kWeightSide % groups, row = unit % kWeightSide;
