@@ -4,9 +4,10 @@ Prints images per second, counted model FLOPs per image over all passes (regular
 measured in the same run:
 
 * of conv time: time that the same convolutions take on their own, at the same shapes, over the time of a step;
-* of peak: model FLOP/s over the FLOP/s of the fastest of those convolutions, which is run in turn with the phases of
-  training: on a machine whose speed varies both see the same of it. (Of a hundred convolutions timed once each, on
-  such a machine the fastest is one that was lucky.)
+* of peak: model FLOP/s over the FLOP/s of the fastest of those convolutions as TensorFlow does them (ours make fewer
+  products than their taps count), which is run in turn with the phases of training: on a machine whose speed varies
+  both see the same of it. (Of a hundred convolutions timed once each, on such a machine the fastest is one that was
+  lucky.)
 
 All times are medians, so that a ratio compares like with like.
 """
@@ -136,7 +137,9 @@ def main(preset: tuple[str, ...], seconds: float, assignments: tuple[str, ...], 
             convs, flops = bench.work()
             # Before and after: the machine may not be equally fast all the time.
             times = {shape: time_convolution(shape) for shape in convs}
-            fastest = sorted(times, key=lambda shape: times[shape] / shape.flops)[:RIVALS]
+            plain = {shape.plain(): 0.0 for shape in convs}
+            plain = {shape: times[shape] if shape in times else time_convolution(shape) for shape in plain}
+            fastest = sorted(plain, key=lambda shape: plain[shape] / shape.flops)[:RIVALS]
             step, peak = measure(bench, seconds, fastest)
             times = {shape: (t + time_convolution(shape)) / 2 for shape, t in times.items()}
             if profiled:
@@ -156,7 +159,8 @@ def main(preset: tuple[str, ...], seconds: float, assignments: tuple[str, ...], 
             for s, n in sorted(convs.items(), key=lambda item: -times[item[0]] * item[1]):
                 share = times[s] * n / step
                 speed = f"{s.flops / times[s] / 1e9:6.0f} GFLOP/s"
-                print(f"{share:6.1%} x{n:<5.3g} {speed} {s.op} {s.image} {s.kernel} /{s.stride}")
+                by = "ours" if s.compiled else "TensorFlow"
+                print(f"{share:6.1%} x{n:<5.3g} {speed} {s.op} {s.image} {s.kernel} /{s.stride} {by}")
     Console(width=120).print(table)
 
 

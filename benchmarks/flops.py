@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from dnnlib.tflib import tfutil
+from dnnlib.tflib.ops import library
 from dnnlib.tflib.tfutil import tf
 from training.flops import ConvShape
 
@@ -75,7 +76,9 @@ def _chain(shape: ConvShape, copies: int, session: tf.Session) -> list[tf.Operat
     last: list[tf.Operation] = []
     for _ in range(copies):
         with tf.control_dependencies(last):
-            if shape.op == "Conv2D":
+            if shape.compiled:
+                y = _compiled(shape, image, kernel, grad)
+            elif shape.op == "Conv2D":
                 y = tf.raw_ops.Conv2D(input=image, filter=kernel, **attrs)
             elif shape.op == "Conv2DBackpropInput":
                 y = tf.raw_ops.Conv2DBackpropInput(input_sizes=shape.image, filter=kernel, out_backprop=grad, **attrs)
@@ -83,3 +86,11 @@ def _chain(shape: ConvShape, copies: int, session: tf.Session) -> list[tf.Operat
                 y = tf.raw_ops.Conv2DBackpropFilter(input=image, filter_sizes=shape.kernel, out_backprop=grad, **attrs)
         last = [y.op]
     return last
+
+
+def _compiled(shape: ConvShape, image: tf.Tensor, kernel: tf.Tensor, grad: tf.Tensor) -> tf.Tensor:
+    ops = library.ops()
+    if shape.op == "Conv2DBackpropFilter":
+        return ops.dnnlib_conv3x3_filter_grad(x=image, dy=grad, stride=shape.stride)
+    adjoint = shape.op == "Conv2DBackpropInput"
+    return ops.dnnlib_conv3x3(x=grad if adjoint else image, w=kernel, stride=shape.stride, adjoint=adjoint)

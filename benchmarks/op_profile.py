@@ -13,7 +13,7 @@ Interval = tuple[float, float]
 
 # Kinds of operations by the name of their type, first match counts; TensorFlow prefixes those that oneDNN runs.
 KINDS = {
-    "convolutions": r"Conv2D",
+    "convolutions": r"Conv2D|Conv3x3",
     "matrix products": r"MatMul",
     "resampling": r"DnnlibUpfirdn2d",
     "epilogues and activations": r"DnnlibEpilogue|DnnlibBiasAct",

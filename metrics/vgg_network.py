@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from dnnlib.tflib.ops import conv_2d, fused_bias_act
 from dnnlib.tflib.tfutil import tf
 from metrics.layers import Layer
 from metrics.ordered_weights import layers_in_order
@@ -78,5 +79,6 @@ def stages(
         for _ in stage:
             name = next(names)
             kernel, bias = (constant(f"{name}/{part}", a) for part, a in layers[name]._asdict().items())
-            x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME"), bias))
+            x = conv_2d(x, kernel, data_format="NHWC")
+            x = fused_bias_act(x, bias, act="relu", gain=1, axis=3)
         yield x

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dnnlib.tflib.tfutil import tf
 
 CONV_OPS = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
+_COMPILED_CONV_OPS = ("DnnlibConv3x3", "DnnlibConv3x3FilterGrad")
 _MATMUL_OPS = {"MatMul": "transpose_a", "BatchMatMul": "adj_x", "BatchMatMulV2": "adj_x"}
 
 # Compiled ops that are matrix products at heart: how many of [N, in] x [in, out], and which input is w (then s).
@@ -23,7 +24,8 @@ _DEMODULATION_OPS = {"DnnlibDemodulation": (1, 0), "DnnlibDemodulationGrad": (2,
 
 @dataclass(frozen=True)
 class ConvShape:
-    """One convolution as TensorFlow runs it. image, grad: shapes on the input and the output side; kernel: HWIO."""
+    """One convolution. op: TensorFlow's name of what it does; image, grad: shapes on the input and the output side;
+    kernel: HWIO; compiled: whether one of our ops does it."""
 
     op: str
     image: tuple[int, ...]
@@ -34,6 +36,11 @@ class ConvShape:
     explicit: tuple[int, ...]
     data_format: str
     dtype: str
+    compiled: bool = False
+
+    def plain(self) -> ConvShape:
+        """The same done by TensorFlow."""
+        return replace(self, compiled=False)
 
     @property
     def flops(self) -> int:
@@ -41,6 +48,11 @@ class ConvShape:
         axes = (1, 2) if self.data_format == "NHWC" else (2, 3)
         pixels = self.grad[0] * self.grad[axes[0]] * self.grad[axes[1]]
         return 2 * pixels * int(np.prod(self.kernel))
+
+
+def is_convolution(op: tf.Operation) -> bool:
+    """Whether an operation is a convolution or a gradient of one, TensorFlow's or ours."""
+    return op.type in CONV_OPS or op.type in _COMPILED_CONV_OPS
 
 
 def reachable(fetches: Iterable[tf.Operation]) -> list[tf.Operation]:
@@ -67,14 +79,21 @@ def conv_shape(op: tf.Operation, batch: int | None = None) -> ConvShape:
         return (batch, *shape[1:]) if shape and shape[0] is None else shape
 
     out, inputs = sides(op.outputs[0]), [sides(t) for t in op.inputs]
-    if op.type == "Conv2D":
+    kind = _kind(op)
+    if kind == "Conv2D":
         image, kernel, grad = inputs[0], inputs[1], out
-    elif op.type == "Conv2DBackpropInput":
-        image, kernel, grad = out, inputs[1], inputs[2]
+    elif kind == "Conv2DBackpropInput":
+        image, kernel, grad = out, inputs[1], inputs[0 if op.type in _COMPILED_CONV_OPS else 2]
     else:
-        image, kernel, grad = inputs[0], out, inputs[2]
+        image, kernel, grad = inputs[0], out, inputs[-1]
     if None in image + kernel + grad or not (image and kernel and grad):
         raise ValueError(f"{op.name}: shapes {image} {kernel} {grad} are not static; nothing to count")
+    if op.type in _COMPILED_CONV_OPS:
+        stride = op.get_attr("stride")
+        padding = "SAME" if stride == 1 else "VALID"
+        return ConvShape(
+            kind, image, kernel, grad, stride, padding, (), "NHWC", op.outputs[0].dtype.name, compiled=True
+        )
     return ConvShape(
         op.type,
         image,
@@ -88,9 +107,16 @@ def conv_shape(op: tf.Operation, batch: int | None = None) -> ConvShape:
     )
 
 
+def _kind(op: tf.Operation) -> str:
+    """TensorFlow's name of a convolution."""
+    if op.type == "DnnlibConv3x3":
+        return "Conv2DBackpropInput" if op.get_attr("adjoint") else "Conv2D"
+    return "Conv2DBackpropFilter" if op.type == "DnnlibConv3x3FilterGrad" else op.type
+
+
 def find_convolutions(fetches: Iterable[tf.Operation]) -> Counter[ConvShape]:
     """Convolutions that a run of `fetches` executes, with how often."""
-    return Counter(conv_shape(op) for op in reachable(fetches) if op.type in CONV_OPS)
+    return Counter(conv_shape(op) for op in reachable(fetches) if is_convolution(op))
 
 
 def op_flops(op: tf.Operation, batch: int = 1) -> int:
@@ -98,7 +124,7 @@ def op_flops(op: tf.Operation, batch: int = 1) -> int:
 
     batch: stands in for open first dimensions.
     """
-    if op.type in CONV_OPS:
+    if is_convolution(op):
         return conv_shape(op, batch).flops
     if op.type in _DEMODULATION_OPS:
         w, s = (op.inputs[_DEMODULATION_OPS[op.type][1] + i].shape.as_list() for i in range(2))
@@ -113,4 +139,4 @@ def op_flops(op: tf.Operation, batch: int = 1) -> int:
 
 def matmul_flops(fetches: Iterable[tf.Operation]) -> int:
     """2 * multiply-adds of the matrix products that a run of `fetches` executes."""
-    return sum(op_flops(op) for op in reachable(fetches) if op.type not in CONV_OPS)
+    return sum(op_flops(op) for op in reachable(fetches) if not is_convolution(op))

@@ -70,7 +70,7 @@ def hide_gpus() -> None:
 
 
 def data_format(device: str = "auto") -> str:
-    """Layout that convolutions like best: `NCHW` on GPUs, `NHWC` on CPUs (oneDNN's fast path)."""
+    """Layout that convolutions like best: `NCHW` on GPUs, `NHWC` on CPUs."""
     if device not in ("auto", "cpu", "gpu"):
         raise ValueError(f"device: expected 'auto', 'cpu' or 'gpu', found {device!r}")
     if device == "auto":

@@ -1,6 +1,7 @@
 """Convolution of images in either layout on any device, one filter for all samples or one per sample (grouped).
 
-TensorFlow's CPU kernels know NHWC only, and lack gradients of grouped convolutions; GPUs know all of it.
+TensorFlow's CPU kernels know NHWC only, and lack gradients of grouped convolutions; GPUs know all of it. On CPUs most
+convolutions of 3x3 taps are compiled ones (`conv_3x3`).
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 from dnnlib.tflib.ops import arguments
+from dnnlib.tflib.ops.conv_3x3 import conv_3x3, conv_3x3_adjoint, takes_conv_3x3
+from dnnlib.tflib.ops.impl import check_impl
 from dnnlib.tflib.tfutil import num_gpus, tf
 
 __all__ = ["conv_2d"]
 
 
-def conv_2d(x: Any, w: Any, stride: int = 1, padding: str = "SAME", data_format: str = "NCHW") -> tf.Tensor:
+def conv_2d(
+    x: Any, w: Any, stride: int = 1, padding: str = "SAME", data_format: str = "NCHW", impl: str | None = None
+) -> tf.Tensor:
     """Correlate images with filters.
 
     Args:
@@ -23,18 +28,26 @@ def conv_2d(x: Any, w: Any, stride: int = 1, padding: str = "SAME", data_format:
         stride: keep every stride-th position.
         padding: 'SAME' (zeros all around so that stride 1 keeps the size) or 'VALID'.
         data_format: 'NCHW' or 'NHWC'.
+        impl: 'compiled' (3x3 convolutions on CPUs by minimal filtering, where that is faster: `takes_conv_3x3`), 'ref'
+            (TensorFlow's own) or None for `default_impl()`.
 
     Differentiable to any order on any device. Raises `ValueError` for wrong ranks, sizes and dtypes.
     """
     arguments.layout(data_format)
+    check_impl(impl)
     arguments.check(padding in ("SAME", "VALID"), "padding", repr(padding), "'SAME' or 'VALID'")
     x, w = conv_operands(x, w, data_format)
     if padding == "SAME" and stride == 1 and data_format == "NHWC" and not is_grouped(x, w, data_format):
         # TensorFlow pads alike here, inside the convolution: no padded copies in either direction.
+        if takes_conv_3x3(x, w, 1, impl=impl):
+            return conv_3x3(x, w)
         return tf.nn.conv2d(x, w, strides=1, padding="SAME")
     if padding == "SAME":
+        if stride == 1 and data_format == "NCHW" and not num_gpus() and not is_grouped(x, w, data_format):
+            y = conv_2d(tf.transpose(x, [0, 2, 3, 1]), w, data_format="NHWC", impl=impl)
+            return tf.transpose(y, [0, 3, 1, 2])
         x = _pad_same(x, w, data_format)
-    return conv_valid(x, w, arguments.positive(stride, "stride"), data_format)
+    return conv_valid(x, w, arguments.positive(stride, "stride"), data_format, impl)
 
 
 def conv_operands(x: Any, w: Any, data_format: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -86,7 +99,7 @@ def _without_images(call: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, result
     return tf.reshape(y, [tf.shape(y)[i] if size is None else size for i, size in enumerate(results)])
 
 
-def conv_valid(x: tf.Tensor, w: tf.Tensor, stride: int, data_format: str) -> tf.Tensor:
+def conv_valid(x: tf.Tensor, w: tf.Tensor, stride: int, data_format: str, impl: str | None = None) -> tf.Tensor:
     """VALID correlation of checked operands."""
     check_room(x, w, data_format, "x")
     if is_grouped(x, w, data_format) and not num_gpus():
@@ -97,25 +110,26 @@ def conv_valid(x: tf.Tensor, w: tf.Tensor, stride: int, data_format: str) -> tf.
         results = x.shape.as_list()
         results[h_axis], results[w_axis] = (results[h_axis] - kh) // stride + 1, (results[w_axis] - kw) // stride + 1
         results[c_axis] = cout
-        return _without_images(lambda x: _conv_valid(x, w, stride, data_format), x, results)
-    return _conv_valid(x, w, stride, data_format)
+        return _without_images(lambda x: _conv_valid(x, w, stride, data_format, impl), x, results)
+    return _conv_valid(x, w, stride, data_format, impl)
 
 
-def _conv_valid(x: tf.Tensor, w: tf.Tensor, stride: int, data_format: str) -> tf.Tensor:
+def _conv_valid(x: tf.Tensor, w: tf.Tensor, stride: int, data_format: str, impl: str | None) -> tf.Tensor:
     if data_format == "NCHW" and not num_gpus():
-        y = tf.nn.conv2d(tf.transpose(x, [0, 2, 3, 1]), w, strides=_strides(stride, "NHWC"), padding="VALID")
-        return tf.transpose(y, [0, 3, 1, 2])
+        return tf.transpose(_conv_valid(tf.transpose(x, [0, 2, 3, 1]), w, stride, "NHWC", impl), [0, 3, 1, 2])
+    if data_format == "NHWC" and stride == 2 and takes_conv_3x3(x, w, 2, impl=impl):
+        return conv_3x3(x, w, 2)
     return tf.nn.conv2d(x, w, strides=_strides(stride, data_format), padding="VALID", data_format=data_format)
 
 
-def conv_transposed(x: tf.Tensor, w: tf.Tensor, stride: int, data_format: str) -> tf.Tensor:
+def conv_transposed(x: tf.Tensor, w: tf.Tensor, stride: int, data_format: str, impl: str | None = None) -> tf.Tensor:
     """Correlate the zero-stuffed x (stride - 1 zeros between samples, kernel - 1 around) with w.
 
     x [N, C, H, W], w [kh, kw, C, out] -> [N, out, (H - 1) * stride + kh, (W - 1) * stride + kw]. Not for grouped
     operands on a CPU.
     """
     if data_format == "NCHW" and not num_gpus():
-        return tf.transpose(conv_transposed(tf.transpose(x, [0, 2, 3, 1]), w, stride, "NHWC"), [0, 3, 1, 2])
+        return tf.transpose(conv_transposed(tf.transpose(x, [0, 2, 3, 1]), w, stride, "NHWC", impl), [0, 3, 1, 2])
     c_axis, h_axis, w_axis = arguments.layout(data_format)
     grouped = is_grouped(x, w, data_format)
     kh, kw, cin, cout = [tf.shape(w)[i] if d is None else d for i, d in enumerate(w.shape.as_list())]
@@ -126,6 +140,8 @@ def conv_transposed(x: tf.Tensor, w: tf.Tensor, stride: int, data_format: str) -
         w = tf.reshape(w, [kh, kw, cout // groups, groups * cin])
     else:
         w = tf.transpose(w, [0, 1, 3, 2])
+        if stride == 2 and data_format == "NHWC" and takes_conv_3x3(x, w, 2, adjoint=True, impl=impl):
+            return conv_3x3_adjoint(x, w, 2)
     size = [tf.shape(x)[i] if d is None else d for i, d in enumerate(x.shape.as_list())]
     size[c_axis] = cout
     size[h_axis] = (size[h_axis] - 1) * stride + kh

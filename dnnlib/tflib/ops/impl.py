@@ -31,9 +31,14 @@ def default_impl() -> str:
     return resolve_impl(None)
 
 
+def check_impl(impl: Any) -> None:
+    """Raise `ValueError` unless the `impl=` argument of a call is one of `CHOICES` or None."""
+    check(impl is None or impl in CHOICES, "impl", repr(impl), "None or one of " + ", ".join(CHOICES))
+
+
 def resolve_impl(impl: Any) -> str:
     """Turn the `impl=` argument of a call into 'compiled' or 'ref'."""
-    check(impl is None or impl in CHOICES, "impl", repr(impl), "None or one of " + ", ".join(CHOICES))
+    check_impl(impl)
     choice = requested_impl() if impl in (None, "auto") else impl
     if choice == "ref" or (choice == "auto" and sys.platform == "win32"):  # no compiler is asked for on Windows
         return "ref"

@@ -101,7 +101,7 @@ def upsample_conv_2d(
     x, w = conv_operands(x, w, data_format)
     kh, kw, _, _ = w.shape.as_list()
     if kh == kw == 1:
-        x = conv_valid(x, w, 1, data_format)
+        x = conv_valid(x, w, 1, data_format, impl)
         return upsample_2d(x, k, factor, gain, padding, data_format, impl)
     taps = _filter(k, factor)
     gain = arguments.finite(gain, "gain") * factor**2
@@ -120,8 +120,8 @@ def upsample_conv_2d(
         # are cropped, as a transposed convolution does not make them.
         pad = (y0 + kh - 1, y1 + kh - factor, x0 + kw - 1, x1 + kw - factor)
         x = upfirdn_2d(x, taps, up=factor, pad=pad, gain=gain, data_format=data_format, impl=impl)
-        return conv_valid(x, w, 1, data_format)
-    x = conv_transposed(x, w, factor, data_format)
+        return conv_valid(x, w, 1, data_format, impl)
+    x = conv_transposed(x, w, factor, data_format, impl)
     return upfirdn_2d(x, taps, pad=(y0, y1, x0, x1), gain=gain, data_format=data_format, impl=impl)
 
 
@@ -147,8 +147,8 @@ def conv_downsample_2d(
     pads = (*rule(taps.shape[0], kh), *rule(taps.shape[-1], kw))
     if kh == kw == 1:
         x = upfirdn_2d(x, taps, down=factor, pad=pads, gain=gain, data_format=data_format, impl=impl)
-        return conv_valid(x, w, 1, data_format)
+        return conv_valid(x, w, 1, data_format, impl)
     more = (pads[0] + pads[1] - taps.shape[0] + 1, pads[2] + pads[3] - taps.shape[-1] + 1)
     check_room(x, w, data_format, "padding", 1, more)
     x = upfirdn_2d(x, taps, pad=pads, gain=gain, data_format=data_format, impl=impl)
-    return conv_valid(x, w, factor, data_format)
+    return conv_valid(x, w, factor, data_format, impl)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.tflib.ops.affine_warp import affine_warp
+from dnnlib.tflib.ops.convolution import conv_2d
 from dnnlib.tflib.ops.demodulation import demodulation
 from dnnlib.tflib.ops.depthwise import depthwise_conv_2d
 from dnnlib.tflib.ops.fused_bias_act import ACTIVATIONS, fused_bias_act
@@ -17,7 +18,7 @@ from dnnlib.tflib.ops.modulate_weights import modulate_weights
 from dnnlib.tflib.ops.modulated_epilogue import modulated_epilogue
 from dnnlib.tflib.ops.passed import CPU
 from dnnlib.tflib.ops.upfirdn_2d import upfirdn_2d
-from dnnlib.tflib.tfutil import tf
+from dnnlib.tflib.tfutil import num_gpus, tf
 
 # Wrong numbers, not rounding, are what is looked for. (Filters are float32 numbers in any dtype.)
 _TOLERANCE = {tf.float64: 1e-6, tf.float32: 1e-4, tf.float16: 2e-2, tf.bfloat16: 1e-1}
@@ -84,6 +85,16 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
 
         inputs = [make(2, 9, 23, channels), make(size, size, channels, 1)]
         yield f"depthwise_conv_2d {size}x{size} / {stride}", depthwise, inputs
+
+    if dtype in (tf.float32, tf.bfloat16) and not num_gpus():  # on GPUs it would test cuDNN
+        for stride, size in ((1, 17), (2, 35)):
+
+            def convolution(x: tf.Tensor, w: tf.Tensor, stride=stride, impl="") -> tf.Tensor:
+                padding = "SAME" if stride == 1 else "VALID"
+                return conv_2d(x, w, stride, padding, data_format="NHWC", impl=impl)
+
+            # Whole and half panels, several blocks of sums, groups of maps and parts of the tiles.
+            yield f"conv_2d 3x3 / {stride}", convolution, [make(2, size, size, 272), make(3, 3, 272, 80)]
 
     if dtype in (tf.float32, tf.float64):
         # A turn and a shift, and one that shows the image from far away, between its reflections.

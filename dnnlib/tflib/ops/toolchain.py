@@ -83,13 +83,18 @@ def first_error(output: str) -> str:
     return lines[-1] if lines else "no output"
 
 
+def cpu_flags() -> frozenset[str]:
+    """The processor's instruction sets as Linux names them; none where it does not say."""
+    if not os.path.exists("/proc/cpuinfo"):
+        return frozenset()
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        line = next((line for line in file if line.startswith(("flags", "Features"))), "")
+    return frozenset(line.partition(":")[2].split())
+
+
 def cpu_identity() -> str:
     """What `-march=native` depends on: the machine type and the processor's instruction sets."""
-    flags = ""
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            flags = next((line for line in file if line.startswith(("flags", "Features"))), "")
-    return f"{platform.machine()} {platform.processor()} {' '.join(sorted(flags.split()))}"
+    return f"{platform.machine()} {platform.processor()} {' '.join(sorted(cpu_flags()))}"
 
 
 def find_cxx() -> Compiler:

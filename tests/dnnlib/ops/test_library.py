@@ -132,6 +132,8 @@ def test_self_test_notices_wrong_numbers(monkeypatch, real, op, name):
         ("dnnlib_bias_act", "float32", lambda a: a["act"] == 4, "fused_bias_act tanh"),
         ("dnnlib_bias_act", "float16", lambda a: a["act"] == 3, "fused_bias_act lrelu"),
         ("dnnlib_bias_act_grad", "float64", lambda a: a["order"] == 1, "fused_bias_act tanh"),
+        ("dnnlib_conv3x3", "float32", lambda a: a["stride"] == 2 and a["adjoint"], "conv_2d 3x3 / 2"),
+        ("dnnlib_conv3x3_filter_grad", "float32", lambda a: a["stride"] == 1, "conv_2d 3x3 / 1"),
         ("dnnlib_demodulation", "bfloat16", lambda a: True, "demodulation"),
     ],
 )

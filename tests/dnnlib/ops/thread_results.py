@@ -15,6 +15,7 @@ import numpy as np
 
 from dnnlib.tflib import ops, tfutil
 from dnnlib.tflib.network import Network
+from dnnlib.tflib.ops.conv_3x3 import conv_3x3
 from dnnlib.tflib.tfutil import tf
 from tests.tiny import tiny_config
 from training.config_networks import D_kwargs, G_kwargs
@@ -75,6 +76,12 @@ def cases() -> dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]]:
             lambda x, w, b, stride=stride: ops.depthwise_conv_2d(x, w, b, stride, (-2, 6), impl="compiled"),
             [images(40, "NHWC"), (size, size, 40, 1), (40,)],
         )
+    for stride in (1, 2):
+        for maps in ((48, 16), (288, 304)):  # the latter in groups, and sums in several blocks
+            made[f"conv_3x3 {stride} {maps}"] = (
+                lambda x, w, stride=stride: conv_3x3(x, w, stride),
+                [images(maps[0], "NHWC"), (3, 3, *maps)],
+            )
     made["demodulation"] = (lambda w, s: ops.demodulation(w, s, impl="compiled"), [(3, 3, 45, 40), (SAMPLES, 45)])
     return made
 
@@ -86,7 +93,8 @@ def op_results() -> dict[str, Any]:
     for name, (build, shapes) in cases().items():
         operands = [tf.constant(random.randn(*shape), tf.float32) for shape in shapes]
         # Work is cut alike for all types, so that few channels need not be tried in each.
-        for dtype in ("float32",) if name.endswith(" 3") else ("float32", "bfloat16"):
+        single = name.endswith(" 3") or name.startswith("conv_3x3")
+        for dtype in ("float32",) if single else ("float32", "bfloat16"):
             wide = name.startswith("modulated_epilogue")
             inputs = [t if wide and i in (1, 3, 4) else tf.cast(t, dtype) for i, t in enumerate(operands)]
             y = build(*inputs)

@@ -119,4 +119,20 @@ void warp_cpu(const WarpShape& s, const float* h, bool adjoint, const T* x, cons
 template <typename T>
 void depthwise_cpu(const DepthwiseShape& s, const T* x, const T* w, const T* b, T* y, const Parallel& parallel);
 
+// 3x3 convolutions of images [samples, in_h, in_w, in] to [.., out_h, out_w, out]: of stride 1 with zeros around the
+// images, or of stride 2 without (in_h is 2 out_h + 1). The adjoint goes from images of the size of results to images.
+struct Conv3x3Shape {
+  int64_t samples = 0, in_h = 0, in_w = 0, in = 0, out_h = 0, out_w = 0, out = 0, stride = 1;
+};
+constexpr int kMapsStep = 16;  // in and out are multiples of it
+
+// y = x convolved with w [3, 3, in, out]. adjoint: y is what the convolution of images like y with w [3, 3, out, in]
+// passes on of the gradient x. T: float or BFloat16, of which sums are float. Throws std::bad_alloc.
+template <typename T>
+void conv_3x3_cpu(const Conv3x3Shape& s, bool adjoint, const T* x, const T* w, T* y, const Parallel& parallel);
+
+// dw [3, 3, in, out] from x and the gradient dy of y.
+template <typename T>
+void conv_3x3_filter_grad_cpu(const Conv3x3Shape& s, const T* x, const T* dy, T* dw, const Parallel& parallel);
+
 }  // namespace ops

@@ -61,16 +61,21 @@ void demodulation_grad_cpu(const ModulateShape& m, const T* w, const T* s, const
                            bool add, T* dw, T* ds, const Parallel& parallel) {
   using A = wide_t<T>;
   // d = q^(-1/2), q = sum of (w * s)^2 + eps: what every square is multiplied by in the gradient, times 2.
-  Scratch<A> twice_dq_of(m.samples * m.out), styles(m.samples * m.in);
-  A* twice_dq = twice_dq_of.data();
-  for (int64_t j = 0; j < m.samples * m.out; ++j) twice_dq[j] = -d[j] * d[j] * d[j] * dd[j];
+  const int64_t row = (m.samples + Lanes<A>::kSize - 1) / Lanes<A>::kSize * Lanes<A>::kSize;  // samples, whole registers
+  Scratch<A> twice_dq(m.samples * m.out), by_sample(m.out * row), styles(m.samples * m.in);
+  for (int64_t n = 0; n < m.samples; ++n) {
+    for (int64_t o = 0; o < m.out; ++o) {
+      const int64_t j = n * m.out + o;
+      by_sample.data()[o * row + n] = twice_dq.data()[j] = -d[j] * d[j] * d[j] * dd[j];
+    }
+  }
   square(m, s, styles.data());
   const int64_t piece = maps_of_piece(m), pieces = (m.in + piece - 1) / piece;
   parallel(pieces, piece * (2 * m.taps + 2 * m.samples) * m.out / 4 + 1, [&](int64_t begin, int64_t end) {
-    Scratch<A> factors(piece * m.out), squares(piece * m.out);
+    Scratch<A> factors(piece * m.out), squares(piece * m.out), of_styles(piece * row);
     for (int64_t k = begin; k < end; ++k) {
       const int64_t first = k * piece, maps = std::min(piece, m.in - first);
-      multiply(styles.data() + first, 1, m.in, twice_dq, factors.data(), maps, m.samples, m.out);
+      multiply(styles.data() + first, 1, m.in, twice_dq.data(), factors.data(), maps, m.samples, m.out);
       sum_squares(m, w, first, maps, squares.data());
       const A* __restrict factor = factors.data();
       for (int64_t t = 0; t < m.taps; ++t) {  // the maps of a piece lie side by side
@@ -84,12 +89,13 @@ void demodulation_grad_cpu(const ModulateShape& m, const T* w, const T* s, const
           for (int64_t j = 0; j < maps * m.out; ++j) to[j] = narrow<T, A>(widen(from[j]) * factor[j]);
         }
       }
-      for (int64_t i = 0; i < maps; ++i) {
-        for (int64_t n = 0; n < m.samples; ++n) {
-          T& of_style = ds[n * m.in + first + i];
-          const A product = dot(squares.data() + i * m.out, twice_dq + n * m.out, m.out);
-          const A base = add ? widen(of_style) : A(0);
-          of_style = narrow<T, A>(base + widen(s[n * m.in + first + i]) * product);
+      // Sums over the output maps, registers of samples: within a register they would take longer than all the rest.
+      multiply(squares.data(), m.out, 1, by_sample.data(), of_styles.data(), maps, m.out, row);
+      for (int64_t n = 0; n < m.samples; ++n) {
+        for (int64_t i = 0; i < maps; ++i) {
+          T& to = ds[n * m.in + first + i];
+          const A base = add ? widen(to) : A(0);
+          to = narrow<T, A>(base + widen(s[n * m.in + first + i]) * of_styles.data()[i * row + n]);
         }
       }
     }

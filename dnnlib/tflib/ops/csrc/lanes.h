@@ -1,8 +1,9 @@
 // Registers of numbers: what a loop over channels works on at a time.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
-#include <vector>
+#include <memory>
 
 #include "numeric.h"
 #include "stream.h"
@@ -135,21 +136,27 @@ OPS_HD void for_groups(int64_t width, const F& f) {
   if (o < width) f(std::integral_constant<int, 1>(), std::false_type(), o, static_cast<int>(width - o));
 }
 
-// n zeros that begin where a cache line does: registers that straddle two lines are moved at half the speed.
+// Room for n numbers that begins where a cache line does, as registers that straddle two lines are moved at half the
+// speed. What it holds at first is not known.
 template <typename A>
-class Scratch {
+class Room {
  public:
-  explicit Scratch(int64_t n) : memory_(n + 64 / sizeof(A)) {
-    const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-    data_ = memory_.data() + (64 - address % 64) % 64 / sizeof(A);
+  explicit Room(int64_t n) : memory_(new A[n + 64 / sizeof(A)]) {
+    const auto address = reinterpret_cast<uintptr_t>(memory_.get());
+    data_ = memory_.get() + (64 - address % 64) % 64 / sizeof(A);
   }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
   A* data() { return data_; }
 
  private:
-  std::vector<A> memory_;
+  std::unique_ptr<A[]> memory_;
   A* data_;
+};
+
+// The same with n zeros.
+template <typename A>
+class Scratch : public Room<A> {
+ public:
+  explicit Scratch(int64_t n) : Room<A>(n) { std::fill_n(this->data(), n, A()); }
 };
 
 // Whether an array of n numbers in rows of `width` is better written past the caches, and can be, by put_lanes<true>.
