@@ -12,6 +12,9 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# Hundreds of processes that tests start would each compile all modules anew: a quarter of the time of a short command.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Building a graph makes many objects that stay; looking for garbage among them took a sixth of the time of a short run.
 gc.set_threshold(50_000, 20, 20)
 

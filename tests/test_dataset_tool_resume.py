@@ -48,6 +48,14 @@ def images(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def undisturbed(images, tmp_path_factory) -> dict[str, bytes]:
+    """The files of the images converted at one go, by their names."""
+    target = tmp_path_factory.mktemp("undisturbed") / "set"
+    tool(*_arguments(target, images), "--workers", "1")
+    return bytes_of(target)
+
+
 def _arguments(target: Path, images: Path) -> list[str]:
     return [
         "create_from_images", str(target), str(images), "--resolution", "64", "--labels-from", "folders",
@@ -83,10 +91,8 @@ if __name__ == "__main__":
 """
 
 
-def test_sigkill_at_ten_moments_changes_nothing(images, tmp_path):
-    tool(*_arguments(tmp_path / "a" / "set", images), "--workers", "1")
-    expected = bytes_of(tmp_path / "a" / "set")
-    assert {"validation-set-r06.tfrecords", "validation-set-rxx.labels", "skipped.csv"} <= expected.keys()
+def test_sigkill_at_ten_moments_changes_nothing(images, undisturbed, tmp_path):
+    assert {"validation-set-r06.tfrecords", "validation-set-rxx.labels", "skipped.csv"} <= undisturbed.keys()
 
     rng = random.Random(7)
     kills = round_number = 0
@@ -106,7 +112,7 @@ def test_sigkill_at_ten_moments_changes_nothing(images, tmp_path):
             kills += killed
             if killed:
                 seen.append(_progress(target))
-        assert bytes_of(target) == expected
+        assert bytes_of(target) == undisturbed
         assert os.listdir(target.parent) == ["set"]
     assert enough()
 
@@ -158,8 +164,7 @@ def interrupted_at(count: int) -> Iterator[None]:
         yield
 
 
-def test_ctrl_c_keeps_what_was_done(images, tmp_path):
-    tool(*_arguments(tmp_path / "a" / "set", images), "--workers", "1")
+def test_ctrl_c_keeps_what_was_done(images, undisturbed, tmp_path):
     arguments = (*_arguments(tmp_path / "b" / "set", images), "--workers", "1")
     with interrupted_at(30):
         output = tool(*arguments, code=130).output
@@ -168,7 +173,7 @@ def test_ctrl_c_keeps_what_was_done(images, tmp_path):
     other = [*arguments[:4], "32", *arguments[5:]]
     fails("holds a conversion with other options that was interrupted (different: rendering, shape)", *other)
     assert "Going on after 29 images of an interrupted conversion" in tool(*arguments).output
-    assert bytes_of(tmp_path / "b" / "set") == bytes_of(tmp_path / "a" / "set")
+    assert bytes_of(tmp_path / "b" / "set") == undisturbed
 
 
 def _heed() -> None:
@@ -183,7 +188,7 @@ def _messages(error: str) -> list[str]:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 2.0])
-def test_ctrl_c_in_a_terminal_is_one_message(images, tmp_path, seconds):
+def test_ctrl_c_in_a_terminal_is_one_message(images, undisturbed, tmp_path, seconds):
     """The signal goes to the workers too, also while they start."""
     target = tmp_path / "b" / "set"
     (tmp_path / "slow.py").write_text(_SLOW_TOOL)
@@ -204,12 +209,11 @@ def test_ctrl_c_in_a_terminal_is_one_message(images, tmp_path, seconds):
     assert output.splitlines()[-1].endswith("the same command goes on from there.")
     assert os.listdir(target.parent) in ([], [".set.unfinished"])  # nothing is kept of no images
     tool(*_arguments(target, images), "--workers", "1")
-    tool(*_arguments(tmp_path / "a" / "set", images), "--workers", "1")
-    assert bytes_of(target) == bytes_of(tmp_path / "a" / "set")
+    assert bytes_of(target) == undisturbed
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_disk_that_takes_no_more_is_one_line(images, tmp_path, workers):
+def test_a_disk_that_takes_no_more_is_one_line(images, undisturbed, tmp_path, workers):
     target = tmp_path / "b" / "set"
 
     def little_room() -> None:
@@ -222,11 +226,10 @@ def test_a_disk_that_takes_no_more_is_one_line(images, tmp_path, workers):
     assert _messages(done.stderr) == [f"error: cannot write {target}: File too large; {advice}"]
     assert os.listdir(target.parent) == [".set.unfinished"] and 0 < _progress(target) < COUNT
     assert "Going on after" in tool(*_arguments(target, images), "--workers", "1").output
-    tool(*_arguments(tmp_path / "a" / "set", images), "--workers", "1")
-    assert bytes_of(target) == bytes_of(tmp_path / "a" / "set")
+    assert bytes_of(target) == undisturbed
 
 
-def test_a_disk_that_takes_no_more_at_the_very_end(images, tmp_path, monkeypatch):
+def test_a_disk_that_takes_no_more_at_the_very_end(images, undisturbed, tmp_path, monkeypatch):
     """Records are whole, and then there is no room for labels and dataset.json."""
     target = tmp_path / "b" / "set"
 
@@ -238,8 +241,7 @@ def test_a_disk_that_takes_no_more_at_the_very_end(images, tmp_path, monkeypatch
         fails(f"cannot write {target}: No space left on device", *_arguments(target, images), "--workers", "1")
     assert os.listdir(target.parent) == [".set.unfinished"]
     assert f"Going on after {COUNT - 11} images" in tool(*_arguments(target, images), "--workers", "1").output
-    tool(*_arguments(tmp_path / "a" / "set", images), "--workers", "1")
-    assert bytes_of(target) == bytes_of(tmp_path / "a" / "set")
+    assert bytes_of(target) == undisturbed
 
 
 def test_other_options_begin_anew_on_request(images, tmp_path, monkeypatch):

@@ -156,19 +156,24 @@ def _obstacle(config: TrainConfig, path: str, value: Any, asked_for: Collection[
 
 def copy_into(source: SourceNetworks, networks: Mapping[str, Network]) -> None:
     """Set all variables of G, D, Gs. Raises `UserError` listing missing names and shapes that differ."""
-    for name, net in networks.items():
-        values = source.variables[name]
-        missing = [n for n in net.vars if n not in values]
-        shapes = [
-            f"{n} {list(values[n].shape)} (network: {v.shape.as_list()})"
-            for n, v in net.vars.items()
-            if n in values and list(values[n].shape) != v.shape.as_list()
+    with tfutil.gathered():
+        for name, net in networks.items():
+            _copy_one(source, name, net)
+
+
+def _copy_one(source: SourceNetworks, name: str, net: Network) -> None:
+    values = source.variables[name]
+    missing = [n for n in net.vars if n not in values]
+    shapes = [
+        f"{n} {list(values[n].shape)} (network: {v.shape.as_list()})"
+        for n, v in net.vars.items()
+        if n in values and list(values[n].shape) != v.shape.as_list()
+    ]
+    if missing or shapes:
+        problems = [
+            f"{what} {', '.join(found[:_NAMED])}" + (f" and {len(found) - _NAMED} more" if found[_NAMED:] else "")
+            for what, found in (("lacks", missing), ("differs in shape:", shapes))
+            if found
         ]
-        if missing or shapes:
-            problems = [
-                f"{what} {', '.join(found[:_NAMED])}" + (f" and {len(found) - _NAMED} more" if found[_NAMED:] else "")
-                for what, found in (("lacks", missing), ("differs in shape:", shapes))
-                if found
-            ]
-            raise UserError(f"--init-from {source.path}: {name} {'; it '.join(problems)}")
-        tfutil.set_vars({v: values[n] for n, v in net.vars.items()})
+        raise UserError(f"--init-from {source.path}: {name} {'; it '.join(problems)}")
+    tfutil.set_vars({v: values[n] for n, v in net.vars.items()})

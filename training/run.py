@@ -43,19 +43,20 @@ class Run:
         self.config, self.dataset, self.source = config, dataset, zoomed(dataset, config.augment)
         self.settings = schedule.schedule(config, 0, dataset.resolution)
         shape = network_shape(config, dataset.shape) | {"label_size": dataset.label_size}
-        G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
-        D = Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D))
-        self.networks = {"G": G, "D": D, "Gs": G.clone("Gs")}
         g_adam, d_adam = schedule.G_adam(config), schedule.D_adam(config)
         self._lazy = (g_adam.lrate / config.opt.G_lrate, d_adam.lrate / config.opt.D_lrate)
-        self.graph = TrainingGraph(
-            *self.networks.values(),
-            config,
-            self.settings.batch_gpu,
-            schedule.uses_rounds(config, dataset.resolution),
-            (g_adam.beta1, g_adam.beta2),
-            (d_adam.beta1, d_adam.beta2),
-        )
+        with tfutil.gathered():
+            G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
+            D = Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D))
+            self.networks = {"G": G, "D": D, "Gs": G.clone("Gs")}
+            self.graph = TrainingGraph(
+                *self.networks.values(),
+                config,
+                self.settings.batch_gpu,
+                schedule.uses_rounds(config, dataset.resolution),
+                (g_adam.beta1, g_adam.beta2),
+                (d_adam.beta1, d_adam.beta2),
+            )
         self.variables = {f"{name}/{n}": v for name, net in self.networks.items() for n, v in net.vars.items()}
         self.variables |= self.graph.variables
         if self.graph.held_out is not None:

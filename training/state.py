@@ -124,7 +124,8 @@ def restore(variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarra
     variables: those that are missing keep their first value.
     """
     values = {n: v for n, v in values.items() if n in variables or not n.startswith(_OPTIONAL)}
-    values |= {n: tfutil.run(v) for n, v in variables.items() if n.startswith(_OPTIONAL) and n not in values}
+    absent = {n: v for n, v in variables.items() if n.startswith(_OPTIONAL) and n not in values}
+    values |= tfutil.run(absent) if absent else {}
     for name, value in values.items():
         # Before variables could be frozen, all shared their powers of the betas.
         if name.endswith(("/beta1_power", "/beta2_power")) and value.shape == () and name in variables:

@@ -113,7 +113,7 @@ class TrainingGraph:
             **{f"loss_scale/{phase}/{n}": v for phase, s in self.scalers.items() for n, v in s.state.items()},
         }
         sums = [*self.G_opt.variables(), *self.D_opt.variables()]
-        tfutil.run([v.initializer for v in [*self.variables.values(), *sums]])
+        tfutil.init_vars([*self.variables.values(), *sums])
 
     def _tower_inputs(self) -> _TowerInputs:
         n, shape = self.batch_gpu, self.G.output_shape[1:]

@@ -48,8 +48,9 @@ class Network(KeptAsData):
     def __init__(self, name: str | None = None, func_name: str | None = None, **static_kwargs: Any) -> None:
         if not name or not func_name:
             raise UserError(f"Network: expected a name and a func_name, found name={name!r}, func_name={func_name!r}")
-        self._create(name, find_builder(func_name), static_kwargs, EasyDict())
-        self.reset_own_vars()
+        with tfutil.gathered():  # with those of the components that the builder makes
+            self._create(name, find_builder(func_name), static_kwargs, EasyDict())
+            self.reset_own_vars()
 
     def _create(self, name: str, builder: Builder, static_kwargs: Mapping[str, Any], components: EasyDict) -> None:
         builder.check(static_kwargs, name)
@@ -135,17 +136,17 @@ class Network(KeptAsData):
     def reset_own_vars(self) -> None:
         """Initialise this network's own variables anew."""
         self.require_built()
-        tfutil.run([v.initializer for v in self.own_vars.values()])
+        tfutil.init_vars(self.own_vars.values())
 
     def reset_vars(self) -> None:
         """Initialise all variables anew, those of components included."""
         self.require_built()
-        tfutil.run([v.initializer for v in self.vars.values()])
+        tfutil.init_vars(self.vars.values())
 
     def reset_trainables(self) -> None:
         """Initialise the trainable variables anew."""
         self.require_built()
-        tfutil.run([v.initializer for v in self.trainables.values()])
+        tfutil.init_vars(self.trainables.values())
 
     def find_var(self, var_or_local_name: str | tf.Variable) -> tf.Variable:
         """Variable by its name in `vars`. Raises `KeyError` listing similar names."""
@@ -188,24 +189,24 @@ class Network(KeptAsData):
         missing = [n for n in names if n not in src_net.vars]
         if missing:
             raise UserError(f"copy to {self.name!r}: {src_net.name!r} lacks {len(missing)} {what}, first {missing[0]}")
-        if names:
-            values = [src_net.vars[n] for n in names]
-            values = values if src_net.is_kept else tfutil.run(values)
-            tfutil.set_vars({self.vars[n]: value for n, value in zip(names, values, strict=True)})
+        copy = tfutil.set_vars if src_net.is_kept else tfutil.copy_vars
+        copy({self.vars[n]: src_net.vars[n] for n in names})
 
     def clone(self, name: str | None = None, **new_static_kwargs: Any) -> Network:
         """A new network with the same builder, options (changed by `new_static_kwargs`) and values."""
         net = object.__new__(Network)
         options = {**self.static_kwargs, **new_static_kwargs}
-        net._create(name or self.name, self._builder, options, EasyDict())
-        net.copy_vars_from(self)
+        with tfutil.gathered():
+            net._create(name or self.name, self._builder, options, EasyDict())
+            net.copy_vars_from(self)
         return net
 
     def convert(self, name: str | None = None, new_func_name: str | None = None, **new_static_kwargs: Any) -> Network:
         """Like `clone` with another builder; copies the trainables that fit by name."""
         options = {**self.static_kwargs, **new_static_kwargs}
-        net = Network(name or self.name, new_func_name or self._builder.dotted, **options)
-        net.copy_compatible_trainables_from(self)
+        with tfutil.gathered():
+            net = Network(name or self.name, new_func_name or self._builder.dotted, **options)
+            net.copy_compatible_trainables_from(self)
         return net
 
     def setup_as_moving_average_of(
@@ -275,10 +276,11 @@ class Network(KeptAsData):
         tfutil.init_tf()
         self.create(state)
         values = {n: np.asarray(v) for n, v in state["variables"]}
-        tfutil.set_vars({self.own_vars[n]: value for n, value in values.items()})
+        own = {self.own_vars[n]: value for n, value in values.items()}
         # What a part of the network stores, too, is the network's to say: published training changed it there alone.
         built = self.components.values()
-        tfutil.set_vars({p.own_vars[n]: value for p in built for n, value in values.items() if n in p.own_vars})
+        parts = {p.own_vars[n]: value for p in built for n, value in values.items() if n in p.own_vars}
+        tfutil.set_vars(own | parts)
 
     def create(self, state: Mapping[str, Any]) -> None:
         """What `restore` builds, without the values: there need be no session. Raises the same, but for shapes."""

@@ -24,8 +24,11 @@ def load(source: os.PathLike | str | BinaryIO, **open_options: Any) -> Any:
     """
     where = getattr(source, "name", "network file") if hasattr(source, "read") else os.fspath(source)
     content = load_state(source, **open_options)
+    from dnnlib.tflib import tfutil  # here, because it needs TensorFlow
+
     try:
-        return build(content, where)
+        with tfutil.gathered():
+            return build(content, where)
     except UserError as err:
         from dnnlib.tflib.ops.toolchain import OpsError  # here, because it needs TensorFlow
 

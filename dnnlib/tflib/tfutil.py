@@ -7,7 +7,9 @@ from here, so that a change of TensorFlow touches one file.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
@@ -31,11 +33,14 @@ __all__ = [
     "absolute_name_scope",
     "assert_tf_initialized",
     "convert_images_to_uint8",
+    "copy_vars",
     "create_session",
     "data_format",
     "flatten",
+    "gathered",
     "init_tf",
     "init_uninitialized_vars",
+    "init_vars",
     "is_tf_expression",
     "lerp",
     "num_gpus",
@@ -148,7 +153,10 @@ def assert_tf_initialized() -> None:
 
 
 def run(*args: Any, **kwargs: Any) -> Any:
-    """`session.run(...)` in the default session, which is made on first use."""
+    """`session.run(...)` in the default session, which is made on first use. Sees what has been `gathered`."""
+    pending = _gathering.get()
+    if pending is not None:
+        pending.assign()
     return init_tf().run(*args, **kwargs)
 
 
@@ -177,24 +185,114 @@ def absolute_name_scope(scope: str) -> Any:
     return tf.name_scope(scope.rstrip("/") + "/")
 
 
+class _Gathered:
+    """What variables are to become, until `assign` does it: each by its last wish, as if done one after the other."""
+
+    def __init__(self) -> None:
+        self._values: dict[Any, np.ndarray | None] = {}  # by the variable's reference; None: its own initial value
+        self._sources: dict[Any, Any] = {}  # the variable to take the value from
+        self._read: set[Any] = set()  # all sources
+
+    def set(self, var: tf.Variable, value: np.ndarray | None) -> None:
+        """To an array of its shape, or to its own initial value (None)."""
+        init_tf()  # now: a session that is made seeds what is built after it
+        ref = var.ref()
+        if ref in self._read:
+            self.assign()  # those who copy it want the value of before
+        self._sources.pop(ref, None)
+        self._values[ref] = value
+
+    def copy(self, var: tf.Variable, source: tf.Variable) -> None:
+        """To the value that another variable has now."""
+        ref = var.ref()
+        first = self._sources.get(source.ref(), source.ref())
+        if first == ref:
+            return
+        known = self._values.get(first)
+        self.set(var, known)
+        if known is None:
+            del self._values[ref]
+            self._sources[ref] = first
+            self._read.add(first)
+
+    def assign(self) -> None:
+        """Do it all."""
+        values, sources = self._values, self._sources
+        self._values, self._sources, self._read = {}, {}, set()
+        _assign(values)
+        if sources:
+            _assign(dict(zip(sources, init_tf().run([ref.deref() for ref in sources.values()]), strict=True)))
+
+
+_gathering: ContextVar[_Gathered | None] = ContextVar("gathering", default=None)
+
+
+@contextmanager
+def gathered() -> Iterator[_Gathered]:
+    """Until it ends, variables are not set, initialised or copied; then all are, in one run, or by the next `run`.
+
+    TensorFlow copies the whole graph in the first run after the graph has grown: building several networks takes less
+    time if nothing runs between them. One within another is part of it. If it raises, what waits is dropped.
+    """
+    outer = _gathering.get()
+    if outer is not None:
+        yield outer
+        return
+    pending = _Gathered()
+    token = _gathering.set(pending)
+    try:
+        yield pending
+    finally:
+        _gathering.reset(token)
+    pending.assign()
+
+
+def _assign(values: Mapping[Any, np.ndarray | None]) -> None:
+    """Values by references of variables, through their initialisers: adds no nodes to the graph."""
+    if not values:
+        return
+    feed = {}
+    for ref, value in values.items():
+        var = ref.deref()
+        if value is not None:
+            # Feeding the initial value makes the initialiser an assignment of anything.
+            feed[var.initial_value] = value.astype(var.dtype.as_numpy_dtype)
+    init_tf().run([ref.deref().initializer for ref in values], feed)
+
+
 def set_vars(var_to_value: Mapping[tf.Variable, Any]) -> None:
-    """Assign numpy values to variables through their initialisers: adds no nodes to the graph.
+    """Assign numpy values to variables, in one run that adds no nodes to the graph; see also `gathered`.
 
     Keys are variables, values array-like of the variable's shape. Raises `UserError` naming the variable on a
     mismatch of shapes.
     """
-    ops, feed = [], {}
-    for var, value in var_to_value.items():
-        if not isinstance(var, VARIABLE):
-            raise TypeError(f"set_vars: expected variables as keys, found {type(var).__name__}")
-        value = np.asarray(value)
-        if tuple(var.shape.as_list()) != value.shape:
-            raise UserError(f"set_vars: {var.name} has shape {var.shape.as_list()}, found {list(value.shape)}")
-        ops.append(var.initializer)
-        # Feeding the initial value makes the initialiser an assignment of anything.
-        feed[var.initial_value] = value.astype(var.dtype.as_numpy_dtype)
-    if ops:
-        run(ops, feed)
+    with gathered() as pending:
+        for var, value in var_to_value.items():
+            if not isinstance(var, VARIABLE):
+                raise TypeError(f"set_vars: expected variables as keys, found {type(var).__name__}")
+            value = np.asarray(value)
+            _check_shape(var, value.shape)
+            pending.set(var, value)
+
+
+def copy_vars(var_to_source: Mapping[tf.Variable, tf.Variable]) -> None:
+    """Assign to variables (keys) the values of others. Raises `UserError` as `set_vars` does."""
+    with gathered() as pending:
+        for var, source in var_to_source.items():
+            _check_shape(var, source.shape.as_list())
+            pending.copy(var, source)
+
+
+def _check_shape(var: tf.Variable, shape: Iterable[int]) -> None:
+    if var.shape.as_list() != list(shape):
+        raise UserError(f"set_vars: {var.name} has shape {var.shape.as_list()}, found {list(shape)}")
+
+
+def init_vars(target_vars: Iterable[tf.Variable]) -> None:
+    """Initialise variables, also those that hold a value."""
+    with gathered() as pending:
+        for var in target_vars:
+            pending.set(var, None)
 
 
 def init_uninitialized_vars(target_vars: Iterable[tf.Variable] | None = None) -> None:

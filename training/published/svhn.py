@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from dnnlib.util import UserError
 from training.dataset_build import BuildReport
@@ -30,6 +29,8 @@ def load_svhn(source: os.PathLike | str) -> ImageSource:
     path = path / _FILE if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"{path} is not there; expected {_FILE} of SVHN, format 2 (cropped digits)")
+    import scipy.io  # here: every command of the tool would take longer to start
+
     try:
         content = scipy.io.loadmat(path, variable_names=("X", "y"))
     except Exception as err:  # the reader raises anything on damaged files
