@@ -137,8 +137,8 @@ def main(preset: tuple[str, ...], seconds: float, assignments: tuple[str, ...], 
             convs, flops = bench.work()
             # Before and after: the machine may not be equally fast all the time.
             times = {shape: time_convolution(shape) for shape in convs}
-            plain = {shape.plain(): 0.0 for shape in convs}
-            plain = {shape: times[shape] if shape in times else time_convolution(shape) for shape in plain}
+            by_tensorflow = dict.fromkeys(shape.plain() for shape in convs)
+            plain = {shape: times.get(shape) or time_convolution(shape) for shape in by_tensorflow}
             fastest = sorted(plain, key=lambda shape: plain[shape] / shape.flops)[:RIVALS]
             step, peak = measure(bench, seconds, fastest)
             times = {shape: (t + time_convolution(shape)) / 2 for shape, t in times.items()}

@@ -19,7 +19,7 @@ try:
     import psutil
 
     from dnnlib.submission.disk import format_bytes, free_bytes
-    from dnnlib.util import UserError, find_program, hide_native_info, make_cache_dir_path
+    from dnnlib.util import UserError, cpu_flags, find_program, hide_native_info, make_cache_dir_path
 except ModuleNotFoundError as err:  # The first thing a doctor is asked on a bare machine.
     print(f"error: the Python package {err.name!r} is missing: run `make install`", file=sys.stderr)
     raise SystemExit(2) from err
@@ -143,10 +143,7 @@ def _devices(tf: Any, gpus: list[str]) -> Check:
 
 def _cpu() -> Check:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    text = Path("/proc/cpuinfo").read_text(errors="replace") if os.path.exists("/proc/cpuinfo") else ""
-    match = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    have = set(match[1].split()) if match else set()
-    flags = " ".join(flag for flag in _CPU_FLAGS if flag in have)
+    flags = " ".join(flag for flag in _CPU_FLAGS if flag in cpu_flags())
     return Check("CPU", "ok", f"{usable} cores, {platform.machine()}" + (f", {flags}" if flags else ""))
 
 

@@ -192,6 +192,16 @@ def find_program(command: str) -> tuple[str, str | None, list[str]]:
     return name, shutil.which(name), arguments
 
 
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """The processor's instruction sets as Linux names them; none where it does not say."""
+    if not os.path.exists("/proc/cpuinfo"):
+        return frozenset()
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        line = next((line for line in file if line.startswith(("flags", "Features"))), "")
+    return frozenset(line.partition(":")[2].split())
+
+
 def make_cache_dir_path(*sub: str) -> str:
     """Path inside the cache folder: `$DNNLIB_CACHE_DIR` if set, else `~/.cache/dnnlib`. Nothing is created.
 

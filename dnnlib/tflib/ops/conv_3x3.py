@@ -12,8 +12,8 @@ from typing import Any
 
 from dnnlib.tflib.ops import library
 from dnnlib.tflib.ops.impl import resolve_impl
-from dnnlib.tflib.ops.toolchain import cpu_flags
 from dnnlib.tflib.tfutil import num_gpus, tf
+from dnnlib.util import cpu_flags
 
 __all__ = ["conv_3x3", "conv_3x3_adjoint", "takes_conv_3x3"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnnlib.tflib.tfutil import tf
-from dnnlib.util import UserError, find_program
+from dnnlib.util import UserError, cpu_flags, find_program
 
 # Real architectures that kernels are compiled for unless told otherwise, as far as the toolkit knows them.
 CUDA_ARCHS = (70, 75, 80, 86, 89, 90, 100, 120)
@@ -81,15 +81,6 @@ def first_error(output: str) -> str:
         ):
             return line
     return lines[-1] if lines else "no output"
-
-
-def cpu_flags() -> frozenset[str]:
-    """The processor's instruction sets as Linux names them; none where it does not say."""
-    if not os.path.exists("/proc/cpuinfo"):
-        return frozenset()
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        line = next((line for line in file if line.startswith(("flags", "Features"))), "")
-    return frozenset(line.partition(":")[2].split())
 
 
 def cpu_identity() -> str:
