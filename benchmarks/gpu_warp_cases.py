@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu_case import Case, Random, integers, rounded
-from dnnlib.tflib.ops.affine_warp import SYM6
+from dnnlib.symlet import SYM6
 
 _TAPS = rounded(np.array(SYM6), "float32")
 _BORDER = 5

@@ -10,19 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from dnnlib.symlet import SYM6
 from dnnlib.tflib.ops import arguments, library
 from dnnlib.tflib.ops.impl import resolve_impl
 from dnnlib.tflib.ops.upfirdn_2d import upfirdn_2d
 from dnnlib.tflib.tfutil import tf
 
-__all__ = ["SYM6", "affine_warp"]
+__all__ = ["affine_warp"]
 
-# Lowpass filter of the symlet with six vanishing moments; its sum is sqrt(2).
-SYM6 = (
-    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
-    0.787641141030194, 0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578,
-    0.0017677118642428036, -0.007800708325034148,
-)  # fmt: skip
 _BORDER = 5  # fine samples before and after the result that the filter of the downsampling reaches
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dnnlib.symlet import SYM6
 from dnnlib.tflib import ops
-from dnnlib.tflib.ops.affine_warp import SYM6
 from dnnlib.tflib.tfutil import create_session, tf
 from tests.dnnlib.ops.helpers import IMPLS, check_derivatives, evaluate
 from tests.training.augment import oracles

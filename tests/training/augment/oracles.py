@@ -7,7 +7,7 @@ import scipy.ndimage
 import scipy.signal
 import scipy.spatial.transform
 
-from dnnlib.tflib.ops.affine_warp import SYM6
+from dnnlib.symlet import SYM6
 
 LUMA = np.ones(3) / np.sqrt(3)
 

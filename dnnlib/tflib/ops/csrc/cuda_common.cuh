@@ -52,42 +52,42 @@ __device__ __forceinline__ void store(T* p, const float* in) {
 __device__ __forceinline__ void copy_async16(void* to, const void* from, int bytes) {
 #if OPS_ASYNC_COPY
   const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes) : "memory");
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes)
+               : "memory");
 #endif
 }
+// Ends a group of copies; those of all but the last `Pending` groups have arrived after the wait.
+__device__ __forceinline__ void end_copies() {
+#if OPS_ASYNC_COPY
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+template <int Pending>
 __device__ __forceinline__ void wait_for_copies() {
 #if OPS_ASYNC_COPY
-  asm volatile("cp.async.wait_all;" ::: "memory");
+  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 #endif
 }
 #endif
 
-// 16 bytes on the way from memory to shared memory, where later numbers than the first `bytes` become zero. Between
-// start and finish other copies may be started; after `wait` what the thread copied is there.
-struct Copy16 {
+// The first `bytes` of 16 bytes of memory, and zeros, to shared memory; before compute capability 8 at once.
+__device__ __forceinline__ void copy16(void* to, const void* from, int bytes) {
 #if OPS_ASYNC_COPY
-  __device__ __forceinline__ void start(void* to, const void* from, int bytes) { copy_async16(to, from, bytes); }
-  __device__ __forceinline__ void finish(void*) {}
-  static __device__ __forceinline__ void wait() { wait_for_copies(); }
+  copy_async16(to, from, bytes);
 #else
-  Vec<uint16_t, 8> value;
-  __device__ __forceinline__ void start(void*, const void* from, int bytes) {
+  Vec<uint16_t, 8> value{};
+  const uint16_t* source = static_cast<const uint16_t*>(from);
+  if (bytes == 16) {
+    value = *reinterpret_cast<const Vec<uint16_t, 8>*>(source);
+  } else {
 #pragma unroll
-    for (int j = 0; j < 8; ++j) value.v[j] = 0;
-    const uint16_t* source = static_cast<const uint16_t*>(from);
-    if (bytes == 16) {
-      value = *reinterpret_cast<const Vec<uint16_t, 8>*>(source);
-    } else if (bytes > 0) {
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        if (2 * j < bytes) value.v[j] = source[j];
-      }
+    for (int j = 0; j < 8; ++j) {
+      if (2 * j < bytes) value.v[j] = source[j];
     }
   }
-  __device__ __forceinline__ void finish(void* to) { *reinterpret_cast<Vec<uint16_t, 8>*>(to) = value; }
-  static __device__ __forceinline__ void wait() {}
+  *reinterpret_cast<Vec<uint16_t, 8>*>(to) = value;
 #endif
-};
+}
 
 inline bool aligned16(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
 

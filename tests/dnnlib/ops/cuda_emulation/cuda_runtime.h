@@ -56,8 +56,8 @@ struct Thread {
   std::vector<char> stack = std::vector<char>(1 << 16);
   State state = kReady;
   dim3 index;
-  float lane = 0;
-  std::vector<std::function<void()>> copies;  // under way
+  uint32_t lane = 0;
+  std::vector<std::vector<std::function<void()>>> copies = {{}};  // under way: groups, of which the last is open
 };
 
 inline std::vector<Thread> threads;
@@ -179,7 +179,10 @@ inline void run_block(size_t count) {
     meetings += release(0, count, kAtBlock);
     for (size_t i = 0; i < count; ++i) left = left || threads[i].state != kDone;
     for (size_t i = 0; i < count; ++i) {
-      if (threads[i].state == kDone && !threads[i].copies.empty()) fail("a thread ends before its copies");
+      if (threads[i].state != kDone) continue;
+      for (const auto& group : threads[i].copies) {
+        if (!group.empty()) fail("a thread ends before its copies");
+      }
     }
     if (left && !moved) fail("threads wait for one another in different places");
   }
@@ -248,13 +251,17 @@ Launch<F> launch(const char* name, dim3 grid, dim3 block, size_t shared, F kerne
 }  // namespace emulation
 
 inline void __syncthreads() { emulation::wait(emulation::kAtBlock); }
+inline void __syncwarp() { emulation::wait(emulation::kAtWarp); }
 
-inline float __shfl_down_sync(unsigned, float value, int offset) {
+template <typename T>
+T __shfl_down_sync(unsigned, T value, int offset) {
   using namespace emulation;
-  threads[current].lane = value;
+  static_assert(sizeof(T) == sizeof threads[current].lane, "words of 32 bits");
+  memcpy(&threads[current].lane, &value, sizeof value);
   wait(kAtWarp);
   const size_t other = current + offset;
-  const float result = other / 32 == current / 32 ? threads[other].lane : value;
+  T result = value;
+  if (other / 32 == current / 32) memcpy(&result, &threads[other].lane, sizeof result);
   wait(kAtWarp);
   return result;
 }
@@ -289,13 +296,17 @@ inline void copy_async16(void* to, const void* from, int bytes) {
     emulation::fail("a copy of 16 bytes that are none");
   }
   memset(to, 0xff, 16);
-  emulation::threads[emulation::current].copies.push_back([=] {
+  emulation::threads[emulation::current].copies.back().push_back([=] {
     memset(to, 0, 16);
     memcpy(to, from, bytes);
   });
 }
-inline void wait_for_copies() {
-  auto& copies = emulation::threads[emulation::current].copies;
-  for (auto& copy : copies) copy();
-  copies.clear();
+inline void end_copies() { emulation::threads[emulation::current].copies.emplace_back(); }
+template <int Pending>
+void wait_for_copies() {
+  auto& groups = emulation::threads[emulation::current].copies;
+  while (groups.size() > Pending + 1) {
+    for (auto& copy : groups.front()) copy();
+    groups.erase(groups.begin());
+  }
 }

@@ -1,0 +1,8 @@
+"""Filter of a wavelet, apart from the op that uses it: what checks CUDA kernels runs without TensorFlow."""
+
+# Lowpass filter of the symlet with six vanishing moments; its sum is sqrt(2).
+SYM6 = (
+    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
+    0.787641141030194, 0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578,
+    0.0017677118642428036, -0.007800708325034148,
+)  # fmt: skip
