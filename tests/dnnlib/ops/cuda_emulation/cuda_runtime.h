@@ -249,14 +249,23 @@ Launch<F> launch(const char* name, dim3 grid, dim3 block, size_t shared, F kerne
 
 inline void __syncthreads() { emulation::wait(emulation::kAtBlock); }
 
-inline float __shfl_down_sync(unsigned, float value, int offset) {
-  using namespace emulation;
+namespace emulation {
+// What lane `other` has, if it is of the same warp.
+inline float exchange(float value, size_t other) {
   threads[current].lane = value;
   wait(kAtWarp);
-  const size_t other = current + offset;
   const float result = other / 32 == current / 32 ? threads[other].lane : value;
   wait(kAtWarp);
   return result;
+}
+}  // namespace emulation
+
+inline float __shfl_down_sync(unsigned, float value, int offset) {
+  return emulation::exchange(value, emulation::current + offset);
+}
+
+inline float __shfl_xor_sync(unsigned, float value, int mask) {
+  return emulation::exchange(value, emulation::current ^ mask);
 }
 
 // Names of the kernels launched since the last call.
