@@ -1,5 +1,5 @@
 // Modulation of convolution weights on GPUs.
-#include "cuda_common.cuh"
+#include "cuda_sums.cuh"
 
 namespace ops {
 namespace {
