@@ -108,18 +108,4 @@ __device__ __forceinline__ void block_sums(float* v) {
   }
 }
 
-// Sum over the threads of a block, valid in thread 0. Every thread must call it.
-__device__ __forceinline__ float block_sum(float v) {
-  __shared__ float parts[32];
-  for (int offset = 16; offset > 0; offset >>= 1) v += __shfl_down_sync(0xffffffffu, v, offset);
-  __syncthreads();
-  if ((threadIdx.x & 31) == 0) parts[threadIdx.x >> 5] = v;
-  __syncthreads();
-  if (threadIdx.x < 32) {
-    v = threadIdx.x < (blockDim.x >> 5) ? parts[threadIdx.x] : 0.0f;
-    for (int offset = 16; offset > 0; offset >>= 1) v += __shfl_down_sync(0xffffffffu, v, offset);
-  }
-  return v;
-}
-
 }  // namespace ops
