@@ -1,22 +1,12 @@
 // Bias and activation on GPUs. Sums are taken in a fixed order: per block, then over blocks.
 #include "cuda_sums.cuh"
 
-// What a card may want otherwise. Blocks of a multiprocessor, rows that are loaded before the first is computed,
-// blocks in all, for the gradient channels last.
-#if !defined(OPS_BIAS_BLOCKS)
-#define OPS_BIAS_BLOCKS 4
-#endif
-#if !defined(OPS_BIAS_ROWS)
-#define OPS_BIAS_ROWS 2
-#endif
-#if !defined(OPS_BIAS_GRID)
-#define OPS_BIAS_GRID 1056
-#endif
-
 namespace ops {
 namespace {
 
-constexpr int kRows = OPS_BIAS_ROWS;
+// Blocks of a multiprocessor that run the gradient channels last, as registers allow; blocks in all: two rounds of
+// these, as partial sums are few; rows that are loaded before the first is computed.
+constexpr int kRowsBlocks = 4, kRowsGrid = 132 * kRowsBlocks * 2, kRows = 2;
 
 struct Sizes {
   int64_t outer, channels, inner;
@@ -45,13 +35,13 @@ __global__ void __launch_bounds__(kThreads)
     }
 #pragma unroll
     for (int j = 0; j < V; ++j) v[j] = cuda_value<Code>(v[j] + bias[j], a);
-    store<T, V>(y + i * V, v);
+    store_global<T, V>(y + i * V, v);
   }
 }
 
 // inner == 1: a thread keeps V channels and walks down rows; blockDim = (channel vectors, rows).
 template <int Code, typename T, int V>
-__global__ void __launch_bounds__(kThreads, OPS_BIAS_BLOCKS)
+__global__ void __launch_bounds__(kThreads, kRowsBlocks)
     grad_rows_kernel(const T* __restrict__ dy, const T* dyb, const T* __restrict__ ref, const T* b,
                      T* __restrict__ dx, float* partial, Sizes s, CudaAct a) {
   constexpr bool kInput = Code == 0 || Code == kSwish;  // whether the reference may be x + b
@@ -139,7 +129,7 @@ struct Cut {
 Cut cut_for(const Sizes& s) {
   Cut cut;
   if (s.inner == 1) {
-    cut.grid_x = unsigned(std::clamp<int64_t>(ceil_div(s.outer, least_rows(s.channels)), 1, OPS_BIAS_GRID));
+    cut.grid_x = unsigned(std::clamp<int64_t>(ceil_div(s.outer, least_rows(s.channels)), 1, kRowsGrid));
     cut.rows = cut.grid_x;
   } else {
     cut.piece = 16384;  // a multiple of all vector lengths

@@ -1,29 +1,14 @@
 // Gradient of what comes after a convolution (epilogue.cu), on GPUs.
 #include "cuda_epilogue.cuh"
 
-// What a card may want otherwise. Channels last: blocks of a multiprocessor, rows that are loaded before the first is
-// computed, blocks in all. Planes: blocks of a multiprocessor, pixels of a block.
-#if !defined(OPS_EPILOGUE_BLOCKS)
-#define OPS_EPILOGUE_BLOCKS 3
-#endif
-#if !defined(OPS_EPILOGUE_ROWS)
-#define OPS_EPILOGUE_ROWS 2
-#endif
-#if !defined(OPS_EPILOGUE_GRID)
-#define OPS_EPILOGUE_GRID (132 * OPS_EPILOGUE_BLOCKS * 3)
-#endif
-#if !defined(OPS_PLANES_BLOCKS)
-#define OPS_PLANES_BLOCKS 4
-#endif
-#if !defined(OPS_PLANES_PIECE)
-#define OPS_PLANES_PIECE 65536
-#endif
-
 namespace ops {
 namespace {
 
-constexpr int64_t kPiece = OPS_PLANES_PIECE;  // a multiple of all vector lengths
-constexpr int kRows = OPS_EPILOGUE_ROWS;
+// Blocks of a multiprocessor, as registers allow without spilling; rows that are loaded before the first is computed;
+// blocks channels last, all resident at once with the fewest partial sums; pixels of a block in planes, a multiple of
+// all vector lengths, few enough that the last blocks to run take little time.
+constexpr int kPixelsBlocks = 3, kPlanesBlocks = 4, kRows = 2;
+constexpr int64_t kPixelsGrid = 132 * kPixelsBlocks, kPiece = 32768;
 
 // Blocks leave sums[n, piece, 0, c] of dz and sums[n, piece, 1, c] of dz * x, and along[block] of dz * noise.
 struct Partial {
@@ -32,7 +17,7 @@ struct Partial {
 
 // channels last: a thread keeps V channels and walks down the pixels of one sample; grid (pieces, channel tiles, N).
 template <int Code, typename T, int V>
-__global__ void __launch_bounds__(kThreads, OPS_EPILOGUE_BLOCKS)
+__global__ void __launch_bounds__(kThreads, kPixelsBlocks)
     grad_pixels_kernel(const T* __restrict__ dy, const T* __restrict__ y, const T* __restrict__ x,
                        const float* __restrict__ scale, const T* __restrict__ noise, T* __restrict__ dx,
                        Partial partial, Sizes e, CudaAct a) {
@@ -88,7 +73,7 @@ __global__ void __launch_bounds__(kThreads, OPS_EPILOGUE_BLOCKS)
 
 // Planes: a block takes one piece of one plane.
 template <int Code, typename T, int V>
-__global__ void __launch_bounds__(kThreads, OPS_PLANES_BLOCKS)
+__global__ void __launch_bounds__(kThreads, kPlanesBlocks)
     grad_planes_kernel(const T* __restrict__ dy, const T* __restrict__ y, const T* __restrict__ x,
                        const float* __restrict__ scale, const T* __restrict__ noise, T* __restrict__ dx,
                        Partial partial, Sizes e, CudaAct a) {
@@ -157,7 +142,7 @@ __global__ void __launch_bounds__(kFinishThreads)
 // Pieces of a sample, whatever the number type: enough for the card, of a few rows of a block each.
 int64_t pieces_of(const Sizes& e, bool last) {
   if (!last) return std::max<int64_t>(ceil_div(e.pixels, kPiece), 1);
-  const int64_t most = std::max<int64_t>(OPS_EPILOGUE_GRID / std::max<int64_t>(e.samples, 1), 1);
+  const int64_t most = std::max<int64_t>(kPixelsGrid / std::max<int64_t>(e.samples, 1), 1);
   return std::clamp<int64_t>(ceil_div(e.pixels, least_rows(e.channels)), 1, most);
 }
 

@@ -1,16 +1,13 @@
 // Modulation of convolution weights on GPUs.
 #include "cuda_modulate.cuh"
 
-#if !defined(OPS_MODULATE_BLOCKS)
-#define OPS_MODULATE_BLOCKS 512  // of the product at least: they share the samples
-#endif
-
 namespace ops {
 namespace {
 
 constexpr int kTile = 8;         // outputs of a block of the demodulation
 constexpr int kHeld = 1024;      // inputs whose squares it holds
 constexpr int kDemodThreads = 1024;
+constexpr int kShareBlocks = 256;  // with less of them samples are shared: enough for the card, few loads of weights
 
 // squares[o / 4, i, o % 4] = sum over taps of w^2, for inputs from `first` on and outputs of the block: neighbouring
 // threads of a warp that read 16 bytes of neighbouring inputs meet in no bank.
@@ -162,7 +159,7 @@ int ops_cuda_modulate(int dtype, const void* w, const void* s, const float* d, v
     using T = std::remove_pointer_t<decltype(type)>;
     with_taps(m, {w, y, d}, [&](auto length, auto taps) {
       const int64_t blocks = ceil_div(m.in * m.out / length.value, kThreads);
-      const int64_t shares = std::clamp<int64_t>(OPS_MODULATE_BLOCKS / blocks, 1, std::min<int64_t>(m.samples, 65535));
+      const int64_t shares = std::clamp<int64_t>(kShareBlocks / blocks, 1, std::min<int64_t>(m.samples, 65535));
       const dim3 grid{unsigned(blocks), unsigned(shares)};
       modulate_kernel<T, length.value, taps.value><<<grid, kThreads, 0, st>>>(
           static_cast<const T*>(w), static_cast<const T*>(s), d, static_cast<T*>(y), m, make_steps(m, grouped));
