@@ -64,6 +64,26 @@ __device__ __forceinline__ void store_global(T* p, const float* in) {
   store<T, V>(p, in);
 }
 
+// V numbers as they lie in memory, in whole words where they fill some: compilers take halves apart that wait in
+// registers.
+template <typename T, int V>
+using Word = std::conditional_t<(sizeof(T) * V) % 4 == 0, uint32_t, T>;
+template <typename T, int V>
+using Row = Vec<Word<T, V>, int(sizeof(T) * V / sizeof(Word<T, V>))>;
+
+template <typename T, int V>
+__device__ __forceinline__ Row<T, V> load_row(const T* p) {
+  return *reinterpret_cast<const Row<T, V>*>(p);
+}
+
+template <typename T, int V>
+__device__ __forceinline__ void widen_row(const Row<T, V>& row, float* out) {
+  Vec<T, V> in;
+  memcpy(&in, &row, sizeof in);
+#pragma unroll
+  for (int i = 0; i < V; ++i) out[i] = widen(in.v[i]);
+}
+
 #if !defined(OPS_ASYNC_COPY)
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #define OPS_ASYNC_COPY 0

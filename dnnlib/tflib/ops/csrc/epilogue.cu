@@ -4,12 +4,12 @@
 namespace ops {
 namespace {
 
-// channels_last: V channels of one pixel; else V pixels of one channel.
-template <int Code, typename T, int V, bool Last, typename Index>
+// Channels last: V channels of one pixel.
+template <int Code, typename T, int V, typename Index>
 __global__ void __launch_bounds__(kThreads)
-    epilogue_kernel(const T* __restrict__ x, const float* __restrict__ scale, const T* __restrict__ noise,
-                    const float* __restrict__ strength, const float* __restrict__ b, T* __restrict__ y,
-                    Sizes e, int64_t vectors, CudaAct a) {
+    epilogue_pixels_kernel(const T* __restrict__ x, const float* __restrict__ scale, const T* __restrict__ noise,
+                           const float* __restrict__ strength, const float* __restrict__ b, T* __restrict__ y,
+                           Sizes e, int64_t vectors, CudaAct a) {
   const float factor = noise ? *strength : 0.0f;
   const Index channels = Index(e.channels), pixels = Index(e.pixels);
 #pragma unroll 2
@@ -17,29 +17,97 @@ __global__ void __launch_bounds__(kThreads)
     const Index index = Index(i * V);
     float v[V];
     load<T, V>(x + index, v);
-    if (Last) {
-      const Index pixel = index / channels, c = index - pixel * channels, n = pixel / pixels;
-      const float extra = noise ? widen(noise[e.noise_samples == 1 ? pixel - n * pixels : pixel]) * factor : 0.0f;
-      float by[V], bias[V];
+    const Index pixel = index / channels, c = index - pixel * channels, n = pixel / pixels;
+    const float extra = noise ? widen(noise[e.noise_samples == 1 ? pixel - n * pixels : pixel]) * factor : 0.0f;
+    float by[V], bias[V];
 #pragma unroll
-      for (int j = 0; j < V; ++j) by[j] = 1, bias[j] = 0;
-      if (scale) load_floats<V>(scale + n * channels + c, by);
-      if (b) load_floats<V>(b + c, bias);
+    for (int j = 0; j < V; ++j) by[j] = 1, bias[j] = 0;
+    if (scale) load_floats<V>(scale + n * channels + c, by);
+    if (b) load_floats<V>(b + c, bias);
 #pragma unroll
-      for (int j = 0; j < V; ++j) v[j] = v[j] * by[j] + (extra + bias[j]);
-    } else {
-      const Index plane = index / pixels, pixel = index - plane * pixels, n = plane / channels;
-      const float one = scale ? scale[plane] : 1.0f, bias = b ? b[plane - n * channels] : 0.0f;
-      float extra[V];
-#pragma unroll
-      for (int j = 0; j < V; ++j) extra[j] = 0;
-      if (noise) load<T, V>(noise + (e.noise_samples == 1 ? 0 : n) * pixels + pixel, extra);
-#pragma unroll
-      for (int j = 0; j < V; ++j) v[j] = v[j] * one + (extra[j] * factor + bias);
-    }
-#pragma unroll
-    for (int j = 0; j < V; ++j) v[j] = cuda_value<Code>(v[j], a);
+    for (int j = 0; j < V; ++j) v[j] = cuda_value<Code>(v[j] * by[j] + (extra + bias[j]), a);
     store<T, V>(y + index, v);
+  }
+}
+
+constexpr int kMostChannels = 8, kAtOnce = 2;  // of a thread, in planes; those loaded while the last ones are computed
+constexpr int64_t kEnoughThreads = 132 * 1024;  // with kAtOnce vectors on the way to each they keep any card busy
+
+// How planes are cut: a thread takes V pixels of `channels` channels, whose noise it keeps. Blocks are (pixels, groups
+// of channels) and follow one another along groups first: what they read of the noise is still in the cache.
+struct PlanesCut {
+  int64_t channels, groups, chunks;  // chunks: blocks that a plane is long
+  dim3 block;
+  int64_t blocks;
+};
+
+PlanesCut cut_planes(const Sizes& e, int64_t vectors_of_plane) {
+  const int64_t planes = e.samples * e.channels;
+  int64_t channels = std::min<int64_t>(kMostChannels, e.channels);
+  while (channels > 1 && planes * vectors_of_plane / channels < kEnoughThreads) channels = (channels + 1) / 2;
+  PlanesCut cut;
+  cut.groups = ceil_div(e.channels, channels);
+  cut.channels = ceil_div(e.channels, cut.groups);  // of nearly equal groups
+  const int width = block_width(vectors_of_plane);
+  cut.chunks = ceil_div(vectors_of_plane, width);
+  cut.block = dim3(width, kThreads / width);  // several groups where one is shorter than a block, and chunks == 1
+  cut.blocks = ceil_div(e.samples * cut.chunks * cut.groups, kThreads / width);
+  return cut;
+}
+
+template <int Code, typename T, int V, typename Index>
+__global__ void __launch_bounds__(kThreads)
+    epilogue_planes_kernel(const T* __restrict__ x, const float* __restrict__ scale, const T* __restrict__ noise,
+                           const float* __restrict__ strength, const float* __restrict__ b, T* __restrict__ y,
+                           Sizes e, PlanesCut cut, CudaAct a) {
+  const Index unit = Index(blockIdx.x) * blockDim.y + threadIdx.y, groups = Index(cut.groups);
+  const Index row = unit / groups, n = row / Index(cut.chunks);
+  const Index pixel = ((row - n * Index(cut.chunks)) * blockDim.x + threadIdx.x) * V;
+  if (n >= Index(e.samples) || pixel >= Index(e.pixels)) return;
+  const int64_t c = (unit - row * groups) * cut.channels, plane = int64_t(n) * e.channels + c;
+  const int count = int(c + cut.channels < e.channels ? cut.channels : e.channels - c);
+  const int64_t start = plane * e.pixels + pixel;
+  const T* from = x + start;
+  T* to = y + start;
+  const float *scales = scale ? scale + plane : nullptr, *biases = b ? b + c : nullptr;
+  Row<T, V> rows[kAtOnce] = {};
+  float by[kAtOnce], bias[kAtOnce], extra[V];
+#pragma unroll
+  for (int k = 0; k < kAtOnce; ++k) by[k] = 1, bias[k] = 0;
+  const auto fetch = [&](int first) {
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k, from += e.pixels) {
+      if (first + k >= count) continue;
+      if (scales) by[k] = scales[first + k];
+      if (biases) bias[k] = biases[first + k];
+      rows[k] = load_row<T, V>(from);
+    }
+  };
+  fetch(0);
+#pragma unroll
+  for (int j = 0; j < V; ++j) extra[j] = 0;
+  if (noise) {
+    load<T, V>(noise + (e.noise_samples == 1 ? 0 : int64_t(n) * e.pixels) + pixel, extra);
+    const float factor = *strength;
+#pragma unroll
+    for (int j = 0; j < V; ++j) extra[j] *= factor;
+  }
+#pragma unroll 1
+  for (int first = 0; first < count; first += kAtOnce) {
+    Row<T, V> now[kAtOnce];
+    float by_now[kAtOnce], bias_now[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) now[k] = rows[k], by_now[k] = by[k], bias_now[k] = bias[k];
+    fetch(first + kAtOnce);
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k, to += e.pixels) {
+      if (first + k >= count) continue;
+      float v[V];
+      widen_row<T, V>(now[k], v);
+#pragma unroll
+      for (int j = 0; j < V; ++j) v[j] = cuda_value<Code>(v[j] * by_now[k] + (extra[j] + bias_now[k]), a);
+      store_global<T, V>(to, v);
+    }
   }
 }
 
@@ -53,30 +121,32 @@ int ops_cuda_epilogue(int dtype, int act, double alpha, double gain, double clam
                       int channels_last, void* stream) {
   const Sizes e = make_sizes(sizes);
   const int64_t n = e.samples * e.channels * e.pixels;
-  const ActParams p = make_act(act, 0, false, alpha, gain, clamp);
+  const CudaAct a = cuda_act(make_act(act, 0, false, alpha, gain, clamp));
+  const auto st = static_cast<cudaStream_t>(stream);
   if (n == 0) return 0;
   return with_dtype(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     constexpr int full = 16 / sizeof(T);
-    const auto run = [&](auto code, auto length, auto last) {
+    const T *from = static_cast<const T*>(x), *levels = static_cast<const T*>(noise);
+    T* to = static_cast<T*>(y);
+    const auto run = [&](auto code, auto length) {
       constexpr int V = length.value;
       with_index(n, [&](auto index) {
-        epilogue_kernel<code.value, T, V, last.value, decltype(index)>
-            <<<grid_for(n / V), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
-                static_cast<const T*>(x), scale, static_cast<const T*>(noise), strength, b, static_cast<T*>(y), e,
-                n / V, cuda_act(p));
+        using Index = decltype(index);
+        if (channels_last) {
+          epilogue_pixels_kernel<code.value, T, V, Index>
+              <<<grid_for(n / V), kThreads, 0, st>>>(from, scale, levels, strength, b, to, e, n / V, a);
+        } else {
+          const PlanesCut cut = cut_planes(e, e.pixels / V);
+          epilogue_planes_kernel<code.value, T, V, Index>
+              <<<unsigned(cut.blocks), cut.block, 0, st>>>(from, scale, levels, strength, b, to, e, cut, a);
+        }
       });
     };
     const bool vectors =
         channels_last ? vectors_fit<T>(e, true, {x, y, scale, b}) : vectors_fit<T>(e, false, {x, y, noise});
     with_cuda_act(act, [&](auto code) {
-      if (channels_last) {
-        vectors ? run(code, std::integral_constant<int, full>(), std::true_type())
-                : run(code, std::integral_constant<int, 1>(), std::true_type());
-      } else {
-        vectors ? run(code, std::integral_constant<int, full>(), std::false_type())
-                : run(code, std::integral_constant<int, 1>(), std::false_type());
-      }
+      vectors ? run(code, std::integral_constant<int, full>()) : run(code, std::integral_constant<int, 1>());
     });
   });
 }
