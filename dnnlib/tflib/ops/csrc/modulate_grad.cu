@@ -1,23 +1,17 @@
 // Gradient of the modulation of convolution weights on GPUs.
 #include "cuda_modulate.cuh"
 
-#if !defined(OPS_MODULATE_GRAD_BLOCKS)
-#define OPS_MODULATE_GRAD_BLOCKS 4  // of a multiprocessor
-#endif
-#if !defined(OPS_MODULATE_ROTATE)
-#define OPS_MODULATE_ROTATE 1
-#endif
-
 namespace ops {
 namespace {
 
-constexpr int kSide = 8, kDown = 4;     // lanes of a warp along outputs and along inputs
+constexpr int kSide = 8, kDown = 4;  // lanes of a warp along outputs and along inputs
 constexpr int kGradThreads = 128;
+constexpr int kGradBlocks = 4;  // of a multiprocessor: registers for dy of the next sample
 
 // A warp takes (kDown inputs, kSide * V outputs) of all samples: dw, and of the product of dy and w over the taps,
 // product[n, i, o], what ds and dd sum: of_s[tile of outputs, n, i] and of_d[n, kDown inputs, o].
 template <typename T, int V, int Taps>
-__global__ void __launch_bounds__(kGradThreads, Taps > 1 ? OPS_MODULATE_GRAD_BLOCKS : 8)
+__global__ void __launch_bounds__(kGradThreads, Taps > 1 ? kGradBlocks : 8)
     modulate_grad_kernel(const T* __restrict__ dy, const T* __restrict__ w, const T* __restrict__ s,
                          const float* __restrict__ d, T* __restrict__ dw, float* __restrict__ of_s,
                          float* __restrict__ of_d, Sizes m, Steps step, uint32_t tiles, int rotate) {
@@ -30,7 +24,7 @@ __global__ void __launch_bounds__(kGradThreads, Taps > 1 ? OPS_MODULATE_GRAD_BLO
   // Lanes beyond the end look at the last numbers, and add none of them to any sum.
   const int64_t i = in < m.in ? in : m.in - 1, o = out < m.out ? out : m.out - V, tap = m.in * m.out;
   // Blocks that begin with different samples meet in fewer channels of the memory where samples lie side by side.
-  const int64_t start = rotate ? group % m.samples : 0;
+  const uint32_t samples = uint32_t(m.samples), start = rotate ? group % samples : 0;
   // Every thread its own: registers are for what is on its way.
   __shared__ Vec<float, V> weights[Taps][kGradThreads];
   constexpr bool kAhead = sizeof(T) == 2;  // dy of the next sample is on its way while this one is computed
@@ -44,44 +38,47 @@ __global__ void __launch_bounds__(kGradThreads, Taps > 1 ? OPS_MODULATE_GRAD_BLO
       for (int j = 0; j < V; ++j) sum[t][j] = 0;
     }
     const T* all = dy + first * step.tap + i * step.in + o;
-    int64_t k = start;
-    // Whole words where rows have some: compilers take halves apart that wait in registers.
-    using Word = std::conditional_t<(sizeof(T) * V) % 4 == 0, uint32_t, T>;
-    using Row = Vec<Word, int(sizeof(T) * V / sizeof(Word))>;
-    Row rows[Taps];
-    const auto fetch = [&](int64_t n) {
+    uint32_t k = start;
+    // What a sample needs is loaded together: loads arrive in order, and one of a style behind those of the next dy
+    // would wait for all of these.
+    Row<T, V> rows[Taps];
+    T style{};
+    float factors[V];
+#pragma unroll
+    for (int j = 0; j < V; ++j) factors[j] = 1;
+    const auto fetch = [&](uint32_t n) {
+      style = s[n * m.in + i];
+      if (d) load_floats<V>(d + n * m.out + o, factors);
       const T* row = all + n * step.sample;
 #pragma unroll
-      for (int t = 0; t < Taps; ++t, row += step.tap) rows[t] = *reinterpret_cast<const Row*>(row);
+      for (int t = 0; t < Taps; ++t, row += step.tap) rows[t] = load_row<T, V>(row);
     };
-    if (m.samples > 0) fetch(k);
-    for (int64_t count = m.samples; count > 0; --count) {
-      const int64_t next = k + 1 < m.samples ? k + 1 : 0;
-      Row now[Taps];
+    if (samples > 0) fetch(k);
+    for (uint32_t count = samples; count > 0; --count) {
+      const uint32_t next = k + 1 < samples ? k + 1 : 0;
+      Row<T, V> now[Taps];
 #pragma unroll
       for (int t = 0; t < Taps; ++t) now[t] = rows[t];
+      const float of_now = widen(style);
+      float by[V], total[V], of_style = 0;
+#pragma unroll
+      for (int j = 0; j < V; ++j) by[j] = factors[j], total[j] = 0;
       if (kAhead && count > 1) fetch(next);
       asm volatile("" ::: "memory");  // or the compiler keeps the weights in registers
-      float by[V], total[V], of_style = 0;
-      const float style = widen(s[k * m.in + i]);
-#pragma unroll
-      for (int j = 0; j < V; ++j) by[j] = 1, total[j] = 0;
-      if (d) load_floats<V>(d + k * m.out + o, by);
 #pragma unroll
       for (int t = 0; t < Taps; ++t) {
         const Vec<float, V> weight = weights[t][threadIdx.x];
-        Vec<T, V> row;
-        memcpy(&row, &now[t], sizeof row);
+        float g[V];
+        widen_row<T, V>(now[t], g);
 #pragma unroll
         for (int j = 0; j < V; ++j) {
-          const float g = widen(row.v[j]);
-          total[j] += g * weight.v[j];
-          sum[t][j] += g * (style * by[j]);
+          total[j] += g[j] * weight.v[j];
+          sum[t][j] += g[j] * (of_now * by[j]);
         }
       }
       if (!kAhead && count > 1) fetch(next);
 #pragma unroll
-      for (int j = 0; j < V; ++j) of_style += total[j] * by[j], total[j] = active ? total[j] * style : 0.0f;
+      for (int j = 0; j < V; ++j) of_style += total[j] * by[j], total[j] = active ? total[j] * of_now : 0.0f;
       of_style = active ? of_style : 0.0f;
       for (int bit = kSide / 2; bit > 0; bit >>= 1) of_style += __shfl_xor_sync(0xffffffffu, of_style, bit);
       if (lane % kSide == 0 && in < m.in) {
@@ -94,7 +91,7 @@ __global__ void __launch_bounds__(kGradThreads, Taps > 1 ? OPS_MODULATE_GRAD_BLO
           for (int bit = kDown / 2 * kSide; bit >= kSide; bit >>= 1) one += __shfl_xor_sync(0xffffffffu, one, bit);
         }
         if (out < m.out && (V > 1 || lane < kSide)) {
-          float* to = of_d + (k * groups + group) * m.out + out + lane / kSide;
+          float* to = of_d + (int64_t(k) * groups + group) * m.out + out + lane / kSide;
           *to = first ? *to + one : one;
         }
       }
@@ -146,6 +143,7 @@ int ops_cuda_modulate_grad(int dtype, const void* dy, const void* w, const void*
                            float* dd, float* workspace, const int64_t* sizes, int grouped, void* stream) {
   const Sizes m = make_sizes(sizes);
   const auto st = static_cast<cudaStream_t>(stream);
+  if (m.samples >= int64_t(1) << 31) return cudaErrorInvalidValue;
   return with_dtype(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     const T *g = static_cast<const T*>(dy), *wt = static_cast<const T*>(w), *styles = static_cast<const T*>(s);
@@ -158,7 +156,7 @@ int ops_cuda_modulate_grad(int dtype, const void* dy, const void* w, const void*
         modulate_grad_kernel<T, length.value, taps.value>
             <<<unsigned(ceil_div(tiles * groups, kGradThreads / 32)), kGradThreads, 0, st>>>(
                 g, wt, styles, d, static_cast<T*>(dw), workspace + m.samples * groups * m.out, dd ? of_d : nullptr, m,
-                make_steps(m, grouped), uint32_t(tiles), OPS_MODULATE_ROTATE && grouped && m.samples > 0);
+                make_steps(m, grouped), uint32_t(tiles), grouped && m.samples > 0);
       });
     }
     const int64_t dd_blocks = dd ? m.samples * ceil_div(m.out, kFinishColumns) : 0;
