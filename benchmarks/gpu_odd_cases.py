@@ -1,14 +1,15 @@
-"""Cases that are worth a look and no measurement: filters of all kinds where tiles end, and odd warps."""
+"""Cases that are worth a look and no measurement: filters of all kinds where tiles end, odd warps, parts of groups."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu_case import Case, Random
-from benchmarks.gpu_cases import upfirdn_case
+from benchmarks.gpu_case import Case, Random, integers, rounded
+from benchmarks.gpu_cases import LRELU, SWISH, act_reference, upfirdn_case
 from benchmarks.gpu_warp_cases import odd_warp_cases
 
 
@@ -53,6 +54,52 @@ def short_cases(random: Random, shape: tuple[int, int, int, int]) -> Iterator[Ca
         yield upfirdn_case(random, shape, line(4), (up, up), (down, down), pad, str(shape))
 
 
+# Samples, channels, pixels, what there is beside x, samples of noise, activation, clamp. Threads take several channels
+# where there are enough of them for a card: the last groups of these are smaller.
+EPILOGUES = [
+    (2, 11, 98312, ("scale", "noise", "b"), 1, LRELU, 0.8),
+    (1, 13, 90301, ("scale", "noise", "b"), 1, SWISH, math.nan),  # no vectors; the last block of a plane is not full
+    (700, 13, 121, ("noise",), 700, LRELU, math.nan),  # several groups in a block
+    (700, 13, 121, ("noise", "b"), 1, LRELU, 0.8),
+    (1, 3, 720008, ("scale",), 1, LRELU, math.nan),
+    (3, 5, 16, (), 3, SWISH, 0.8),
+    (3, 37, 40, ("noise",), 1, LRELU, math.nan),
+    (5, 3, 1, ("scale", "noise", "b"), 5, LRELU, math.nan),
+]  # fmt: skip
+
+
+def epilogue_case(
+    random: Random,
+    samples: int,
+    channels: int,
+    pixels: int,
+    given: tuple[str, ...],
+    shared: int,
+    act: int,
+    clamp: float,
+) -> Case:
+    """Planes alone, with what is `given`; `shared` samples of noise."""
+    gain, ones = math.sqrt(2), random.xp.ones
+    x, inputs = random.normal(samples, channels, pixels), {}
+    sizes = integers(samples, channels, pixels, shared)
+    if "scale" in given:
+        inputs["scale"] = rounded(random.state.random_sample((samples, channels)) + 0.5, "float32")
+    if "noise" in given:
+        inputs |= {"noise": random.normal(shared, 1, pixels), "strength": 0.25 * ones(1)}
+    if "b" in given:
+        inputs["b"] = random.normal(channels)
+    z = x * inputs.get("scale", ones((1, 1)))[:, :, None] + 0.25 * inputs.get("noise", 0 * ones((1, 1, 1)))
+    y = gain * act_reference(act, z + inputs.get("b", 0 * ones(1))[:, None])[0]
+    y = y if math.isnan(clamp) else random.xp.clip(y, -clamp, clamp)
+
+    def call(library, dtype, p, stream) -> int:
+        arrays = (p.get(n) for n in ("x", "scale", "noise", "strength", "b", "y"))
+        return library.ops_cuda_epilogue(dtype, act, 0.2, gain, clamp, *arrays, sizes, 0, stream)
+
+    label = f"epilogue {samples}x{channels}x{pixels} {' '.join(given)} {shared}"
+    return Case(label, {"x": x, **inputs}, {"y": y}, call, frozenset({"scale", "strength", "b"}), factor=2)
+
+
 def odd_cases(dtype: str, xp: Any = np) -> Iterator[Case]:
     """All of them."""
     random = Random(xp.random.RandomState(0), dtype, xp)
@@ -61,3 +108,5 @@ def odd_cases(dtype: str, xp: Any = np) -> Iterator[Case]:
     for shape in SHORT_SHAPES:
         yield from short_cases(random, shape)
     yield from odd_warp_cases(random)
+    for plan in EPILOGUES:
+        yield epilogue_case(random, *plan)

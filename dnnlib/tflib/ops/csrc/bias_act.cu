@@ -1,8 +1,12 @@
 // Bias and activation on GPUs. Sums are taken in a fixed order: per block, then over blocks.
-#include "cuda_common.cuh"
+#include "cuda_sums.cuh"
 
 namespace ops {
 namespace {
+
+// Blocks of a multiprocessor that run the gradient channels last, as registers allow; blocks in all: two rounds of
+// these, as partial sums are few; rows that are loaded before the first is computed.
+constexpr int kRowsBlocks = 4, kRowsGrid = 132 * kRowsBlocks * 2, kRows = 2;
 
 struct Sizes {
   int64_t outer, channels, inner;
@@ -31,54 +35,61 @@ __global__ void __launch_bounds__(kThreads)
     }
 #pragma unroll
     for (int j = 0; j < V; ++j) v[j] = cuda_value<Code>(v[j] + bias[j], a);
-    store<T, V>(y + i * V, v);
+    store_global<T, V>(y + i * V, v);
   }
 }
 
 // inner == 1: a thread keeps V channels and walks down rows; blockDim = (channel vectors, rows).
 template <int Code, typename T, int V>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kRowsBlocks)
     grad_rows_kernel(const T* __restrict__ dy, const T* dyb, const T* __restrict__ ref, const T* b,
                      T* __restrict__ dx, float* partial, Sizes s, CudaAct a) {
-  __shared__ float sums[kThreads * V];
-  const int64_t c = (blockIdx.y * int64_t(blockDim.x) + threadIdx.x) * V;
+  constexpr bool kInput = Code == 0 || Code == kSwish;  // whether the reference may be x + b
+  __shared__ float4 held[kThreads * V / 4];
+  const int64_t tile = blockIdx.y * int64_t(blockDim.x) * V, c = tile + threadIdx.x * V;
   float extra[V], bias[V], sum[V];
 #pragma unroll
   for (int j = 0; j < V; ++j) extra[j] = bias[j] = sum[j] = 0;
   if (c < s.channels) {
     if (dyb != nullptr) load<T, V>(dyb + c, extra);
-    if (b != nullptr && a.from_input) load<T, V>(b + c, bias);
-#pragma unroll 2
-    for (int64_t row = blockIdx.x * int64_t(blockDim.y) + threadIdx.y; row < s.outer;
-         row += gridDim.x * int64_t(blockDim.y)) {
+    if (kInput && b != nullptr && a.from_input) load<T, V>(b + c, bias);
+    const int64_t rows = gridDim.x * int64_t(blockDim.y), first = blockIdx.x * int64_t(blockDim.y) + threadIdx.y;
+    const int64_t start = first * s.channels + c, step = rows * s.channels;
+    const T *from_dy = dy + start, *from_ref = ref + start;
+    T* into = dx + start;
+    // The number of rounds is known before the first: rows of one round can be loaded together.
+    const int count = first < s.outer ? int((s.outer - first + rows - 1) / rows) : 0;
+#pragma unroll kRows
+    for (int k = 0; k < count; ++k) {
+      const int64_t i = k * step;
       float g[V], r[V];
-      load<T, V>(dy + row * s.channels + c, g);
-      load<T, V>(ref + row * s.channels + c, r);
+      load<T, V>(from_dy + i, g);
+      load<T, V>(from_ref + i, r);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        g[j] = (g[j] + extra[j]) * cuda_factor<Code>(r[j] + bias[j], a);
+        g[j] = (g[j] + extra[j]) * cuda_factor<Code>(kInput ? r[j] + bias[j] : r[j], a);
         sum[j] += g[j];
       }
-      store<T, V>(dx + row * s.channels + c, g);
+      store_global<T, V>(into + i, g);
     }
   }
   if (partial == nullptr) return;
-  sum_block_rows<V>(sum, sums);
-  if (threadIdx.y != 0 || c >= s.channels) return;
-#pragma unroll
-  for (int j = 0; j < V; ++j) partial[blockIdx.x * s.channels + c + j] = sum[j];
+  sum_block_columns<V>(sum, held, [&](int k, float total) {
+    if (tile + k < s.channels) partial[blockIdx.x * s.channels + tile + k] = total;
+  });
 }
 
 // inner > 1: a block takes one piece of one plane.
 template <int Code, typename T, int V>
 __global__ void __launch_bounds__(kThreads)
-    grad_planes_kernel(const T* dy, const T* dyb, const T* ref, const T* b, T* dx, float* partial, Sizes s,
-                       int64_t piece, CudaAct a) {
+    grad_planes_kernel(const T* __restrict__ dy, const T* dyb, const T* __restrict__ ref, const T* b,
+                       T* __restrict__ dx, float* partial, Sizes s, int64_t piece, CudaAct a) {
   for (int64_t plane = blockIdx.y; plane < s.outer * s.channels; plane += gridDim.y) {
     const int64_t c = plane % s.channels, begin = blockIdx.x * piece;
     const int64_t end = begin + piece < s.inner ? begin + piece : s.inner;
     const float extra = dyb ? widen(dyb[c]) : 0.0f, bias = b && a.from_input ? widen(b[c]) : 0.0f;
-    float sum = 0;
+    float sum[1] = {0};
+#pragma unroll kRows
     for (int64_t i = begin + threadIdx.x * V; i < end; i += kThreads * V) {
       float g[V], r[V];
       load<T, V>(dy + plane * s.inner + i, g);
@@ -86,24 +97,27 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int j = 0; j < V; ++j) {
         g[j] = (g[j] + extra) * cuda_factor<Code>(r[j] + bias, a);
-        sum += g[j];
+        sum[0] += g[j];
       }
-      store<T, V>(dx + plane * s.inner + i, g);
+      store_global<T, V>(dx + plane * s.inner + i, g);
     }
     if (partial == nullptr) continue;
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) partial[(plane / s.channels * gridDim.x + blockIdx.x) * s.channels + c] = sum;
+    block_sums<1>(sum);
+    if (threadIdx.x == 0) partial[(plane / s.channels * gridDim.x + blockIdx.x) * s.channels + c] = sum[0];
   }
 }
 
+constexpr int kColumns = 8, kFinishThreads = 1024;  // channels of a block: 32 bytes of a row
+
 // db[c] = sum over rows of partial[row, c]
 template <typename T>
-__global__ void sum_rows_kernel(const float* partial, T* db, int64_t rows, int64_t channels) {
-  const int64_t c = blockIdx.x;
-  float sum = 0;
-  for (int64_t row = threadIdx.x; row < rows; row += blockDim.x) sum += partial[row * channels + c];
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) db[c] = narrow<T, float>(sum);
+__global__ void __launch_bounds__(kFinishThreads)
+    sum_rows_kernel(const float* __restrict__ partial, T* db, int64_t rows, int64_t channels) {
+  const int64_t c = blockIdx.x * int64_t(kColumns) + threadIdx.x % kColumns;
+  const float sum = column_sum<kColumns, kFinishThreads>(c < channels ? rows : 0, [&](int64_t row) {
+    return partial[row * channels + c];
+  });
+  if (threadIdx.x < kColumns && c < channels) db[c] = narrow<T, float>(sum);
 }
 
 // How the gradient is cut into blocks; the size of the workspace follows from it.
@@ -115,7 +129,7 @@ struct Cut {
 Cut cut_for(const Sizes& s) {
   Cut cut;
   if (s.inner == 1) {
-    cut.grid_x = unsigned(std::clamp<int64_t>(ceil_div(s.outer, 64), 1, 1024));
+    cut.grid_x = unsigned(std::clamp<int64_t>(ceil_div(s.outer, least_rows(s.channels)), 1, kRowsGrid));
     cut.rows = cut.grid_x;
   } else {
     cut.piece = 16384;  // a multiple of all vector lengths
@@ -147,7 +161,9 @@ void launch_grad(const T* dy, const T* dyb, const T* ref, const T* b, T* dx, T* 
     grad_planes_kernel<Code, T, V>
         <<<grid, kThreads, 0, stream>>>(dy, dyb, ref, b, dx, db ? partial : nullptr, s, cut.piece, a);
   }
-  if (db) sum_rows_kernel<<<unsigned(s.channels), 128, 0, stream>>>(partial, db, cut.rows, s.channels);
+  if (!db) return;
+  sum_rows_kernel<<<unsigned(ceil_div(s.channels, kColumns)), kFinishThreads, 0, stream>>>(partial, db, cut.rows,
+                                                                                          s.channels);
 }
 
 }  // namespace
@@ -203,7 +219,7 @@ int ops_cuda_bias_act_grad(int dtype, int act, int order, int from_input, double
       if (db) cudaMemsetAsync(db, 0, s.channels * sizeof(T), st);
       return;
     }
-    with_cuda_act(act, [&](auto code) {
+    with_cuda_factor(p, [&](auto code) {
       const auto run = [&](auto length) {
         launch_grad<code.value, T, length.value>(
             static_cast<const T*>(dy), static_cast<const T*>(dyb), static_cast<const T*>(ref),

@@ -1,4 +1,4 @@
-// What the CUDA kernels share: vectors of 16 bytes, choices by number type and activation, sums over blocks.
+// What the CUDA kernels share: vectors of 16 bytes, choices by number type and activation.
 //
 // Kernels of one number after the other may work in place though their pointers are __restrict__, as TensorFlow asks
 // for where an input is no longer needed: every number is read and written by one thread, in this order.
@@ -37,6 +37,51 @@ __device__ __forceinline__ void store(T* p, const float* in) {
 #pragma unroll
   for (int i = 0; i < V; ++i) out.v[i] = narrow<T, float>(in[i]);
   *reinterpret_cast<Vec<T, V>*>(p) = out;
+}
+
+// store() to global memory, in one instruction of 16 or 8 bytes: in unrolled loops compilers make single stores of a
+// vector's numbers, each of a part of every sector.
+template <typename T, int V>
+__device__ __forceinline__ void store_global(T* p, const float* in) {
+#if defined(__CUDA_ARCH__)
+  constexpr int kBytes = int(sizeof(T)) * V;
+  if constexpr (kBytes == 16 || kBytes == 8) {
+    T out[V];
+#pragma unroll
+    for (int i = 0; i < V; ++i) out[i] = narrow<T, float>(in[i]);
+    uint32_t word[kBytes / 4];
+    memcpy(word, out, kBytes);
+    if constexpr (kBytes == 16) {
+      asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(word[0]), "r"(word[1]),
+                   "r"(word[2]), "r"(word[3])
+                   : "memory");
+    } else {
+      asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(p), "r"(word[0]), "r"(word[1]) : "memory");
+    }
+    return;
+  }
+#endif
+  store<T, V>(p, in);
+}
+
+// V numbers as they lie in memory, in whole words where they fill some: compilers take halves apart that wait in
+// registers.
+template <typename T, int V>
+using Word = std::conditional_t<(sizeof(T) * V) % 4 == 0, uint32_t, T>;
+template <typename T, int V>
+using Row = Vec<Word<T, V>, int(sizeof(T) * V / sizeof(Word<T, V>))>;
+
+template <typename T, int V>
+__device__ __forceinline__ Row<T, V> load_row(const T* p) {
+  return *reinterpret_cast<const Row<T, V>*>(p);
+}
+
+template <typename T, int V>
+__device__ __forceinline__ void widen_row(const Row<T, V>& row, float* out) {
+  Vec<T, V> in;
+  memcpy(&in, &row, sizeof in);
+#pragma unroll
+  for (int i = 0; i < V; ++i) out[i] = widen(in.v[i]);
 }
 
 #if !defined(OPS_ASYNC_COPY)
@@ -140,19 +185,39 @@ __device__ __forceinline__ float cuda_value(float x, const CudaAct& a) {
   return clamped(act_value<float>(Code ? Code : a.act, x, a.alpha) * a.gain, a.limit);
 }
 
+// Factors of dy that training asks for, of order 0 with positive gain and the reference that each activation has: their
+// codes are known to the compiler, which makes two to four instructions of them; code 0 stands for all others.
+template <typename F>
+void with_cuda_factor(const ActParams& p, F&& f) {
+  const bool usual = p.order == 0 && p.gain > 0 && (p.from_input != 0) == (p.act == kSwish);
+  with_cuda_act(usual ? p.act : 0, f);
+}
+
+// 1 / (1 + exp(-x)) in the hardware's approximations without subnormal numbers, which 1 swallows.
+__device__ __forceinline__ float fast_sigmoid(float x) {
+#if defined(__CUDA_ARCH__)
+  float e, s;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x * -1.44269504f));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(s) : "f"(1.0f + e));
+  return s;
+#else
+  return sigmoid_of(x);
+#endif
+}
+
 template <int Code>
 __device__ __forceinline__ float cuda_factor(float ref, const CudaAct& a) {
-  const int act = Code ? Code : a.act;
-  const float u = a.from_input ? ref : ref * a.inverse_gain;
-  float f;
-  if (Code == kSwish && a.order == 0) {  // what training asks for, without polynomials
-    const float s = sigmoid_of(u);
-    f = (s + u * s * (1.0f - s)) * a.power;
-  } else {
-    f = act_slope<float>(act, a.order, u, a.alpha, a) * a.power;
+  // A limit of NaN, for no clamp, compares false.
+  if (Code == kLinear) return abs_of(ref) >= a.limit ? 0.0f : a.power;
+  if (Code == kLrelu) return abs_of(ref) >= a.limit ? 0.0f : (ref > 0 ? a.power : a.alpha * a.power);
+  if (Code == kSwish) {
+    const float s = fast_sigmoid(ref), y = ref * s;
+    return abs_of(y * a.gain) >= a.limit ? 0.0f : (y * (1.0f - s) + s) * a.power;
   }
+  const float u = a.from_input ? ref : ref * a.inverse_gain;
+  const float f = act_slope<float>(a.act, a.order, u, a.alpha, a) * a.power;
   if (a.limit != a.limit) return f;  // no clamp: the value need not be known
-  const float y = a.from_input ? act_value<float>(act, u, a.alpha) * a.gain : ref;
+  const float y = a.from_input ? act_value<float>(a.act, u, a.alpha) * a.gain : ref;
   return abs_of(y) >= a.limit ? 0.0f : f;
 }
 
@@ -172,51 +237,6 @@ void with_index(int64_t numbers, F&& f) {
   } else {
     f(uint64_t(0));
   }
-}
-
-// Threads of a block side by side along channels, a power of two; the others of the block take other rows.
-inline int block_width(int64_t vectors) {
-  int width = 1;
-  while (width < vectors && width < kThreads) width *= 2;
-  return width;
-}
-
-// Sums over the rows of a block of kThreads = (block_width, rows) threads, V to a thread, valid where threadIdx.y is 0;
-// `shared` holds kThreads * V floats. Every thread must call it.
-template <int V>
-__device__ __forceinline__ void sum_block_rows(float* sum, float* shared) {
-  const int width = blockDim.x, thread = threadIdx.y * width + threadIdx.x, lane = thread & 31;
-  for (int offset = 16; offset >= width; offset >>= 1) {  // rows of the same warp
-#pragma unroll
-    for (int j = 0; j < V; ++j) sum[j] += __shfl_down_sync(0xffffffffu, sum[j], offset);
-  }
-  const int rows = width < 32 ? kThreads / 32 : blockDim.y, row = width < 32 ? thread >> 5 : threadIdx.y;
-  __syncthreads();
-  if (width >= 32 || lane < width) {
-#pragma unroll
-    for (int j = 0; j < V; ++j) shared[(row * width + (width < 32 ? lane : threadIdx.x)) * V + j] = sum[j];
-  }
-  __syncthreads();
-  if (threadIdx.y != 0) return;
-#pragma unroll
-  for (int j = 0; j < V; ++j) {
-    sum[j] = 0;
-    for (int r = 0; r < rows; ++r) sum[j] += shared[(r * width + threadIdx.x) * V + j];
-  }
-}
-
-// Sum over the threads of a block, valid in thread 0. Every thread must call it.
-__device__ __forceinline__ float block_sum(float v) {
-  __shared__ float parts[32];
-  for (int offset = 16; offset > 0; offset >>= 1) v += __shfl_down_sync(0xffffffffu, v, offset);
-  __syncthreads();
-  if ((threadIdx.x & 31) == 0) parts[threadIdx.x >> 5] = v;
-  __syncthreads();
-  if (threadIdx.x < 32) {
-    v = threadIdx.x < (blockDim.x >> 5) ? parts[threadIdx.x] : 0.0f;
-    for (int offset = 16; offset > 0; offset >>= 1) v += __shfl_down_sync(0xffffffffu, v, offset);
-  }
-  return v;
 }
 
 }  // namespace ops

@@ -1,5 +1,5 @@
 // upfirdn on GPUs. The filters of the networks (separable, 4 taps, one factor of 2 or none) have kernels of their own
-// for planes and for channels that come last. Other separable filters: upfirdn_long.cu. What is left takes a direct sum.
+// for planes and for channels that come last. Other separable filters: upfirdn_long.cu. What is left: a direct sum.
 #include "cuda_short.cuh"
 
 namespace ops {

@@ -253,17 +253,27 @@ Launch<F> launch(const char* name, dim3 grid, dim3 block, size_t shared, F kerne
 inline void __syncthreads() { emulation::wait(emulation::kAtBlock); }
 inline void __syncwarp() { emulation::wait(emulation::kAtWarp); }
 
+namespace emulation {
+// What lane `other` has, if it is of the same warp.
 template <typename T>
-T __shfl_down_sync(unsigned, T value, int offset) {
-  using namespace emulation;
+T exchange(T value, size_t other) {
   static_assert(sizeof(T) == sizeof threads[current].lane, "words of 32 bits");
   memcpy(&threads[current].lane, &value, sizeof value);
   wait(kAtWarp);
-  const size_t other = current + offset;
   T result = value;
   if (other / 32 == current / 32) memcpy(&result, &threads[other].lane, sizeof result);
   wait(kAtWarp);
   return result;
+}
+}  // namespace emulation
+
+template <typename T>
+T __shfl_down_sync(unsigned, T value, int offset) {
+  return emulation::exchange(value, emulation::current + offset);
+}
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return emulation::exchange(value, emulation::current ^ size_t(mask));
 }
 
 // Names of the kernels launched since the last call.
