@@ -11,12 +11,12 @@ constexpr int kTaps = 4;
 
 // Numbers of half types travel by pairs in words of 32 bits: the compiler would give each a register of its own.
 template <typename T>
-struct Word {
+struct Packed {
   static constexpr int kEach = 4 / sizeof(T);
   static __device__ __forceinline__ float get(uint32_t word, int i) { return widen(T(uint16_t(word >> (16 * i)))); }
 };
 template <>
-struct Word<float> {
+struct Packed<float> {
   static constexpr int kEach = 1;
   static __device__ __forceinline__ float get(uint32_t word, int) { return bits_float(word); }
 };

@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kLastThreads)
     last_kernel(const T* __restrict__ in, T* __restrict__ out, UpfirdnShape s, Axes filter, LastPlan plan) {
   constexpr int kMeet = kTaps / U, kBefore = kMeet - (U == 1 ? D : 1), kSlots = 4;
   constexpr int kAcross = kChunkBytes / kVectorBytes, kGroups = 32 / kAcross;  // threads of a pixel; groups of pixels
-  constexpr int V = kVectorBytes / sizeof(T), kWords = kVectorBytes / 4, kEach = Word<T>::kEach;
+  constexpr int V = kVectorBytes / sizeof(T), kWords = kVectorBytes / 4, kEach = Packed<T>::kEach;
   constexpr int kIn = U == 1 ? (P - 1) * D + kTaps : P / 2 + 1;          // samples that the outputs of a thread meet
   constexpr int kStep = P * D / U;                                       // samples from group to group
   constexpr int kPixels = (kGroups - 1) * kStep + kIn;                   // samples of a warp
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kLastThreads)
     for (int j = 0; j < kIn; ++j) {
       float wide[V];
 #pragma unroll
-      for (int v = 0; v < V; ++v) wide[v] = Word<T>::get(raw[j].v[v / kEach], v % kEach);
+      for (int v = 0; v < V; ++v) wide[v] = Packed<T>::get(raw[j].v[v / kEach], v % kEach);
 #pragma unroll
       for (int p = 0; p < P; ++p) {
         const int k = U == 1 ? j - p * D : j - p / 2;  // of the samples of the output

@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(kPlaneThreads)
       for (int i = 0; i < kIn; ++i) {
         if constexpr (kHalf) {
           const uint32_t next = i / 2 + 1 < kPairs ? raw[i / 2 + 1].v[0] : 0;
-          v[i] = Word<T>::get(__funnelshift_r(raw[i / 2].v[0], next, odd ? 16 : 0), i % 2);
+          v[i] = Packed<T>::get(__funnelshift_r(raw[i / 2].v[0], next, odd ? 16 : 0), i % 2);
         } else {
           v[i] = bits_float(odd ? raw[(i + 1) / 2].v[(i + 1) % 2] : raw[i / 2].v[i % 2]);
         }
