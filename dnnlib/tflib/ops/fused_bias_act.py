@@ -33,6 +33,14 @@ def _lrelu(x: tf.Tensor, alpha: float) -> tf.Tensor:
     return tf.where(x > 0, x, x * tf.constant(alpha, x.dtype))
 
 
+def _selu(x: tf.Tensor) -> tf.Tensor:
+    """TensorFlow's own has constants of float32 on GPUs, for float64, too."""
+    if x.dtype != tf.float64:
+        return tf.nn.selu(x)
+    y = tf.nn.elu(x)
+    return 1.0507009873554805 * tf.where(x > 0, y, 1.6732632423543772 * y)
+
+
 _SQRT2 = math.sqrt(2)
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
@@ -42,7 +50,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         "tanh": Activation(4, 1.0, 0.0, lambda x, _: tf.tanh(x)),
         "sigmoid": Activation(5, 1.0, 0.0, lambda x, _: tf.sigmoid(x)),
         "elu": Activation(6, 1.0, 0.0, lambda x, _: tf.nn.elu(x)),
-        "selu": Activation(7, 1.0, 0.0, lambda x, _: tf.nn.selu(x)),
+        "selu": Activation(7, 1.0, 0.0, lambda x, _: _selu(x)),
         "softplus": Activation(8, 1.0, 0.0, lambda x, _: tf.nn.softplus(x)),
         "swish": Activation(9, _SQRT2, 0.0, lambda x, _: x * tf.sigmoid(x), from_input=True),
     }

@@ -20,8 +20,12 @@ from dnnlib.tflib.ops import affine_warp, build, depthwise_conv_2d, toolchain
 from dnnlib.tflib.tfutil import tf
 from tests.dnnlib.ops.cuda_emulation.emulate import emulate
 
-# Vectors at addresses that are none of theirs end the process, as they would end a kernel.
-CAREFUL = ("-fsanitize=alignment", "-fno-sanitize-recover=alignment", "-fsanitize-undefined-trap-on-error")
+# Vectors at addresses that are none of theirs end the process, as they would end a kernel; so do counts that overflow.
+CAREFUL = (
+    "-fsanitize=alignment,signed-integer-overflow",
+    "-fno-sanitize-recover=alignment,signed-integer-overflow",
+    "-fsanitize-undefined-trap-on-error",
+)
 VECTOR = 16  # bytes that kernels load at once
 
 
@@ -74,9 +78,7 @@ def strayed(array: np.ndarray, room: np.ndarray) -> bool:
     return not (np.all(room[:start] == 0xFF) and np.all(room[start + array.nbytes :] == 0xFF))
 
 
-def run_once(
-    library: ctypes.CDLL, case: Case, dtype: str, arrays: dict, odd: Collection[str], last: bool
-) -> dict:
+def run_once(library: ctypes.CDLL, case: Case, dtype: str, arrays: dict, odd: Collection[str], last: bool) -> dict:
     """Arrays by name after the call; those in `odd` begin one number off an address for vectors."""
     places = {n: placed(a, a.itemsize if n in odd else 0, last) for n, a in arrays.items()}
     pointers = {n: a.ctypes.data for n, (a, _) in places.items()}
@@ -174,6 +176,22 @@ def test_short_filters(request, cards, dtype):
             wrong += errors_of(case, run_case(library, case, dtype), dtype)
             assert launched(library) == {"planes_kernel" if shape[3] == 1 else "last_kernel"}, case.name
     assert not wrong
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 0, 1), (2, 0, 7, 1), (2, 7, 0, 8), (2, 0, 7, 8)], ids=str)
+def test_images_that_are_all_padding(emulated, shape):
+    case = upfirdn_case(Random(np.random.RandomState(0), "float32"), shape, line(4), (1, 1), (1, 1), (4, 4, 4, 4))
+    y = run_case(emulated, case, "float32")["y"]
+    assert y.size and not y.any()
+
+
+def test_padding_that_stands_for_more_numbers_than_integers_count(emulated):
+    """Of 60000 rows of 40000 columns above an image ten are asked for, eight numbers each; they are zero."""
+    x, y = np.ones((3, 40000), np.float32), np.full((10, 8), np.nan, np.float32)
+    sizes, numbers = (ctypes.c_int64 * 6)(1, 1, 3, 10, 40000, 8), (ctypes.c_int * 8)(1, 1, 1, 1, 60000, 0, 4, 4)
+    taps = (ctypes.c_float * 4)(1, 3, 3, 1)
+    assert emulated.ops_cuda_upfirdn(0, x.ctypes.data, y.ctypes.data, sizes, numbers, taps, taps, None) == 0
+    assert not y.any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

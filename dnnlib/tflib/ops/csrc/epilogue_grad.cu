@@ -179,7 +179,7 @@ int ops_cuda_epilogue_grad(int dtype, int act, int order, double alpha, double g
                            int channels_last, void* stream) {
   const Sizes e = make_sizes(sizes);
   const auto st = static_cast<cudaStream_t>(stream);
-  if (order < 0 || order > kMaxOrder || e.samples > 65535) return cudaErrorInvalidValue;
+  if (order < 0 || order > kMaxOrder || (channels_last && e.samples > 65535)) return cudaErrorInvalidValue;
   if (y == nullptr) y = dy;  // not looked at: the slope is constant
   const ActParams p = make_act(act, order, false, alpha, gain, clamp);
   return with_dtype(dtype, [&](auto* type) {

@@ -1,6 +1,6 @@
 // The short filters of upfirdn for planes. A warp has a strip of columns and walks down its rows, which come to a ring
 // in shared memory some steps ahead; a thread has pairs of neighbouring outputs. Rows may begin anywhere in memory:
-// they are copied from the multiple of 16 bytes before, and read as pairs of numbers, of which the samples may begin at
+// they are copied from the multiple of 32 bytes before, and read as pairs of numbers, of which the samples may begin at
 // the second.
 #include "cuda_short.cuh"
 
@@ -167,7 +167,7 @@ __global__ void __launch_bounds__(kPlaneThreads)
     }
   };
 
-  // As before, for the output. A row of odd length has whole pairs and one number more: its last, or the first of one
+  // Numbers of the output are counted from a pair, too. A row of odd length has whole pairs and one number more: its last, or the first of one
   // that begins in the middle of a pair.
   const int64_t target = n * s.y.out * s.x.out;
   T* const result = out + (target & ~int64_t(1));
@@ -233,8 +233,10 @@ bool launch_units(const T* x, T* y, const UpfirdnShape& s, const Axes& filter, c
   plan.walk = walk_of(rows, kStep, tiles * 32 * s.outer);
   const int64_t segments = ceil_div(rows, plan.walk);
   const int64_t blocks = ceil_div(tiles * segments * s.outer, kPlaneThreads / 32);
-  constexpr int kMost = INT32_MAX;  // of numbers that are counted within a plane, rows around it included
-  if (blocks > kMost / 4 || s.y.in + 256 > kMost / s.x.in || s.y.out + 256 > kMost / s.x.out) return false;
+  // Numbers are counted in 32 bits within a plane, from the first row that padding stands for to the last.
+  const int64_t rows_in = int64_t(std::abs(s.y.pad)) + s.y.in + int64_t(s.y.out) * D, rows_out = int64_t(s.y.out) + 256;
+  const int64_t most = int64_t(INT32_MAX) - std::abs(s.x.pad) - 4096;
+  if (blocks > INT32_MAX / 4 || (rows_in + 256) * s.x.in > most || rows_out * s.x.out > most) return false;
   plan.tiles = unsigned(tiles);
   plan.segments = unsigned(segments);
   planes_kernel<T, U, D, Units, OddOut><<<unsigned(blocks), kPlaneThreads, 0, stream>>>(x, y, s, filter, plan);
