@@ -50,10 +50,74 @@ inline int walk_of(int rows, int step, int64_t threads_of_row) {
   return walk;
 }
 
+constexpr int kRing = 4;  // rows of the input in shared memory
+
+// Factors as constants.
+template <int U, int D>
+struct Factors {
+  static constexpr int kUp = U, kDown = D;
+};
+// False where no kernel is made for the factors, the same along both axes.
+template <typename F>
+bool with_factors(const UpfirdnShape& s, F&& f) {
+  if (s.x.up == 1 && s.x.down == 1) return f(Factors<1, 1>());
+  if (s.x.up == 2 && s.x.down == 1) return f(Factors<2, 1>());
+  if (s.x.up == 1 && s.x.down == 2) return f(Factors<1, 2>());
+  return false;
+}
+
+template <int N>
+using Number = std::integral_constant<int, N>;
+
+// Rows of the input that the first output needs before those that come with every step.
+template <int U, int D>
+constexpr int kRowsBefore = kTaps / U - (U == 1 ? D : 1);
+
+// Takes row `Row` of the input and makes the rows of the output that it completes; whether they were the last.
+template <int U, int D, int Row, typename Filter, typename Emit, typename Skip>
+__device__ __forceinline__ bool make_rows(int oy, int rows, int& o, Filter&& filter_row, Emit&& emit, Skip&& skip_row) {
+  filter_row(Number<Row>());
+  if constexpr (U == 2) {
+    if (oy + o >= 0) {
+      emit(Number<Row>(), 1);
+    } else {
+      skip_row();
+    }
+    if (++o >= rows) return true;
+    emit(Number<Row>(), 0);
+    return ++o >= rows;
+  } else if constexpr ((Row - kRowsBefore<U, D>) % D == D - 1) {
+    emit(Number<Row>(), 0);
+    return ++o >= rows;
+  }
+  return false;
+}
+
+// Goes down `rows` rows of the output, the first of which is `oy`; -1, for factor 2, is skipped. filter_row(r) takes
+// the next row of the input, emit(r, phase) makes the next row of the output from the kTaps / U rows up to r, with
+// every U-th tap from `phase` on. Numbers of rows are constants, equal from round to round to those kRing before: what
+// is indexed by them stays in registers.
+template <int U, int D, typename Filter, typename Emit, typename Skip>
+__device__ __forceinline__ void walk_rows(int oy, int rows, Filter&& filter_row, Emit&& emit, Skip&& skip_row) {
+  constexpr int kFirst = kRowsBefore<U, D>;
+  filter_row(Number<0>());
+  if constexpr (kFirst > 1) filter_row(Number<1>());
+  if constexpr (kFirst > 2) filter_row(Number<2>());
+  for (int o = 0;;) {
+    if (make_rows<U, D, kFirst>(oy, rows, o, filter_row, emit, skip_row)) return;
+    if (make_rows<U, D, kFirst + 1>(oy, rows, o, filter_row, emit, skip_row)) return;
+    if (make_rows<U, D, kFirst + 2>(oy, rows, o, filter_row, emit, skip_row)) return;
+    if (make_rows<U, D, kFirst + 3>(oy, rows, o, filter_row, emit, skip_row)) return;
+  }
+}
+
 // Channels last (upfirdn_last.cu) and planes (upfirdn_planes.cu). False where they are not made for the case.
-template <typename T>
+template <typename T, int U, int D>
 bool launch_last(const T* x, T* y, const UpfirdnShape& s, const Axes& filter, cudaStream_t stream);
-template <typename T>
+template <typename T, int U, int D>
 bool launch_planes(const T* x, T* y, const UpfirdnShape& s, const Axes& filter, cudaStream_t stream);
+
+#define OPS_FOR_FACTORS(M, T) M(T, 1, 1) M(T, 2, 1) M(T, 1, 2)
+#define OPS_FOR_SHORT_FILTERS(M) OPS_FOR_FACTORS(M, float) OPS_FOR_FACTORS(M, Half) OPS_FOR_FACTORS(M, BFloat16)
 
 }  // namespace ops

@@ -49,7 +49,12 @@ __global__ void __launch_bounds__(kThreads) direct_kernel(const T* in, T* out, S
 template <typename T>
 bool launch_short(const T* x, T* y, const Shape& s, const Axes& filter, cudaStream_t stream) {
   if (s.y.up != s.x.up || s.y.down != s.x.down || s.y.taps != kTaps || s.x.taps != kTaps) return false;
-  return s.inner == 1 ? launch_planes(x, y, s, filter, stream) : launch_last(x, y, s, filter, stream);
+  if (!aligned16(x) || !aligned16(y)) return false;
+  return with_factors(s, [&](auto f) {
+    constexpr int U = decltype(f)::kUp, D = decltype(f)::kDown;
+    if (s.inner == 1) return launch_planes<T, U, D>(x, y, s, filter, stream);
+    return launch_last<T, U, D>(x, y, s, filter, stream);
+  });
 }
 
 }  // namespace

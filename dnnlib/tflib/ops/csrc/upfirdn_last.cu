@@ -19,7 +19,7 @@ struct LastPlan {
 template <typename T, int U, int D, int P>
 __global__ void __launch_bounds__(kLastThreads)
     last_kernel(const T* __restrict__ in, T* __restrict__ out, UpfirdnShape s, Axes filter, LastPlan plan) {
-  constexpr int kMeet = kTaps / U, kBefore = kMeet - (U == 1 ? D : 1), kSlots = 4;
+  constexpr int kMeet = kTaps / U;
   constexpr int kAcross = kChunkBytes / kVectorBytes, kGroups = 32 / kAcross;  // threads of a pixel; groups of pixels
   constexpr int V = kVectorBytes / sizeof(T), kWords = kVectorBytes / 4, kEach = Packed<T>::kEach;
   constexpr int kIn = U == 1 ? (P - 1) * D + kTaps : P / 2 + 1;          // samples that the outputs of a thread meet
@@ -28,10 +28,10 @@ __global__ void __launch_bounds__(kLastThreads)
   // Bytes from pixel to pixel: groups that are read at once begin in different banks.
   constexpr int kPixel = kStep % 4 == 0 ? 80 : 96;
   constexpr int kCopies = (kPixels + 7) / 8;                             // of 16 bytes, of a thread
-  __shared__ Vec<uint32_t, 4> storage[kLastThreads / 32 * kSlots * kPixels * kPixel / 16];
+  __shared__ Vec<uint32_t, 4> storage[kLastThreads / 32 * kRing * kPixels * kPixel / 16];
 
   const int lane = threadIdx.x & 31;
-  char* const ring = reinterpret_cast<char*>(storage) + (threadIdx.x >> 5) * (kSlots * kPixels * kPixel);
+  char* const ring = reinterpret_cast<char*>(storage) + (threadIdx.x >> 5) * (kRing * kPixels * kPixel);
   const unsigned warp = blockIdx.x * (kLastThreads / 32) + (threadIdx.x >> 5);
   const unsigned chunk = warp % plan.chunks, tile = warp / plan.chunks % plan.tiles;
   const unsigned rest = warp / plan.chunks / plan.tiles, segment = rest % plan.segments;
@@ -69,14 +69,16 @@ __global__ void __launch_bounds__(kLastThreads)
   const int group = lane / kAcross, c = c0 + lane % kAcross * V;
   const char* const place = ring + group * kStep * kPixel + lane % kAcross * kVectorBytes;
   float window[kMeet][P][V];
-  const auto filter_row = [&](int slot, float (*line)[V]) {
-    wait_for_copies<kSlots - 2>();
+  const auto filter_row = [&](auto r) {
+    constexpr int kSlot = decltype(r)::value % kRing;
+    auto& line = window[decltype(r)::value % kMeet];
+    wait_for_copies<kRing - 2>();
     __syncwarp();  // what all threads have copied is there, and the row before is no longer needed
-    copy_row((slot + kSlots - 1) % kSlots);
+    copy_row((kSlot + kRing - 1) % kRing);
     Vec<uint32_t, kWords> raw[kIn];
 #pragma unroll
     for (int j = 0; j < kIn; ++j) {
-      raw[j] = *reinterpret_cast<const Vec<uint32_t, kWords>*>(place + (slot * kPixels + j) * kPixel);
+      raw[j] = *reinterpret_cast<const Vec<uint32_t, kWords>*>(place + (kSlot * kPixels + j) * kPixel);
     }
 #pragma unroll
     for (int j = 0; j < kIn; ++j) {
@@ -96,16 +98,16 @@ __global__ void __launch_bounds__(kLastThreads)
 
   const int ox = (U == 1 ? int(tile) * (kGroups * P) : 2 * x0 - 1 + s.x.pad) + group * P;
   T* target = out + ((n * s.y.out + oy) * s.x.out + ox) * inner + c;
-  // The next row of the output; the newest row of the window is number `last`.
-  const auto emit = [&](int last, int phase) {
+  const auto emit = [&](auto r, int phase) {
+    constexpr int kOldest = decltype(r)::value + 1;  // of the rows in the window
 #pragma unroll
     for (int p = 0; p < P; ++p) {
       float sum[V];
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        sum[v] = filter.y[phase] * window[(last + 1) % kMeet][p][v];
+        sum[v] = filter.y[phase] * window[kOldest % kMeet][p][v];
 #pragma unroll
-        for (int k = 1; k < kMeet; ++k) sum[v] += filter.y[U * k + phase] * window[(last + 1 + k) % kMeet][p][v];
+        for (int k = 1; k < kMeet; ++k) sum[v] += filter.y[U * k + phase] * window[(kOldest + k) % kMeet][p][v];
       }
       Vec<uint32_t, kWords> value;
 #pragma unroll
@@ -123,37 +125,14 @@ __global__ void __launch_bounds__(kLastThreads)
     target += int64_t(s.x.out) * inner;
   };
 #pragma unroll
-  for (int r = 0; r < kSlots - 1; ++r) copy_row(r);
-#pragma unroll
-  for (int r = 0; r < kBefore; ++r) filter_row(r % kSlots, window[r % kMeet]);
-  int o = 0;
-  // One row of the input, and the rows of the output that it completes; whether they were the last. The number of the
-  // row within a round is a constant: what is indexed by it stays in registers.
-  const auto step = [&](auto r) {
-    constexpr int kRow = kBefore + decltype(r)::value;
-    filter_row(kRow % kSlots, window[kRow % kMeet]);
-    if constexpr (U == 2) {
-      if (oy + o >= 0) {
-        emit(kRow, 1);
-      } else {
-        target += int64_t(s.x.out) * inner;
-      }
-      if (++o >= rows) return true;
-      emit(kRow, 0);
-      return ++o >= rows;
-    } else if constexpr (decltype(r)::value % D == D - 1) {
-      emit(kRow, 0);
-      return ++o >= rows;
-    }
-    return false;
-  };
-  while (!(step(std::integral_constant<int, 0>()) || step(std::integral_constant<int, 1>()) ||
-           step(std::integral_constant<int, 2>()) || step(std::integral_constant<int, 3>()))) {
-  }
+  for (int r = 0; r < kRing - 1; ++r) copy_row(r);
+  walk_rows<U, D>(oy, rows, filter_row, emit, [&] { target += int64_t(s.x.out) * inner; });
 }
 
+}  // namespace
+
 template <typename T, int U, int D>
-bool launch(const T* x, T* y, const UpfirdnShape& s, const Axes& filter, cudaStream_t stream) {
+bool launch_last(const T* x, T* y, const UpfirdnShape& s, const Axes& filter, cudaStream_t stream) {
   constexpr int P = 4 / D, kStep = U == 2 ? 8 : 4 / D;
   constexpr int kWide = 32 / (kChunkBytes / kVectorBytes) * P;
   if (s.inner * sizeof(T) % 16 != 0) return false;
@@ -172,21 +151,8 @@ bool launch(const T* x, T* y, const UpfirdnShape& s, const Axes& filter, cudaStr
   return true;
 }
 
-}  // namespace
-
-template <typename T>
-bool launch_last(const T* x, T* y, const UpfirdnShape& s, const Axes& filter, cudaStream_t stream) {
-  if (!aligned16(x) || !aligned16(y)) return false;
-  if (s.x.up == 1 && s.x.down == 1) return launch<T, 1, 1>(x, y, s, filter, stream);
-  if (s.x.up == 2 && s.x.down == 1) return launch<T, 2, 1>(x, y, s, filter, stream);
-  if (s.x.up == 1 && s.x.down == 2) return launch<T, 1, 2>(x, y, s, filter, stream);
-  return false;
-}
-
-#define OPS_INSTANTIATE(T) \
-  template bool launch_last(const T*, T*, const UpfirdnShape&, const Axes&, cudaStream_t);
-OPS_INSTANTIATE(float)
-OPS_INSTANTIATE(Half)
-OPS_INSTANTIATE(BFloat16)
+#define OPS_INSTANTIATE(T, U, D) \
+  template bool launch_last<T, U, D>(const T*, T*, const UpfirdnShape&, const Axes&, cudaStream_t);
+OPS_FOR_SHORT_FILTERS(OPS_INSTANTIATE)
 
 }  // namespace ops

@@ -49,7 +49,7 @@ template <typename T, int U, int D, int Units, bool OddOut>
 __global__ void __launch_bounds__(kPlaneThreads)
     planes_kernel(const T* __restrict__ in, T* __restrict__ out, UpfirdnShape s, Axes filter, PlanesPlan plan) {
   constexpr bool kHalf = sizeof(T) == 2;
-  constexpr int kMeet = kTaps / U, kBefore = kMeet - (U == 1 ? D : 1), kSlots = 4;
+  constexpr int kMeet = kTaps / U;
   constexpr int kIn = U == 1 ? D + kTaps : 3, kPairs = kIn / 2 + 1;  // samples that a pair of outputs meets; in pairs
   // Columns of a unit. Where rows of the output may begin in the middle of a pair, the last thread only computes what
   // the one before it stores.
@@ -60,10 +60,10 @@ __global__ void __launch_bounds__(kPlaneThreads)
   constexpr int kSamples = (kWide * (Units - 1) + 62) * D / U + 2 * kPairs - 1;
   constexpr int kChunks = (kSamples + kAlign - 1 + kVector - 1) / kVector, kPitch = kChunks * kVector;
   using Pair = Vec<uint32_t, kHalf ? 1 : 2>;
-  __shared__ Vec<T, kVector> storage[kPlaneThreads / 32 * kSlots * kChunks];
+  __shared__ Vec<T, kVector> storage[kPlaneThreads / 32 * kRing * kChunks];
 
   const int lane = threadIdx.x & 31;
-  T* const ring = reinterpret_cast<T*>(storage + (threadIdx.x >> 5) * (kSlots * kChunks));
+  T* const ring = reinterpret_cast<T*>(storage + (threadIdx.x >> 5) * (kRing * kChunks));
   const unsigned warp = blockIdx.x * (kPlaneThreads / 32) + (threadIdx.x >> 5);
   const unsigned tile = warp % plan.tiles, rest = warp / plan.tiles, segment = rest % plan.segments;
   const int64_t n = rest / plan.segments;
@@ -118,13 +118,15 @@ __global__ void __launch_bounds__(kPlaneThreads)
 
   float window[kMeet][Units][2];
   int begins = before + y0 * s.x.in + x0;  // the first sample of the strip in the next row
-  const auto filter_row = [&](int slot, float (*line)[2]) {
-    wait_for_copies<kSlots - 2>();
+  const auto filter_row = [&](auto r) {
+    constexpr int kSlot = decltype(r)::value % kRing;
+    auto& line = window[decltype(r)::value % kMeet];
+    wait_for_copies<kRing - 2>();
     __syncwarp();  // what all threads have copied is there, and the row before is no longer needed
-    copy_row((slot + kSlots - 1) % kSlots);
+    copy_row((kSlot + kRing - 1) % kRing);
     const int shift = begins & (kAlign - 1);
     begins += s.x.in;
-    T* const row = ring + slot * kPitch;
+    T* const row = ring + kSlot * kPitch;
     if (x0 < 0) {  // of the vector that holds column 0, what lies before it
       const int zero = shift - x0;
       if (zero % kVector > lane && zero < kPitch) row[zero - 1 - lane] = T(0);
@@ -167,24 +169,24 @@ __global__ void __launch_bounds__(kPlaneThreads)
     }
   };
 
-  // Numbers of the output are counted from a pair, too. A row of odd length has whole pairs and one number more: its last, or the first of one
-  // that begins in the middle of a pair.
+  // Numbers of the output are counted from a pair, too. A row of odd length has whole pairs and one number more: its
+  // last, or the first of one that begins in the middle of a pair.
   const int64_t target = n * s.y.out * s.x.out;
   T* const result = out + (target & ~int64_t(1));
   const int room = lane < kWide / 2 ? s.x.out - 1 - first - 2 * lane : -1;  // for a second number, and more
   const bool begins_row = first == 0 && lane == 0;
   int to = int(target & 1) + oy * s.x.out + first + 2 * lane;
-  // The next row of the output; the newest row of the window is number `last`.
-  const auto emit = [&](int last, int phase) {
+  const auto emit = [&](auto r, int phase) {
+    constexpr int kOldest = decltype(r)::value + 1;  // of the rows in the window
     const int shifted = OddOut ? to & 1 : 0;
 #pragma unroll
     for (int u = 0; u < Units; ++u) {
       float sum[2];
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        sum[i] = filter.y[phase] * window[(last + 1) % kMeet][u][i];
+        sum[i] = filter.y[phase] * window[kOldest % kMeet][u][i];
 #pragma unroll
-        for (int k = 1; k < kMeet; ++k) sum[i] += filter.y[U * k + phase] * window[(last + 1 + k) % kMeet][u][i];
+        for (int k = 1; k < kMeet; ++k) sum[i] += filter.y[U * k + phase] * window[(kOldest + k) % kMeet][u][i];
       }
       const Pair own = pair_of<T>(sum), value = OddOut ? shifted_pair(own, shifted) : own;
       T* const place = result + to + shifted + u * kWide;
@@ -194,34 +196,9 @@ __global__ void __launch_bounds__(kPlaneThreads)
     }
     to += s.x.out;
   };
-  int o = 0;
-  // One row of the input, and the rows of the output that it completes; whether they were the last. The number of the
-  // row within a round is a constant: what is indexed by it stays in registers.
-  const auto step = [&](auto r) {
-    constexpr int kRow = kBefore + decltype(r)::value;
-    filter_row(kRow % kSlots, window[kRow % kMeet]);
-    if constexpr (U == 2) {
-      if (oy + o >= 0) {
-        emit(kRow, 1);
-      } else {
-        to += s.x.out;
-      }
-      if (++o >= rows) return true;
-      emit(kRow, 0);
-      return ++o >= rows;
-    } else if constexpr (decltype(r)::value % D == D - 1) {
-      emit(kRow, 0);
-      return ++o >= rows;
-    }
-    return false;
-  };
 #pragma unroll
-  for (int r = 0; r < kSlots - 1; ++r) copy_row(r);
-#pragma unroll
-  for (int r = 0; r < kBefore; ++r) filter_row(r % kSlots, window[r % kMeet]);
-  while (!(step(std::integral_constant<int, 0>()) || step(std::integral_constant<int, 1>()) ||
-           step(std::integral_constant<int, 2>()) || step(std::integral_constant<int, 3>()))) {
-  }
+  for (int r = 0; r < kRing - 1; ++r) copy_row(r);
+  walk_rows<U, D>(oy, rows, filter_row, emit, [&] { to += s.x.out; });
 }
 
 template <typename T, int U, int D, int Units, bool OddOut>
@@ -243,28 +220,17 @@ bool launch_units(const T* x, T* y, const UpfirdnShape& s, const Axes& filter, c
   return true;
 }
 
+}  // namespace
+
 template <typename T, int U, int D>
-bool launch(const T* x, T* y, const UpfirdnShape& s, const Axes& filter, cudaStream_t stream) {
+bool launch_planes(const T* x, T* y, const UpfirdnShape& s, const Axes& filter, cudaStream_t stream) {
   constexpr int kUnits = D == 2 ? 2 : 4;  // more would take more registers than a busy multiprocessor has
   if (s.x.out % 2 == 0) return launch_units<T, U, D, kUnits, false>(x, y, s, filter, stream);
   return launch_units<T, U, D, sizeof(T) == 2 && D == 1 ? 3 : kUnits, true>(x, y, s, filter, stream);
 }
 
-}  // namespace
-
-template <typename T>
-bool launch_planes(const T* x, T* y, const UpfirdnShape& s, const Axes& filter, cudaStream_t stream) {
-  if (!aligned16(x) || !aligned16(y)) return false;
-  if (s.x.up == 1 && s.x.down == 1) return launch<T, 1, 1>(x, y, s, filter, stream);
-  if (s.x.up == 2 && s.x.down == 1) return launch<T, 2, 1>(x, y, s, filter, stream);
-  if (s.x.up == 1 && s.x.down == 2) return launch<T, 1, 2>(x, y, s, filter, stream);
-  return false;
-}
-
-#define OPS_INSTANTIATE(T) \
-  template bool launch_planes(const T*, T*, const UpfirdnShape&, const Axes&, cudaStream_t);
-OPS_INSTANTIATE(float)
-OPS_INSTANTIATE(Half)
-OPS_INSTANTIATE(BFloat16)
+#define OPS_INSTANTIATE(T, U, D) \
+  template bool launch_planes<T, U, D>(const T*, T*, const UpfirdnShape&, const Axes&, cudaStream_t);
+OPS_FOR_SHORT_FILTERS(OPS_INSTANTIATE)
 
 }  // namespace ops
