@@ -48,7 +48,8 @@ def run(
     if step < 1 or num_gpus < 1:
         raise UserError(f"run: expected minibatch_size >= 1 and num_gpus >= 1, found {step} and {num_gpus}")
     parts: list[list[np.ndarray]] = []
-    session = tfutil.init_tf()
+    with fetches[0].graph.as_default():
+        session = tfutil.init_tf()
     for begin in tqdm(range(0, num_items, step), disable=not print_progress, desc=net.name, file=sys.stderr):
         end = min(begin + step, num_items)
         parts.append(session.run(fetches, {ph: a[begin:end] for ph, a in zip(feeds, arrays, strict=True)}))

@@ -7,6 +7,7 @@ from here, so that a change of TensorFlow touches one file.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -62,6 +63,9 @@ _DEFAULTS: dict[str, Any] = {
     "env.TF_CPP_MIN_LOG_LEVEL": "1",
     "gpu_options.allow_growth": True,
 }
+
+
+_MADE = "_dnnlib_session"  # of a graph: the session that init_tf made for it
 
 
 def num_gpus() -> int:
@@ -125,10 +129,14 @@ def init_tf(config_dict: Mapping[str, Any] | None = None) -> tf.Session:
 
     Besides `tf.ConfigProto` names the dictionary may hold `rnd.np_random_seed` (int or None), `rnd.tf_random_seed`
     (int, `'auto'` to draw it from numpy, or None) and `env.NAME` (environment variables set beforehand).
+    Graphs that are built one after the other, with no sessions of the caller's, get one each.
     """
-    session = tf.get_default_session()
-    if session is not None:
+    graph, session = tf.get_default_graph(), tf.get_default_session()
+    if session is not None and (session.graph is graph or session is not getattr(session.graph, _MADE, None)):
         return session
+    made = getattr(graph, _MADE, None)
+    if made is not None and not made._closed:
+        return made
     options = {**_DEFAULTS, **(config_dict or {})}
     for key in options:
         if key.startswith("rnd.") and key not in _DEFAULTS:
@@ -143,7 +151,11 @@ def init_tf(config_dict: Mapping[str, Any] | None = None) -> tf.Session:
     if tf_seed is not None:
         tf.set_random_seed(tf_seed)
     # An interactive session installs itself as the default one and stays, as scripts written for TF1 expect.
-    return tf.InteractiveSession(config=_config_proto(options))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "An interactive session is already active")  # of another graph
+        session = tf.InteractiveSession(config=_config_proto(options))
+    setattr(graph, _MADE, session)
+    return session
 
 
 def assert_tf_initialized() -> None:
@@ -152,12 +164,19 @@ def assert_tf_initialized() -> None:
         raise RuntimeError("no default TensorFlow session: call dnnlib.tflib.init_tf() first")
 
 
-def run(*args: Any, **kwargs: Any) -> Any:
+def run(fetches: Any, *args: Any, **kwargs: Any) -> Any:
     """`session.run(...)` in the default session, which is made on first use. Sees what has been `gathered`."""
     pending = _gathering.get()
     if pending is not None:
         pending.assign()
-    return init_tf().run(*args, **kwargs)
+    return _session_for(fetches).run(fetches, *args, **kwargs)
+
+
+def _session_for(fetches: Any) -> tf.Session:
+    """That of the graph of the first of these, if they are of a graph, or of the default one."""
+    first = next(iter(tf.nest.flatten(fetches)), None)
+    with getattr(first, "graph", tf.get_default_graph()).as_default():
+        return init_tf()
 
 
 def is_tf_expression(x: Any) -> bool:
@@ -221,7 +240,8 @@ class _Gathered:
         self._values, self._sources, self._read = {}, {}, set()
         _assign(values)
         if sources:
-            _assign(dict(zip(sources, init_tf().run([ref.deref() for ref in sources.values()]), strict=True)))
+            found = [ref.deref() for ref in sources.values()]
+            _assign(dict(zip(sources, _session_for(found).run(found), strict=True)))
 
 
 _gathering: ContextVar[_Gathered | None] = ContextVar("gathering", default=None)
@@ -257,7 +277,8 @@ def _assign(values: Mapping[Any, np.ndarray | None]) -> None:
         if value is not None:
             # Feeding the initial value makes the initialiser an assignment of anything.
             feed[var.initial_value] = value.astype(var.dtype.as_numpy_dtype)
-    init_tf().run([ref.deref().initializer for ref in values], feed)
+    initializers = [ref.deref().initializer for ref in values]
+    _session_for(initializers).run(initializers, feed)
 
 
 def set_vars(var_to_value: Mapping[tf.Variable, Any]) -> None:

@@ -33,7 +33,7 @@ def test_command(session: Any, golden: Any, tmp_path: Path) -> None:
         for variable, value in flat_variables(old.networks[name]).items():
             assert np.array_equal(value, after[variable]) == (variable != "dlatent_avg"), variable
     average = build(new.networks["Gs"]).run(z[:2], None, truncation_psi=0, randomize_noise=False)
-    np.testing.assert_array_equal(average[0], average[1])
+    np.testing.assert_allclose(average[0], average[1], rtol=1e-3, atol=1e-5)  # convolutions know places in a minibatch
     drawn = net.components.synthesis.run(np.tile(after["dlatent_avg"], (1, 8, 1)), randomize_noise=False)
     np.testing.assert_allclose(average[:1], drawn, rtol=1e-4, atol=1e-4)
 
