@@ -56,11 +56,15 @@ class Gpu:
             stream = torch.cuda.current_stream().cuda_stream
             for i in range(count):
                 calls[i % len(calls)](stream)
-        times = []
+        return self.clock(graph.replay, count, repeats)
+
+    def clock(self, play: Callable[[], object], count: int, repeats: int = 7) -> float:
+        """Median seconds of one of the `count` calls that are made by `play`."""
+        torch, times = self.torch, []
         for _ in range(repeats):
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()
-            graph.replay()
+            play()
             end.record()
             torch.cuda.synchronize()
             times.append(start.elapsed_time(end) / 1000 / count)
@@ -68,19 +72,10 @@ class Gpu:
 
     def measure_copy(self) -> None:
         """Bandwidth of copying 1 GiB, launched one after the other: in a graph copies take a slower way."""
-        torch = self.torch
-        source = torch.empty(1 << 28, dtype=torch.float32, device="cuda").normal_()
-        target = torch.empty_like(source)
-        times = []
-        for _ in range(7):
-            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            start.record()
-            for _ in range(MIN_CALLS):
-                target.copy_(source)
-            end.record()
-            torch.cuda.synchronize()
-            times.append(start.elapsed_time(end) / 1000 / MIN_CALLS)
-        self.bandwidth = 2 * source.nbytes / float(np.median(times))
+        source = self.torch.empty(1 << 28, dtype=self.torch.float32, device="cuda").normal_()
+        target = self.torch.empty_like(source)
+        seconds = self.clock(lambda: [target.copy_(source) for _ in range(MIN_CALLS)], MIN_CALLS)
+        self.bandwidth = 2 * source.nbytes / seconds
 
     def tensor(self, a: Any) -> Any:
         """An array as a tensor on the GPU."""
