@@ -418,3 +418,23 @@ def test_a_disk_that_goes_away_is_waited_for(tmp_path, archive):
     report = build(tmp_path / "set", items, _Disk(disk), options, say=said.append)
     assert report.num_images == 5 and [name for name, _ in report.skipped] == ["1.png"]
     assert "Going on after 2 images of an interrupted conversion." in said
+
+
+# Converts in this process, then names the modules of Cython that were imported meanwhile.
+_LATE_IMPORTS = """
+import sys
+import dataset_tool
+before = set(sys.modules)
+try:
+    dataset_tool.cli(sys.argv[1:])
+except SystemExit as done:
+    late = [name for name in sys.modules.keys() - before if hasattr(sys.modules[name], "__pyx_capi__")]
+    print(done.code, sorted(late))
+"""
+
+
+def test_nothing_that_swallows_ctrl_c_is_imported_late(images, tmp_path):
+    """Modules made by Cython lose the signal while they are imported: numpy.random, on its first use."""
+    command = [sys.executable, "-c", _LATE_IMPORTS, *_arguments(tmp_path / "set", images), "--workers", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"

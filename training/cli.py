@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+import numpy.random  # noqa: F401  (early: a Ctrl-C that falls into its first use, which imports it, is swallowed there)
 
 from dnnlib.util import UserError
 from training.image_shapes import parse_size
