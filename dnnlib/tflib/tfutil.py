@@ -1,7 +1,7 @@
 """The one place that decides what `tf` is, and the TF1-style helpers built on it.
 
-`tf` is `tensorflow.compat.v1` in graph mode with resource variables. Everything else in this repository imports it
-from here, so that a change of TensorFlow touches one file.
+`tf` is `tensorflow.compat.v1` in graph mode with resource variables. Everything imports it from here, so that a change
+of TensorFlow touches one file.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 import numpy as np  # noqa: E402
 
+from dnnlib.tflib.cpu_memory import keep_cpu_memory  # noqa: E402
 from dnnlib.tflib.lazy_keras import keras_later  # noqa: E402
 from dnnlib.util import UserError, hide_native_info, list_nearest  # noqa: E402
 
 with hide_native_info(), keras_later():
     import tensorflow.compat.v1 as tf
 
+keep_cpu_memory()
 tf.logging.set_verbosity(tf.logging.ERROR)
 tf.disable_v2_behavior()
 tf.enable_resource_variables()
-# GPUs from Ampere on would else compute float32 with 10 bits of mantissa, and images, scores and metrics would differ
-# between cards; training turns it on where its configuration says tf32.
+# GPUs from Ampere on would else drop digits, and differ from others; training turns it on where its options say tf32.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
 __all__ = [
@@ -53,8 +54,7 @@ __all__ = [
     "tower_device",
 ]
 
-# The base class of all variables; `tf.Variable` of the v1 API is only one branch of it.
-VARIABLE = tf.compat.v2.Variable
+VARIABLE = tf.compat.v2.Variable  # the base class of all; `tf.Variable` of the v1 API is only one branch of it
 
 # What init_tf understands; the published names of StyleGAN2's configuration dictionary.
 _DEFAULTS: dict[str, Any] = {

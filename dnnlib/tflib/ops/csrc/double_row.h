@@ -1,7 +1,10 @@
-// Twice the width with four taps for few channels: sixteen numbers of the result at a time. Their pixels share a short
-// stretch of the row, so that one register of it, permuted, serves one tap of each.
+// Twice the width with four taps for few channels. Results of one phase meet neighbouring pixels with the same taps:
+// both phases are made for a register of pixels, and interleaved. AVX-512 has permutations of any kind instead: sixteen
+// numbers of the result at a time, whose pixels share a short stretch of the row, so that one register of it, permuted,
+// serves one tap of each.
 #pragma once
 
+#include "pixels.h"
 #include "store_row.h"
 
 namespace ops {
@@ -54,6 +57,22 @@ void double_row(const float* row, int phase, const float* g, int64_t n, T* out) 
            __builtin_shuffle(load_lanes(at + C), index[r]) * second[r];
   };
   store_row<kPeriod, kPattern.kAdvance>(row, n, out, result);
+}
+
+#else
+
+// As above.
+template <int C, typename T>
+void double_row(const float* row, int phase, const float* g, int64_t n, T* out) {
+  using P = Pixels<C>;
+  if (phase) {  // the first pixel alone, after which a result of phase 0 comes
+    row += C;
+    for (int c = 0; c < C && n > 0; ++c, --n) *out++ = narrow<T, float>(row[c] * g[1] + row[c + C] * g[3]);
+  }
+  for (; n > 0; row += P::kNumbers, out += 2 * P::kNumbers, n -= 2 * P::kNumbers) {
+    const typename P::V a = P::load(row), b = P::load(row + C), c = P::load(row + 2 * C);
+    P::store_both(out, a * g[0] + b * g[2], b * g[1] + c * g[3], n);
+  }
 }
 
 #endif

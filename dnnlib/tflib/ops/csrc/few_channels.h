@@ -13,8 +13,6 @@
 
 namespace ops {
 
-#if defined(__AVX512F__)
-
 // Where rows of results are written: to their places, or by way of a buffer past the caches.
 template <typename T>
 class RowsOut {
@@ -118,12 +116,9 @@ void halve_images(const ResamplingShape& s, const T* x, T* y, const Parallel& pa
   });
 }
 
-#endif
-
 // Whether the case is one of these; if so, y is made.
 template <typename T>
 bool upfirdn_few_channels(const ResamplingShape& s, const T* x, T* y, const Parallel& parallel) {
-#if defined(__AVX512F__)
   if constexpr (sizeof(wide_t<T>) == sizeof(float)) {
     const auto is = [](const ResamplingAxis& a, int up, int down) { return a.taps == 4 && a.up == up && a.down == down; };
     const bool doubles = is(s.y, 2, 1) && is(s.x, 2, 1), halves = is(s.y, 1, 2) && is(s.x, 1, 2);
@@ -139,7 +134,6 @@ bool upfirdn_few_channels(const ResamplingShape& s, const T* x, T* y, const Para
       case 4: return run(std::integral_constant<int, 4>());
     }
   }
-#endif
   return false;
 }
 

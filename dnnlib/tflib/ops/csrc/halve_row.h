@@ -1,7 +1,9 @@
-// Half the width with four taps for few channels: sixteen numbers of the result at a time. What one tap meets lies in
-// two neighbouring registers of the row, and one permutation of both collects it.
+// Half the width with four taps for few channels. Registers of the row are parted into pixels of even and odd places,
+// which meet a tap each. AVX-512 has permutations of any kind instead: sixteen numbers of the result at a time; what one
+// tap meets lies in two neighbouring registers of the row, and one permutation of both collects it.
 #pragma once
 
+#include "pixels.h"
 #include "store_row.h"
 
 namespace ops {
@@ -45,6 +47,19 @@ void halve_row(const float* row, const float* g, int64_t n, T* out) {
     return sum;
   };
   store_row<kPeriod, kPattern.kAdvance>(row, n, out, result);
+}
+
+#else
+
+// As above.
+template <int C, typename T>
+void halve_row(const float* row, const float* g, int64_t n, T* out) {
+  using P = Pixels<C>;
+  for (; n > 0; row += 2 * P::kNumbers, out += P::kNumbers, n -= P::kNumbers) {
+    typename P::V even[2], odd[2];
+    for (int k = 0; k < 2; ++k) P::load_both(row + 2 * k * C, &even[k], &odd[k]);
+    P::store(out, even[0] * g[0] + odd[0] * g[1] + even[1] * g[2] + odd[1] * g[3], n);
+  }
 }
 
 #endif

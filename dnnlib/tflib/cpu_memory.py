@@ -1,0 +1,25 @@
+"""Memory of tensors on the CPU: kept by the process, instead of being given back and asked for anew at every operation.
+
+Memory fresh from the system costs a page fault for every 4 kB. In a virtual machine, training at 64x64 spent an eighth
+of its time on them.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def keep_cpu_memory() -> None:
+    """Make TensorFlow's CPU tensors share large blocks that stay with the process (its "best fit with coalescing"
+    allocator). At most the memory of the machine: beyond it, an operation fails with `ResourceExhaustedError` where
+    the system would have killed the process.
+
+    Call before the first session. `TF_CPU_ALLOCATOR_USE_BFC` and `TF_CPU_BFC_MEM_LIMIT_IN_MB` of the environment count,
+    where they are set.
+    """
+    os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
+    try:
+        megabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    except (ValueError, OSError, AttributeError):
+        return  # unknown here: TensorFlow takes 64 GB at most
+    os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(megabytes))
