@@ -1,5 +1,6 @@
 // Bias and activation on CPUs: one pass, with the sum over all but the channels taken on the way back.
 #include <algorithm>
+#include <numeric>
 
 #include "act_lanes.h"
 #include "cpu.h"
@@ -46,6 +47,20 @@ A grad_plane(const T* dy, const T* ref, A extra, A bias, const ActParams& p, con
   return total;
 }
 
+// So many rows of few channels are whole registers, and are taken as one row; 1: not worth it.
+template <typename A>
+int64_t rows_of_registers(int64_t channels) {
+  constexpr int64_t kSize = Lanes<A>::kSize;
+  return channels == 0 || channels >= 8 * kSize ? 1 : kSize / std::gcd(channels, kSize);
+}
+
+template <typename A>
+std::vector<A> repeated(const std::vector<A>& values, int64_t times) {
+  std::vector<A> all;
+  for (int64_t k = 0; k < times; ++k) all.insert(all.end(), values.begin(), values.end());
+  return all;
+}
+
 }  // namespace
 
 template <typename T>
@@ -62,19 +77,33 @@ void bias_act_cpu(const BiasShape& s, const ActParams& p, const T* x, const T* b
     } else if (s.inner == 1) {
       std::vector<A> bias(s.channels);
       for (int64_t c = 0; c < s.channels; ++c) bias[c] = widen(b[c]);
-      const bool stream = x != y && streams(s.size() * static_cast<int64_t>(sizeof(T)));
-      parallel(s.outer, cycles * s.channels, [&](int64_t begin, int64_t end) {
-        std::vector<T> staged(stream ? s.channels : 0);
+      const auto plain = [&](int64_t begin, int64_t end) {  // rows
+        const A* br = bias.data();
         for (int64_t row = begin; row < end; ++row) {
           const T* xr = x + row * s.channels;
-          T* yr = stream ? staged.data() : y + row * s.channels;
-          const A* br = bias.data();
+          T* yr = y + row * s.channels;
 #pragma GCC ivdep
           for (int64_t c = 0; c < s.channels; ++c) yr[c] = value(widen(xr[c]) + br[c]);
-          if (stream) stream_copy(y + row * s.channels, yr, s.channels * sizeof(T));
         }
-        if (stream) stream_end();
-      });
+      };
+      if constexpr (has_value_lanes<code.value>()) {
+        const int64_t fold = rows_of_registers<A>(s.channels), width = fold * s.channels, rows = s.outer / fold;
+        const std::vector<A> wide = repeated(bias, fold);
+        const bool stream = x != y && streams_lanes(y, s.size(), width);
+        parallel(rows, cycles * width, [&](int64_t begin, int64_t end) {
+          const auto call = [&](auto past) {
+            for (int64_t i = begin * width; i < end * width; i += width) {
+              value_row<code.value, past.value>(x + i, static_cast<const A*>(nullptr), A(0), wide.data(),
+                                                ValueNumbers<A>{alpha, gain, limit}, width, y + i);
+            }
+          };
+          stream ? call(std::true_type()) : call(std::false_type());
+          if (stream) stream_end();
+        });
+        plain(rows * fold, s.outer);
+      } else {
+        parallel(s.outer, cycles * s.channels, plain);
+      }
     } else {
       parallel(s.outer * s.channels, cycles * s.inner, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
@@ -89,41 +118,45 @@ void bias_act_cpu(const BiasShape& s, const ActParams& p, const T* x, const T* b
   });
 }
 
+namespace {
+
 template <typename T>
-void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, const T* dyb, const T* ref, const T* b,
-                       T* dx, T* db, const Parallel& parallel) {
+struct GradArrays {
+  const T *dy, *ref;
+  T* dx;
+  const std::vector<wide_t<T>> &extra, &bias;  // per channel: added to dy, and to the reference
+};
+
+// dx, and if wanted its sums over all but the channels.
+template <typename T>
+std::vector<double> gradient(const BiasShape& s, const ActParams& p, const GradArrays<T>& g, bool sums_wanted,
+                             const Parallel& parallel) {
   using A = wide_t<T>;
   const SlopeNumbers<A> numbers = slope_numbers<A>(p);
-  if (ref == nullptr) ref = dy;  // not looked at: the slope is constant
   const bool vector = s.inner == 1;
   // Rows are pixels of all channels (vector) or planes of one channel; pieces of rows are the unit of work.
   const int64_t rows = vector ? s.outer : s.outer * s.channels;
   const int64_t width = vector ? s.channels : s.inner;
-  if (rows * width == 0) {
-    if (db) std::fill(db, db + s.channels, narrow<T, A>(A(0)));
-    return;
-  }
-  int64_t piece = std::max<int64_t>(kBlock / std::max<int64_t>(width, 1), 1);
+  std::vector<double> total(sums_wanted ? s.channels : 0);
+  if (rows * width == 0) return total;
+  int64_t piece = std::max<int64_t>(kBlock / width, 1);
   if (vector) piece = std::max(piece, (rows + kMaxPieces - 1) / kMaxPieces);
   const int64_t pieces = (rows + piece - 1) / piece;
-  std::vector<double> partial(db ? (vector ? pieces * s.channels : rows) : 0);
-  std::vector<A> db_in(s.channels, A(0)), bias(s.channels, A(0));
-  for (int64_t c = 0; c < s.channels; ++c) {
-    if (dyb) db_in[c] = widen(dyb[c]);
-    if (b && p.from_input) bias[c] = widen(b[c]);
-  }
+  std::vector<double> partial(sums_wanted ? (vector ? pieces * s.channels : rows) : 0);
   const bool whole = vector && width % Lanes<A>::kSize == 0 && !p.from_input;
-  const bool stream = whole && dx != dy && streams_lanes(dx, rows * width, width);
+  const bool stream = whole && g.dx != g.dy && streams_lanes(g.dx, rows * width, width);
   with_slope(p, [&](auto code, auto order) {
     const int64_t cycles = (p.act <= kLrelu ? 1 : 8) * piece * width;
     parallel(pieces, cycles, [&](int64_t begin, int64_t end) {
       if constexpr (has_slope_lanes<code.value, order.value>()) {
+        Scratch<A> totals(whole ? width : 0);
         for (int64_t k = begin; whole && k < end; ++k) {
           for (int64_t row = k * piece, stop = std::min(row + piece, rows); row < stop; row += kFlushRows) {
             const int64_t i = row * width, count = std::min<int64_t>(kFlushRows, stop - row);
             const auto call = [&](auto past) {
-              bias_act_grad_rows<code.value, past.value>(dy + i, ref + i, db_in.data(), numbers, width, count, dx + i,
-                                                         db ? partial.data() + k * width : nullptr);
+              bias_act_grad_rows<code.value, past.value>(g.dy + i, g.ref + i, g.extra.data(), numbers, width, count,
+                                                         g.dx + i, totals.data(),
+                                                         sums_wanted ? partial.data() + k * width : nullptr);
             };
             stream ? call(std::true_type()) : call(std::false_type());
           }
@@ -133,36 +166,59 @@ void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, cons
       }
       std::vector<A> sums(vector ? width : 0);
       for (int64_t row = begin * piece; row < std::min(end * piece, rows); ++row) {
-        const T* dyr = dy + row * width;
-        const T* rr = ref + row * width;
-        T* dxr = dx + row * width;
+        const T* dyr = g.dy + row * width;
+        const T* rr = g.ref + row * width;
+        T* dxr = g.dx + row * width;
         if (vector) {
-          grad_row<code.value, order.value>(dyr, rr, db_in.data(), bias.data(), p, numbers, width, dxr, sums.data());
+          grad_row<code.value, order.value>(dyr, rr, g.extra.data(), g.bias.data(), p, numbers, width, dxr, sums.data());
           const int64_t in_piece = row % piece;
-          if (db && ((in_piece + 1) % kFlushRows == 0 || in_piece + 1 == piece || row + 1 == rows)) {
-            double* total = partial.data() + row / piece * width;
-            for (int64_t c = 0; c < width; ++c) total[c] += sums[c];
-            std::fill(sums.begin(), sums.end(), A(0));
+          if (sums_wanted && ((in_piece + 1) % kFlushRows == 0 || in_piece + 1 == piece || row + 1 == rows)) {
+            drain_to(sums.data(), width, partial.data() + row / piece * width);
           }
         } else {
-          const A extra = db_in[row % s.channels], br = bias[row % s.channels];
-          double total = 0;
+          const A extra = g.extra[row % s.channels], br = g.bias[row % s.channels];
+          double sum = 0;
           for (int64_t from = 0; from < width; from += kBlock) {
             const int64_t size = std::min(kBlock, width - from);
-            total += grad_plane<code.value, order.value>(dyr + from, rr + from, extra, br, p, numbers, size, dxr + from);
+            sum += grad_plane<code.value, order.value>(dyr + from, rr + from, extra, br, p, numbers, size, dxr + from);
           }
-          if (db) partial[row] = total;
+          if (sums_wanted) partial[row] = sum;
         }
       }
     });
   });
-  if (!db) return;
-  std::vector<double> total(s.channels, 0.0);
   const int64_t count = vector ? pieces : s.outer;
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; sums_wanted && i < count; ++i) {
     for (int64_t c = 0; c < s.channels; ++c) total[c] += partial[i * s.channels + c];
   }
-  for (int64_t c = 0; c < s.channels; ++c) db[c] = narrow<T, A>(static_cast<A>(total[c]));
+  return total;
+}
+
+}  // namespace
+
+template <typename T>
+void bias_act_grad_cpu(const BiasShape& s, const ActParams& p, const T* dy, const T* dyb, const T* ref, const T* b,
+                       T* dx, T* db, const Parallel& parallel) {
+  using A = wide_t<T>;
+  if (ref == nullptr) ref = dy;  // not looked at: the slope is constant
+  std::vector<A> extra(s.channels, A(0)), bias(s.channels, A(0));
+  for (int64_t c = 0; c < s.channels; ++c) {
+    if (dyb) extra[c] = widen(dyb[c]);
+    if (b && p.from_input) bias[c] = widen(b[c]);
+  }
+  const int64_t fold = s.inner == 1 ? rows_of_registers<A>(s.channels) : 1, rest = s.outer % fold;
+  const std::vector<A> wide_extra = repeated(extra, fold), wide_bias = repeated(bias, fold);
+  const BiasShape wide{s.outer / fold, s.channels * fold, s.inner}, last{rest, s.channels, s.inner};
+  const int64_t done = (s.outer - rest) * s.channels * s.inner;
+  const bool sums_wanted = db != nullptr;
+  const auto of_wide = gradient<T>(wide, p, {dy, ref, dx, wide_extra, wide_bias}, sums_wanted, parallel);
+  const auto of_last =
+      gradient<T>(last, p, {dy + done, ref + done, dx + done, extra, bias}, sums_wanted, parallel);
+  for (int64_t c = 0; db && c < s.channels; ++c) {
+    double total = of_last[c];
+    for (int64_t k = 0; k < fold; ++k) total += of_wide[k * s.channels + c];
+    db[c] = narrow<T, A>(static_cast<A>(total));
+  }
 }
 
 #define OPS_INSTANTIATE(T)                                                                                        \

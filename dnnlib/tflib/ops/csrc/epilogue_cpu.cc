@@ -27,20 +27,28 @@ void epilogue_cpu(const EpilogueShape& e, const ActParams& p, const T* x, const 
     const auto value = [=](A v) { return narrow<T, A>(forward_value<code.value>(v, alpha, gain, limit)); };
     const auto noise_row = [&](int64_t n) { return noise + (e.noise_samples == 1 ? 0 : n) * e.pixels; };
     if (e.channels_last) {
-      const bool stream = x != y && streams(e.samples * e.pixels * c * static_cast<int64_t>(sizeof(T)));
+      const bool stream =
+          has_value_lanes<code.value>() && x != y && streams_lanes(y, e.samples * e.pixels * c, c);
       parallel(e.samples * e.pixels, c, [&](int64_t begin, int64_t end) {
         const A* br = b ? b : zeros.data();
-        std::vector<T> staged(stream ? c : 0);
-        for (int64_t i = begin; i < end; ++i) {
-          const int64_t n = i / e.pixels;
-          const A* sr = scale ? scale + n * c : ones.data();
-          const A extra = noise ? widen(noise_row(n)[i % e.pixels]) * factor : A(0);
-          const T* xr = x + i * c;
-          T* yr = stream ? staged.data() : y + i * c;
+        const auto rows = [&](auto past) {
+          for (int64_t i = begin; i < end; ++i) {
+            const int64_t n = i / e.pixels;
+            const A* sr = scale ? scale + n * c : ones.data();
+            const A extra = noise ? widen(noise_row(n)[i % e.pixels]) * factor : A(0);
+            const T* xr = x + i * c;
+            T* yr = y + i * c;
+            if constexpr (has_value_lanes<code.value>()) {
+              if (c >= Lanes<A>::kSize) {
+                value_row<code.value, past.value>(xr, sr, extra, br, ValueNumbers<A>{alpha, gain, limit}, c, yr);
+                continue;
+              }
+            }
 #pragma GCC ivdep
-          for (int64_t j = 0; j < c; ++j) yr[j] = value(widen(xr[j]) * sr[j] + (extra + br[j]));
-          if (stream) stream_copy(y + i * c, yr, c * sizeof(T));
-        }
+            for (int64_t j = 0; j < c; ++j) yr[j] = value(widen(xr[j]) * sr[j] + (extra + br[j]));
+          }
+        };
+        stream ? rows(std::true_type()) : rows(std::false_type());
         if (stream) stream_end();
       });
       return;
@@ -153,6 +161,7 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
     parallel(pieces, piece * c * 2 + 1, [&](int64_t begin, int64_t end) {
       const int64_t width = e.channels_last ? c : kLanes;
       std::vector<A> dz(width), dzx(width), lanes(kLanes);
+      Scratch<A> totals(whole ? 2 * c : 0);
       const Sums<A> sums{dz.data(), dzx.data(), lanes.data()};
       for (int64_t k = begin; k < end; ++k) {
         const int64_t n = k / per_sample, from = k % per_sample * piece, to = std::min(from + piece, e.pixels);
@@ -165,7 +174,7 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
               const int64_t i = (n * e.pixels + q) * c, rows = std::min<int64_t>(kFlushPixels, to - q);
               const auto call = [&](auto past) {
                 epilogue_grad_rows<code.value, past.value>(dy + i, y + i, x + i, sr, nr ? nr + q : nullptr, numbers, c,
-                                                           rows, dx + i, dz_out, dzx_out, &sum_noise[k]);
+                                                           rows, dx + i, totals.data(), dz_out, dzx_out, &sum_noise[k]);
               };
               stream ? call(std::true_type()) : call(std::false_type());
             }

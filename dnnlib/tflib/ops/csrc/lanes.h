@@ -162,19 +162,19 @@ class Scratch : public Room<A> {
 // Whether an array of n numbers in rows of `width` is better written past the caches, and can be, by put_lanes<true>.
 template <typename T>
 inline bool streams_lanes(const T* p, int64_t n, int64_t width) {
-#if defined(__AVX512F__)
-  return sizeof(T) * Lanes<wide_t<T>>::kSize == 64 && width % Lanes<wide_t<T>>::kSize == 0 &&
-         reinterpret_cast<uintptr_t>(p) % 64 == 0 && streams(n * static_cast<int64_t>(sizeof(T)));
-#else
-  return false;
-#endif
+  return sizeof(T) == sizeof(wide_t<T>) && width % Lanes<wide_t<T>>::kSize == 0 &&
+         reinterpret_cast<uintptr_t>(p) % kLaneBytes == 0 && streams(n * static_cast<int64_t>(sizeof(T)));
 }
 
 template <bool Stream, typename T, typename V>
 OPS_HD void put_lanes(T* p, V v) {
-#if defined(__AVX512F__)
+#if defined(__AVX__)
   if constexpr (Stream && sizeof(T) == sizeof(v[0])) {
+#if defined(__AVX512F__)
     _mm512_stream_si512(reinterpret_cast<__m512i*>(p), reinterpret_cast<__m512i>(v));
+#else
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(v));
+#endif
     return;
   }
 #endif
