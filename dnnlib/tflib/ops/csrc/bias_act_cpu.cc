@@ -89,7 +89,7 @@ void bias_act_cpu(const BiasShape& s, const ActParams& p, const T* x, const T* b
       if constexpr (has_value_lanes<code.value>()) {
         const int64_t fold = rows_of_registers<A>(s.channels), width = fold * s.channels, rows = s.outer / fold;
         const std::vector<A> wide = repeated(bias, fold);
-        const bool stream = x != y && streams_lanes(y, s.size(), width);
+        const bool stream = x != y && streams_rows(y, s.size(), width);
         parallel(rows, cycles * width, [&](int64_t begin, int64_t end) {
           const auto call = [&](auto past) {
             for (int64_t i = begin * width; i < end * width; i += width) {
@@ -144,7 +144,7 @@ std::vector<double> gradient(const BiasShape& s, const ActParams& p, const GradA
   const int64_t pieces = (rows + piece - 1) / piece;
   std::vector<double> partial(sums_wanted ? (vector ? pieces * s.channels : rows) : 0);
   const bool whole = vector && width % Lanes<A>::kSize == 0 && !p.from_input;
-  const bool stream = whole && g.dx != g.dy && streams_lanes(g.dx, rows * width, width);
+  const bool stream = whole && g.dx != g.dy && streams_rows(g.dx, rows * width, width);
   with_slope(p, [&](auto code, auto order) {
     const int64_t cycles = (p.act <= kLrelu ? 1 : 8) * piece * width;
     parallel(pieces, cycles, [&](int64_t begin, int64_t end) {

@@ -28,7 +28,7 @@ void epilogue_cpu(const EpilogueShape& e, const ActParams& p, const T* x, const 
     const auto noise_row = [&](int64_t n) { return noise + (e.noise_samples == 1 ? 0 : n) * e.pixels; };
     if (e.channels_last) {
       const bool stream =
-          has_value_lanes<code.value>() && x != y && streams_lanes(y, e.samples * e.pixels * c, c);
+          has_value_lanes<code.value>() && x != y && streams_rows(y, e.samples * e.pixels * c, c);
       parallel(e.samples * e.pixels, c, [&](int64_t begin, int64_t end) {
         const A* br = b ? b : zeros.data();
         const auto rows = [&](auto past) {
@@ -156,7 +156,7 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
   std::vector<double> sum_dz(pieces * c, 0.0), sum_dzx(pieces * c, 0.0), sum_noise(pieces, 0.0);
   const std::vector<A> ones(c, A(1));
   const bool whole = e.channels_last && c % Lanes<A>::kSize == 0 && !p.from_input;
-  const bool stream = whole && dx != dy && streams_lanes(dx, e.samples * e.pixels * c, c);
+  const bool stream = whole && dx != dy && streams_rows(dx, e.samples * e.pixels * c, c);
   with_slope(p, [&](auto code, auto order) {
     parallel(pieces, piece * c * 2 + 1, [&](int64_t begin, int64_t end) {
       const int64_t width = e.channels_last ? c : kLanes;

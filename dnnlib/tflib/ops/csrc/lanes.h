@@ -159,11 +159,19 @@ class Scratch : public Room<A> {
   explicit Scratch(int64_t n) : Room<A>(n) { std::fill_n(this->data(), n, A()); }
 };
 
-// Whether an array of n numbers in rows of `width` is better written past the caches, and can be, by put_lanes<true>.
+// Whether an array of n numbers in rows of `width`, written from end to end, is better written past the caches, and can
+// be, by put_lanes<true>.
 template <typename T>
-inline bool streams_lanes(const T* p, int64_t n, int64_t width) {
+inline bool streams_rows(const T* p, int64_t n, int64_t width) {
   return sizeof(T) == sizeof(wide_t<T>) && width % Lanes<wide_t<T>>::kSize == 0 &&
          reinterpret_cast<uintptr_t>(p) % kLaneBytes == 0 && streams(n * static_cast<int64_t>(sizeof(T)));
+}
+
+// The same where single registers of several rows are written in turn: they must be whole lines of the cache, or parts
+// of lines go to memory.
+template <typename T>
+inline bool streams_lanes(const T* p, int64_t n, int64_t width) {
+  return kLaneBytes == 64 && streams_rows(p, n, width);
 }
 
 template <bool Stream, typename T, typename V>
