@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 
+_TIMES = 4  # as much address space as memory, at most: the allocator counts what it has asked for, not what is touched
+
 
 def keep_cpu_memory() -> None:
     """Make TensorFlow's CPU tensors share large blocks that stay with the process (its "best fit with coalescing"
-    allocator). At most the memory of the machine: beyond it, an operation fails with `ResourceExhaustedError` where
-    the system would have killed the process.
+    allocator). Call before the first session.
 
-    Call before the first session. `TF_CPU_ALLOCATOR_USE_BFC` and `TF_CPU_BFC_MEM_LIMIT_IN_MB` of the environment count,
-    where they are set.
+    Of the environment, `TF_CPU_ALLOCATOR_USE_BFC` (`0`: as TensorFlow does it by itself) and
+    `TF_CPU_BFC_MEM_LIMIT_IN_MB` count where they are set.
     """
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
     try:
         megabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     except (ValueError, OSError, AttributeError):
         return  # unknown here: TensorFlow takes 64 GB at most
-    os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(megabytes))
+    os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(_TIMES * megabytes))

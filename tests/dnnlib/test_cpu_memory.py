@@ -23,11 +23,12 @@ tflib.run(y.op)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
-_TOO_MUCH = """
+_GIGABYTE = """
 import dnnlib.tflib as tflib
 from dnnlib.tflib.tfutil import tf
 try:
-    tflib.run(tf.random.normal([40 << 20, 1 << 20], seed=1).op)
+    tflib.run(tf.random.normal([256 << 20], seed=1).op)
+    print("fits")
 except tf.errors.ResourceExhaustedError:
     print("too much")
 """
@@ -47,5 +48,6 @@ def test_memory_of_tensors_is_used_again():
     assert int(_output(_COUNT_FAULTS, TF_CPU_ALLOCATOR_USE_BFC="0")) > 4000  # what the user sets stays
 
 
-def test_more_than_the_machine_has_is_an_error():
-    assert _output(_TOO_MUCH) == "too much"
+def test_a_limit_of_the_user_counts():
+    assert _output(_GIGABYTE) == "fits"
+    assert _output(_GIGABYTE, TF_CPU_BFC_MEM_LIMIT_IN_MB="256") == "too much"

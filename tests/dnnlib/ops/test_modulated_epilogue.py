@@ -96,9 +96,9 @@ def test_gradients_of_many_channels(act, clamp, dtype):
 
 
 def test_results_written_past_the_caches():
-    """From 32 MiB on."""
+    """From 48 MiB on."""
     random = np.random.RandomState(5)
-    arrays = [np.asarray(random.randn(*shape)) for shape in ((2, 257, 256, 64), (2, 64), (2, 257, 256, 1), (), (64,))]
+    arrays = [np.asarray(random.randn(*shape)) for shape in ((2, 401, 256, 64), (2, 64), (2, 401, 256, 1), (), (64,))]
 
     def build(*operands):
         results = []

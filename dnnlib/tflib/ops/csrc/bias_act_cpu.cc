@@ -93,7 +93,7 @@ void bias_act_cpu(const BiasShape& s, const ActParams& p, const T* x, const T* b
         parallel(rows, cycles * width, [&](int64_t begin, int64_t end) {
           const auto call = [&](auto past) {
             for (int64_t i = begin * width; i < end * width; i += width) {
-              value_row<code.value, past.value>(x + i, static_cast<const A*>(nullptr), A(0), wide.data(),
+              value_row<code.value, past.value>(x + i, static_cast<const A*>(nullptr), A(-0.0), wide.data(),
                                                 ValueNumbers<A>{alpha, gain, limit}, width, y + i);
             }
           };

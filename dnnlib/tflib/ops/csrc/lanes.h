@@ -163,26 +163,33 @@ class Scratch : public Room<A> {
 // be, by put_lanes<true>.
 template <typename T>
 inline bool streams_rows(const T* p, int64_t n, int64_t width) {
-  return sizeof(T) == sizeof(wide_t<T>) && width % Lanes<wide_t<T>>::kSize == 0 &&
-         reinterpret_cast<uintptr_t>(p) % kLaneBytes == 0 && streams(n * static_cast<int64_t>(sizeof(T)));
+  constexpr int kSize = Lanes<wide_t<T>>::kSize;
+  return width % kSize == 0 && reinterpret_cast<uintptr_t>(p) % (kSize * sizeof(T)) == 0 &&
+         streams(n * static_cast<int64_t>(sizeof(T)));
 }
 
 // The same where single registers of several rows are written in turn: they must be whole lines of the cache, or parts
 // of lines go to memory.
 template <typename T>
 inline bool streams_lanes(const T* p, int64_t n, int64_t width) {
-  return kLaneBytes == 64 && streams_rows(p, n, width);
+  return Lanes<wide_t<T>>::kSize * sizeof(T) == 64 && streams_rows(p, n, width);
 }
 
+// Streams: as store_lanes() stores it, but past the caches, to where such a register is aligned.
 template <bool Stream, typename T, typename V>
 OPS_HD void put_lanes(T* p, V v) {
 #if defined(__AVX__)
-  if constexpr (Stream && sizeof(T) == sizeof(v[0])) {
+  if constexpr (Stream) {
+    constexpr int kBytes = sizeof(v) / sizeof(v[0]) * sizeof(T);
+    alignas(kBytes) T stored[kBytes / sizeof(T)];
+    store_lanes(stored, v);
 #if defined(__AVX512F__)
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), reinterpret_cast<__m512i>(v));
-#else
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(v));
+    if constexpr (kBytes == 64) _mm512_stream_si512(reinterpret_cast<__m512i*>(p), _mm512_load_si512(stored));
 #endif
+    if constexpr (kBytes == 32) {
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(p), *reinterpret_cast<const __m256i*>(stored));
+    }
+    if constexpr (kBytes == 16) _mm_stream_si128(reinterpret_cast<__m128i*>(p), *reinterpret_cast<const __m128i*>(stored));
     return;
   }
 #endif

@@ -9,13 +9,6 @@
 
 namespace ops {
 
-// Numbers of two registers by constant places: those of `b` count on from those of `a`.
-#if defined(__clang__)
-#define OPS_SHUFFLE(a, b, Index, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define OPS_SHUFFLE(a, b, Index, ...) __builtin_shuffle(a, b, Index{__VA_ARGS__})
-#endif
-
 typedef float FourFloats __attribute__((vector_size(16)));
 
 template <int C>
@@ -77,13 +70,13 @@ struct Pixels {
 
   template <int kOdd, size_t... I>
   static OPS_HD V part(V a, V b, std::index_sequence<I...>) {
-    return OPS_SHUFFLE(a, b, Index, static_cast<int>((2 * (I / C) + kOdd) * C + I % C)...);
+    return __builtin_shuffle(a, b, Index{static_cast<int>((2 * (I / C) + kOdd) * C + I % C)...});
   }
 
   // Numbers from kFrom on.
   template <int kFrom, size_t... I>
   static OPS_HD V both(V a, V b, std::index_sequence<I...>) {
-    return OPS_SHUFFLE(a, b, Index, source(kFrom + I)...);
+    return __builtin_shuffle(a, b, Index{source(kFrom + I)...});
   }
 
   static constexpr int source(int number) {

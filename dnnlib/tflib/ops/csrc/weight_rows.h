@@ -57,7 +57,8 @@ OPS_HD A dot(const A* a, const A* b, int64_t width) {
 // c[r, o] = sum over k of a[r * row_step + k * step] * b[k, o], for Rows rows.
 template <int Rows, typename A>
 inline void multiply_rows(const A* a, int64_t row_step, int64_t step, const A* b, A* c, int64_t count, int64_t width) {
-  for_groups<kManyRegisters ? 4 : 2, A>(width, [&](auto group, auto whole, int64_t o, int lanes) __attribute__((always_inline)) {
+  constexpr int kMost = kManyRegisters ? 4 : 2;
+  for_groups<kMost, A>(width, [&](auto group, auto whole, int64_t o, int lanes) __attribute__((always_inline)) {
     constexpr int kGroup = group.value, kLanes = Lanes<A>::kSize;
     lanes_t<A> sum[Rows][kGroup] = {};
     for (int64_t k = 0; k < count; ++k) {
