@@ -19,6 +19,7 @@ RESUMABLE: dict[str, str] = {
     "num_gpus": "the same sub-batches on other devices while schedule.batch_gpu stays; results agree to rounding",
     "device": "results agree to rounding only",
     "ops": "results agree to rounding only",
+    "deterministic": "results agree to rounding only",
     "tf32": "results agree to the rounding of TensorFloat-32 only",
     "data.data_dir": "the same data set is expected at the new place",
     "data.prefetch_mb": "no influence on results",

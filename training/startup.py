@@ -64,6 +64,8 @@ def open_session(config: TrainConfig) -> tf.Session:
     device_count = {} if tfutil.num_gpus() else {"device_count.CPU": config.num_gpus}
     if tfutil.num_gpus() and config.num_gpus > tfutil.num_gpus():
         raise UserError(f"--num-gpus {config.num_gpus}: this machine has {tfutil.num_gpus()}")
+    if config.deterministic:
+        tf.compat.v2.config.experimental.enable_op_determinism()
     tf.config.experimental.enable_tensor_float_32_execution(config.tf32)  # tfutil turned it off
     tf.set_random_seed(config.seed)
     return tfutil.create_session(device_count)

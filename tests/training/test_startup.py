@@ -1,6 +1,9 @@
 """What a run sets before its first step."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,3 +21,30 @@ def test_tf32_is_what_the_configuration_says(wanted):
         assert tf.config.experimental.tensor_float_32_execution_enabled() is wanted
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+_DETERMINISTIC = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tensorflow.python.framework.config import is_op_determinism_enabled
+from tests.tiny import tiny_config, tiny_dataset
+from training.config_io import apply_set
+from training.training_loop import train
+place = Path(sys.argv[1])
+tiny_dataset(place / "tiny", num_images=40, resolution=8, label_size=3)
+config = apply_set(
+    tiny_config(), f"data.data_dir={place}", "data.dataset=tiny", "schedule.total_kimg=0.032", "deterministic=true",
+    "augment.mode=ada", "G.num_fp16_res=1", "D.num_fp16_res=1",
+)
+train(config, place / "results")
+assert is_op_determinism_enabled()
+"""
+
+
+def test_deterministic_operations_train(tmp_path):
+    """In a process of its own: TensorFlow has no way back. Operations that have no such kernel, or seed, would fail."""
+    command = [sys.executable, "-c", _DETERMINISTIC, str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("results/*/network-snapshot-*.pkl"))
