@@ -1,5 +1,11 @@
 """Costs of networks: memory against TensorFlow's own record of a step, FLOPs and parameters against closed forms."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -17,6 +23,7 @@ from training.memory_estimate import Costs, measure_costs, phase_peaks
 from training.memory_peak import Peak, level_of, memory_peak
 from training.steps import MinibatchSettings, TrainingGraph
 
+ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
 
 
@@ -41,10 +48,8 @@ MEASURED = {
 }  # fmt: skip
 
 
-@pytest.mark.optimised
-@pytest.mark.parametrize("case", MEASURED)
-def test_estimate_is_near_what_tensorflow_reports(case, monkeypatch):
-    """A whole minibatch at 16x16, every phase of it: within 15%.
+def estimated_and_reported(case):
+    """Bytes at the worst moment of every phase of a whole minibatch at 16x16: {phase: (estimate, of TensorFlow)}.
 
     The thread that asks executes everything, in the order of readiness, as a GPU's thread does: with a pool of threads,
     even of one, the order and with it the peak differs from run to run.
@@ -62,20 +67,35 @@ def test_estimate_is_near_what_tensorflow_reports(case, monkeypatch):
         reported.append(traced_peak(metadata))
         return values
 
-    with tf.Graph().as_default(), tfutil.create_session():
+    with tf.Graph().as_default(), tfutil.create_session(), pytest.MonkeyPatch.context() as patched:
         G = Network("G", func_name="G_main", **shape, **G_kwargs(config.G))
         D = Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D))
         training = TrainingGraph(G, D, G.clone("Gs"), config, 8, False, (0.0, 0.99), (0.0, 0.99))
-        estimated = phase_peaks(training, threads=False)
-        assert list(estimated) == ["G_main", "G_reg", "D_main", "D_reg"]
+        estimated = {name: peak.total for name, peak in phase_peaks(training, threads=False).items()}
         settings = MinibatchSettings(0.001, 0.001, 10.0, 0.99, 1)
         reals, labels = np.zeros([8, *G.output_shape[1:]], np.uint8), np.zeros([8, shape["label_size"]], np.float32)
-        monkeypatch.setattr(tfutil, "run", traced)
+        patched.setattr(tfutil, "run", traced)
         for name in estimated:
             training.run_phase(name, 0, settings, reals, labels, labels)
-    for (name, peak), truth in zip(estimated.items(), reported, strict=True):
-        assert truth > 2 * MIB
-        assert peak.total == pytest.approx(truth, rel=0.15), name
+    return {name: (peak, truth) for (name, peak), truth in zip(estimated.items(), reported, strict=True)}
+
+
+_IN_A_PROCESS = "import json, sys; from tests.training import test_memory_estimate as t\n"
+_IN_A_PROCESS += "print(json.dumps(t.estimated_and_reported(sys.argv[1])))"
+
+
+@pytest.mark.parametrize("case", MEASURED)
+def test_estimate_is_near_what_tensorflow_reports(case):
+    """Within 15%. In a process with the C library's memory: large blocks of TensorFlow's own report what they give out,
+    which may be twice what was asked for, and depends on what was there before."""
+    command = [sys.executable, "-c", _IN_A_PROCESS, case]
+    environment = {**os.environ, "TF_CPU_ALLOCATOR_USE_BFC": "0"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert list(found) == ["G_main", "G_reg", "D_main", "D_reg"]
+    for name, (estimated, reported) in found.items():
+        assert reported > 2 * MIB
+        assert estimated == pytest.approx(reported, rel=0.15), name
 
 
 def test_of_two_orders_the_worse_counts():

@@ -63,11 +63,11 @@ void demodulation_grad_cpu(const ModulateShape& m, const T* w, const T* s, const
   // d = q^(-1/2), q = sum of (w * s)^2 + eps: what every square is multiplied by in the gradient, times 2.
   const int64_t row = (m.samples + Lanes<A>::kSize - 1) / Lanes<A>::kSize * Lanes<A>::kSize;  // samples, whole registers
   Scratch<A> twice_dq(m.samples * m.out), by_sample(m.out * row), styles(m.samples * m.in);
-  for (int64_t n = 0; n < m.samples; ++n) {
-    for (int64_t o = 0; o < m.out; ++o) {
-      const int64_t j = n * m.out + o;
-      by_sample.data()[o * row + n] = twice_dq.data()[j] = -d[j] * d[j] * d[j] * dd[j];
-    }
+  A* __restrict dq = twice_dq.data();
+#pragma GCC ivdep
+  for (int64_t j = 0; j < m.samples * m.out; ++j) dq[j] = -d[j] * d[j] * d[j] * dd[j];
+  for (int64_t o = 0; o < m.out; ++o) {
+    for (int64_t n = 0; n < m.samples; ++n) by_sample.data()[o * row + n] = dq[n * m.out + o];
   }
   square(m, s, styles.data());
   const int64_t piece = maps_of_piece(m), pieces = (m.in + piece - 1) / piece;
