@@ -105,7 +105,7 @@ class TrainConfig(Section):
     num_gpus: int = 1  # towers; on a CPU as well
     device: str = "auto"  # auto | cpu | gpu
     ops: str = "auto"  # auto | ref | compiled implementations of the custom ops
-    deterministic: bool = False  # the same bits from every run on GPUs, as on CPUs: TensorFlow's slower operations
+    deterministic: bool = False  # ask TensorFlow for GPU operations that add up in a fixed order: slower, some missing
     tf32: bool = False  # float32 convolutions in TensorFloat-32 on GPUs from Ampere on: faster, 10 bits of mantissa
     data: DataConfig = field(default_factory=DataConfig)
     G: GeneratorConfig = field(default_factory=GeneratorConfig)

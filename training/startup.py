@@ -54,7 +54,10 @@ def network_shape(config: TrainConfig, shape: tuple[int, int, int]) -> dict[str,
 
 
 def open_session(config: TrainConfig) -> tf.Session:
-    """Session on the current graph for a configuration's devices. Raises `UserError` if they are not there."""
+    """Session on the current graph for a configuration's devices. Raises `UserError` if they are not there.
+
+    `deterministic` stays for the process, as TensorFlow knows no way back: graphs then need a seed.
+    """
     if config.ops != "auto":  # auto leaves the choice to the environment variable SG2_OPS
         set_default_impl(config.ops)
     if config.device == "cpu" and tfutil.num_gpus():

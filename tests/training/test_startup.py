@@ -47,7 +47,8 @@ with tf.Graph().as_default():
 
 
 def test_deterministic_operations_train(tmp_path):
-    """In a process of its own: TensorFlow has no way back. Operations that have no such kernel, or seed, would fail."""
+    """In a process of its own: TensorFlow has no way back. Random operations without a seed would fail, and on a GPU
+    those without such a kernel."""
     command = [sys.executable, "-c", _DETERMINISTIC, str(tmp_path)]
     done = subprocess.run(command, cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
