@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dnnlib.submission.disk import format_bytes
+from dnnlib.tflib.cpu_memory import machine_memory
 from dnnlib.tflib.tfutil import num_gpus, tf
 from training.base_shape import check_base_shape, level_shape
 from training.config import TrainConfig
@@ -30,10 +30,7 @@ def device_memory() -> int | None:
         config = tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))
         with tf.Session(graph=tf.Graph(), config=config) as session:
             return max(d.memory_limit_bytes for d in session.list_devices() if d.device_type == "GPU")
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return None
+    return machine_memory()
 
 
 def describe_memory(config: TrainConfig, costs: Costs, memory_gb: float | None) -> Iterator[str]:

@@ -19,8 +19,14 @@ def keep_cpu_memory() -> None:
     `TF_CPU_BFC_MEM_LIMIT_IN_MB` count where they are set.
     """
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
+    memory = machine_memory()
+    if memory is not None:  # else TensorFlow takes 64 GB at most
+        os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(_TIMES * (memory >> 20)))
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory of this machine; None: unknown."""
     try:
-        megabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
-        return  # unknown here: TensorFlow takes 64 GB at most
-    os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(_TIMES * megabytes))
+        return None
