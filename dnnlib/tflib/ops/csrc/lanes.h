@@ -105,6 +105,15 @@ OPS_HD void store_lanes(Half* p, lanes_t<float> v) {
 #endif
 }
 
+// v, read from memory once: compilers like to read it again at every use.
+template <typename V>
+OPS_HD V in_register(V v) {
+#if defined(__x86_64__)
+  asm("" : "+x"(v));
+#endif
+  return v;
+}
+
 // As many numbers of a register as there are: all of them, or the first `count`.
 template <bool Whole, typename T>
 OPS_HD lanes_t<wide_t<T>> load_some(const T* p, int count) {

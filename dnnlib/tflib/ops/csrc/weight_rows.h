@@ -10,9 +10,10 @@ namespace ops {
 
 constexpr int64_t kPieces = 16;  // of the input maps, at most: each has sums of its own, added in their order
 
-// Input maps of a piece. Partial sums, N * out of every piece, are to stay small beside the weights.
-inline int64_t maps_of_piece(const ModulateShape& m) {
-  const int64_t few = m.taps * m.in / std::max<int64_t>(8 * m.samples, 1);
+// Input maps of a piece. Partial sums, N * out of every piece, are to stay small beside the weights, of which there are
+// `copies`.
+inline int64_t maps_of_piece(const ModulateShape& m, int64_t copies = 1) {
+  const int64_t few = m.taps * m.in * copies / std::max<int64_t>(8 * m.samples, 1);
   const int64_t pieces = std::clamp<int64_t>(few / 4 * 4, 4, kPieces);  // mostly even shares of two or four threads
   return std::max<int64_t>((m.in + pieces - 1) / pieces, 1);
 }
