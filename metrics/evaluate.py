@@ -64,6 +64,8 @@ class Evaluator:
 
     Nothing here depends on the towers, or on the size of minibatches beyond rounding: what is random about a fake
     depends on the seed and its index.
+    Attributes: interrupted (asked before every minibatch; once it says true, measuring ends with
+    `dnnlib.submission.stop.Stopped`; at first it never does).
     Raises `UserError`: unknown metric, weights missing, or shapes of generator and data set that do not fit.
     """
 
@@ -91,6 +93,7 @@ class Evaluator:
         self.variant = find_variant(variant)
         self._dataset, self._sets, self._seed, self._mirror = dataset, RealSets(dataset), seed, mirror
         self._cache_dir, self._progress = cache_dir, progress
+        self.interrupted: Callable[[], bool] = lambda: False
         self._label_size = Gs.input_shapes[1][1]
         self._minibatch = minibatch_gpu or _default_minibatch(*dataset.shape[1:])
         places = {"inception": inception, "inception_sha256": inception_sha256, "weights": weights}
@@ -133,7 +136,8 @@ class Evaluator:
             towers = {kind: on_devices(num_gpus, build) for kind, build in builders.items()}
         small = {"paths": max(self._minibatch // 4, 1)}  # two images each, and large embeddings
         self._streams = {
-            kind: Stream(each, small.get(kind, self._minibatch), self._progress) for kind, each in towers.items()
+            kind: Stream(each, small.get(kind, self._minibatch), self._progress, lambda: self.interrupted())
+            for kind, each in towers.items()
         }
         self._reals = Reals(self._sets, networks, self._streams.get("images"), self._mirror, self._cache_dir, specs)
         self._shared: SharedFakes | None = None

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dnnlib.submission.stop import Stopped
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
@@ -78,11 +79,13 @@ class Stream:
     towers: Sequence[Any]
     minibatch: int
     progress: bool = True
+    interrupted: Callable[[], bool] = lambda: False
 
     def __call__(self, step: Step, count: int, title: str) -> Iterator[Any]:
         """What `step` fetches for indices 0 ... count - 1, in this order; title: what they count, for people.
 
-        Raises `UserError` if images are not finite. An interruption is reported on stderr with how far it had come.
+        Raises `UserError` if images are not finite, `Stopped` if `interrupted` says so. An interruption is reported on
+        stderr with how far it had come.
         """
         bar = progress_bar(count, title, "img", shown=self.progress, leave=False)
         begin = start = 0
@@ -97,8 +100,10 @@ class Stream:
                         fetches.append((fetch, [] if finite is None else [finite]))
                         begin += len(indices)
                 try:
+                    if self.interrupted():
+                        raise Stopped
                     results = tfutil.run(fetches, feeds)
-                except (KeyboardInterrupt, SystemExit):  # the second one of SIGTERM
+                except (KeyboardInterrupt, SystemExit, Stopped):  # the second one of SIGTERM
                     bar.close()
                     print(f"interrupted at {start} of {count} {title}: no result", file=sys.stderr)
                     raise

@@ -12,7 +12,13 @@ from training.dataset import TFRecordDataset
 
 
 class Evaluator(Protocol):
-    """Measures snapshots; see metrics/evaluate.py. Made before the graph is closed, adds nothing to it afterwards."""
+    """Measures snapshots; see metrics/evaluate.py. Made before the graph is closed, adds nothing to it afterwards.
+
+    Attributes: interrupted (asked every now and then; where it says true, `run_all` raises
+    `dnnlib.submission.stop.Stopped` and the metric has no result).
+    """
+
+    interrupted: Callable[[], bool]
 
     @property
     def names(self) -> Sequence[str]:

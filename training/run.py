@@ -102,9 +102,13 @@ class Run:
         )
         output.first_images()
         tf.get_default_graph().finalize()
+        if self.evaluator is not None:
+            self.evaluator.interrupted = lambda: stopper.requested or stop.abort_requested(directory)
         output.first_snapshot()
-        self._keep_good_state()
         self._start_reading()
+        measured = output.finish_snapshot(self.watch)
+        if not (measured and output.has_good_state() and self._act_on_alarms()):
+            self._keep_good_state()
         print(f"Training to {total / 1000:g} kimg ...", flush=True)
         self._say_what_is_frozen()
         maintenance, started, tick_images = 0.0, time.time(), 0
@@ -121,7 +125,7 @@ class Run:
                 self._end_tick(tick_images, now - started, maintenance)
                 self._maintain(done=progress.nimg >= total)
                 maintenance, started, tick_images = time.time() - now, time.time(), 0
-        finished = progress.nimg >= total
+        finished = progress.nimg >= total and not progress.metrics_due
         progress.seconds += time.time() - started
         if not finished or output.state is None:
             output.save_state()
@@ -171,6 +175,7 @@ class Run:
         restore(self.variables, values, path)
         good = progress_from(meta)
         good.seconds, good.rollbacks = before.seconds, before.rollbacks + 1
+        good.snapshot_due, good.metrics_due = False, []
         good.lrate_scale = before.lrate_scale * self.config.watch.rollback_lrate
         print(
             f"watch: back from {before.nimg / 1000:g} to {good.nimg / 1000:g} kimg, learning rates times "

@@ -98,6 +98,16 @@ class RunOutput:
         if self.progress.nimg == 0 and self.config.snapshots.first_tick:
             self._write_snapshot(with_metrics=not self.config.metrics.skip_first)
 
+    def finish_snapshot(self, watch: Watch) -> bool:
+        """Write and measure what a stopped or killed run still owed of its newest snapshot. Returns whether it did."""
+        known = () if self.evaluator is None else self.evaluator.names
+        progress = self.progress
+        progress.metrics_due = [name for name in progress.metrics_due if name in known]
+        if not (progress.snapshot_due or progress.metrics_due):
+            return False
+        self._complete_snapshot(watch)
+        return True
+
     def collect(self, values: Mapping[str, float]) -> None:
         """Scalars of one minibatch."""
         for name, value in values.items():
@@ -133,22 +143,31 @@ class RunOutput:
         self.progress.best = {name: best for name, best in self.progress.best.items() if not gone(best[1])}
 
     def _write_snapshot(self, with_metrics: bool, watch: Watch | None = None) -> None:
-        measured = with_metrics and self.evaluator is not None
+        progress = self.progress
         # Ticks shorter than a kimg write another network to the same file.
-        self._forget_best(lambda file: file == snapshot_name(self.progress.nimg))
-        if measured and self.progress.nimg:
-            self.save_state()  # Metrics may take long: nothing is lost if they are killed.
-        path = self._snapshots.write_networks(tuple(self.networks[n] for n in ("G", "D", "Gs")), self.progress.nimg)
-        if measured:
-            self._measure(self.evaluator, path, watch)
-            if self.progress.nimg:
-                self.save_state()  # What is best now is known before another snapshot is deleted for it.
+        self._forget_best(lambda file: file == snapshot_name(progress.nimg))
+        progress.snapshot_due = True
+        if with_metrics and self.evaluator is not None:
+            progress.metric_tick = progress.tick
+            progress.metrics_due = list(self.evaluator.names)
+            self._save_trained()  # Metrics may take long: nothing is lost if they are killed.
+        self._complete_snapshot(watch)
+
+    def _complete_snapshot(self, watch: Watch | None) -> None:
+        """Write and measure what is due."""
+        path = self.dir / snapshot_name(self.progress.nimg)
+        if self.progress.snapshot_due or not path.is_file():
+            self._snapshots.write_networks(tuple(self.networks[n] for n in ("G", "D", "Gs")), self.progress.nimg)
+            self.progress.snapshot_due = False
+        if self.progress.metrics_due:
+            try:
+                self._measure(self.evaluator, path, watch)
+            except stop.Stopped:
+                print(f"{path.name}: {', '.join(self.progress.metrics_due)} will be measured when the run goes on")
         self._snapshots.prune({best[1] for best in self.progress.best.values()})
 
     def _measure(self, evaluator: Evaluator, path: Path, watch: Watch | None) -> None:
-        progress = self.progress
-        progress.metric_tick = progress.tick
-        names = evaluator.names
+        progress, names = self.progress, tuple(self.progress.metrics_due)
         for name, result in zip(names, evaluator.run_all(names), strict=True):
             evaluator.write(self.dir, path.name, result)
             self._stats.report(f"Metrics/{name}", result.value)
@@ -160,7 +179,14 @@ class RunOutput:
             print(f"{path.name}  {result}  best so far {value:.4f} ({best})", flush=True)
             if watch is not None:
                 watch.metric(name, float(result.value), value, higher_is_better)
-        self._stats.flush(progress.nimg)
+            self._stats.flush(progress.nimg)
+            progress.metrics_due.remove(name)
+            self._save_trained()  # What is best now is known before another snapshot is deleted for it.
+
+    def _save_trained(self) -> None:
+        """A state, unless nothing has been trained that could be lost."""
+        if self.progress.nimg:
+            self.save_state()
 
     def save_state(self) -> None:
         """Write a training state; older ones than `keep_states` go."""

@@ -39,8 +39,9 @@ class Progress:
 
     nimg: real images shown to D; step: minibatches; tick: number of the current tick; tick_nimg: nimg at its start;
     seconds: training time so far; best: metric name -> (value, snapshot file); metric_tick: tick of the last
-    evaluation; watch: what the watch remembers; rollbacks: how often the run went back to a good state; lrate_scale:
-    factor on both learning rates, lowered by each of them.
+    evaluation; snapshot_due, metrics_due: whether the snapshot of this moment is still to be written, and what is
+    still to be measured on it; watch: what the watch remembers; rollbacks: how often the run went back to a good state;
+    lrate_scale: factor on both learning rates, lowered by each of them.
     """
 
     nimg: int = 0
@@ -50,6 +51,8 @@ class Progress:
     seconds: float = 0.0
     best: dict[str, list[Any]] = field(default_factory=dict)
     metric_tick: int = -1
+    snapshot_due: bool = False
+    metrics_due: list[str] = field(default_factory=list)
     watch: WatchState = field(default_factory=WatchState)
     rollbacks: int = 0
     lrate_scale: float = 1.0

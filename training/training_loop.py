@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -48,8 +49,8 @@ def train(
     resume: `latest`, a run directory or a state file: continues there with `config` (already checked against the
     run's own). init_from_pkl: a pickle of (G, D, Gs) to start from. make_evaluator: builds what measures snapshots.
     asked_for: paths of fields that the pickle does not change, see `training.init_from`.
-    Raises `UserError` before anything is written if configuration and data do not fit each other, `TrainingStopped` if
-    the watch ended the run.
+    Raises `UserError` before anything is written if configuration and data do not fit each other, or if another process
+    trains in the run directory; `TrainingStopped` if the watch ended the run.
     """
     if resume and init_from_pkl:
         raise UserError("--resume continues a run, --init-from starts a new one from a pickle: give one of them")
@@ -65,7 +66,12 @@ def train(
         check_same_data(*found[:2], dataset)
     if directory is None:
         run_dir.check_result_dir(result_dir)
-    with tf.Graph().as_default(), open_session(config), Run(config, dataset, make_evaluator) as run:
+    with contextlib.ExitStack() as stack:
+        if directory is not None:
+            stack.enter_context(run_dir.hold_run_dir(directory))
+        stack.enter_context(tf.Graph().as_default())
+        stack.enter_context(open_session(config))
+        run = stack.enter_context(Run(config, dataset, make_evaluator))
         if source is not None:
             init_from.copy_into(source, run.networks)
         if found is not None:
@@ -73,6 +79,7 @@ def train(
         # Whatever can be refused has been refused now; only then something is written.
         if directory is None:
             directory = run_dir.create_run_dir(result_dir, run_desc)
+            stack.enter_context(run_dir.hold_run_dir(directory))
         options.write_options(directory, config_io.to_dict(config))
         stop.clear_abort(directory)
         with log.LogTee(directory / "log.txt"), stop.GracefulStop() as stopper:

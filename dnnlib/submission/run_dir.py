@@ -1,7 +1,9 @@
 """Run directories `results/00000-description`: creating the next one, finding one again."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
@@ -10,6 +12,7 @@ from dnnlib.util import UserError
 
 _RUN_NAME = re.compile(r"(\d+)(?:-.*)?")
 _LOCK_FILE = ".run-dir.lock"
+_RUN_LOCK_FILE = ".run.lock"
 _LOCK_SEC = 60
 
 
@@ -59,6 +62,26 @@ def create_run_dir(result_dir: os.PathLike | str, desc: str) -> Path:
     except OSError as err:
         raise UserError(f"result directory {root} cannot be written: {err.strerror or err}") from err
     return run_dir
+
+
+@contextlib.contextmanager
+def hold_run_dir(run_dir: os.PathLike | str) -> Iterator[None]:
+    """Keeps other processes from writing into the run directory for the length of the block.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written.
+    """
+    lock = filelock.FileLock(Path(run_dir) / _RUN_LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as err:
+        raise UserError(f"run directory {run_dir}: another process trains there; wait for its end, or stop it") from err
+    except OSError as err:
+        raise UserError(f"run directory {run_dir} cannot be written: {err.strerror or err}") from err
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def find_run_dir(which: os.PathLike | str, result_dir: os.PathLike | str = "results", having: str = "") -> Path:

@@ -20,6 +20,10 @@ def clear_abort(run_dir: os.PathLike | str) -> None:
     (Path(run_dir) / ABORT_FILE).unlink(missing_ok=True)
 
 
+class Stopped(Exception):  # noqa: N818
+    """Raised by long work that was told to stop before its end."""
+
+
 class GracefulStop:
     """Context manager: the first SIGINT or SIGTERM sets `requested`; the loop looks at it between steps.
 

@@ -3,6 +3,7 @@
 No global state and no graph nodes: values are numbers that the loop has fetched. The graph may be finalised.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -96,6 +97,8 @@ class StatsWriter:
             extra: numbers to write as they are, e.g. `Progress/kimg`. A name may not also have been reported.
         Returns:
             name -> mean since the last flush, and the extra numbers.
+        Raises:
+            UserError: the record cannot be written.
         """
         extra = dict(extra or {})
         twice = sorted(set(extra) & set(self._moments))
@@ -106,9 +109,7 @@ class StatsWriter:
         for name, m in self._moments.items():
             record[name] = {"num": m.count, "mean": _finite(m.mean), "std": _finite(m.std)}
         record.update((name, _plain(value)) for name, value in extra.items())
-        self._file.write(json.dumps(record, allow_nan=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._write(json.dumps(record, allow_nan=False) + "\n")
         if self._tensorboard:
             self._write_events(int(nimg), means)
         self._moments.clear()
@@ -116,10 +117,19 @@ class StatsWriter:
 
     def close(self) -> None:
         """Closes both files. What was reported since the last flush is not written."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what could not be written has been an error of flush
+            self._file.close()
         if self._events is not None:
             self._events.close()
             self._events = None
+
+    def _write(self, line: str) -> None:
+        try:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as err:
+            raise UserError(f"cannot write {self.path}: {err.strerror or err}") from err
 
     def _write_events(self, nimg: int, means: Mapping[str, float]) -> None:
         from dnnlib.tflib.tfutil import tf

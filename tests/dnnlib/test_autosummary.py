@@ -161,3 +161,22 @@ class TestTensorBoard:
             stats.flush(8000, {"x": 1})
         starts = [e.step for e in self._events(tmp_path) if e.session_log.status == tf.SessionLog.START]
         assert starts == [4001]
+
+
+def test_a_full_disk_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match=f"cannot write {tmp_path / STATS_FILE}: No space left"):  # noqa: SIM117
+        with StatsWriter(tmp_path, tensorboard=False) as stats:
+            monkeypatch.setattr(os, "fsync", full)
+            stats.flush(16, {"a": 1})
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_what_cannot_be_closed_hides_no_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No space left"):  # noqa: SIM117
+        with StatsWriter(tmp_path, tensorboard=False) as stats:
+            stats._file.close()
+            stats._file = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115
+            stats.flush(16, {"a": 1})

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 import metrics.evaluate
+from dnnlib.submission.stop import Stopped
 from dnnlib.tflib import tfutil
 from dnnlib.tflib.network import Network
 from dnnlib.util import UserError
@@ -219,6 +220,18 @@ def test_features_that_are_not_finite_are_not_kept(measure, tmp_path, monkeypatc
     monkeypatch.setattr(metrics.evaluate, "load_feature_network", lambda name, **_: Broken())
     with pytest.raises(UserError, match="the features of real 0 are not finite"):
         measure(KID, LinearGenerator(), random_dataset())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stop_that_is_asked_for_ends_a_metric(session, tmp_path, capsys):
+    evaluator = Evaluator(
+        [KID], LinearGenerator(), random_dataset(), cache_dir=tmp_path, minibatch_gpu=10, progress=False
+    )
+    answers = iter([False, False, True])
+    evaluator.interrupted = lambda: next(answers)
+    with pytest.raises(Stopped):
+        evaluator.run("kid_pixels")
+    assert capsys.readouterr().err == "interrupted at 20 of 50 reals (pixels): no result\n"
     assert list(tmp_path.iterdir()) == []
 
 
