@@ -26,6 +26,8 @@ from dnnlib.tflib.rng import normal_initializer
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 
+# The smallest maximum of weights and styles that is scaled up for float16: that of zeros has no inverse.
+_TINY = np.float32(1e-8)
 # Residual branches are summed at this weight, so that the sum keeps their variance (paper section 4.1).
 RESIDUAL_SCALE = float(np.sqrt(0.5))
 
@@ -209,9 +211,9 @@ def modulated_convolution(
         d = demodulation(w, s)  # [N, out]
         if x.dtype == tf.float16:
             # Keep products inside float16's range; demodulation cancels both scales (spec 2.8).
-            w_max = tf.reduce_max(tf.abs(w), axis=[0, 1, 2])
+            w_max = tf.maximum(tf.reduce_max(tf.abs(w), axis=[0, 1, 2]), _TINY)
             w_scale = np.float32(1 / np.sqrt(kernel * kernel * fan_in_maps)) / w_max
-            s_scale = 1 / tf.reduce_max(tf.abs(s), axis=1, keepdims=True)
+            s_scale = 1 / tf.maximum(tf.reduce_max(tf.abs(s), axis=1, keepdims=True), _TINY)
             w, s, d = w * w_scale, s * s_scale, d / (w_scale * s_scale)
     x = modulated_epilogue(x, s, act="linear", data_format=layout.data_format)  # x * s, gradients in one pass
     return _conv(x, tf.cast(w, x.dtype), up, False, resample_kernel, layout.data_format), d

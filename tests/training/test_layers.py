@@ -6,7 +6,14 @@ import pytest
 from dnnlib import tflib
 from dnnlib.tflib.ops import ACTIVATIONS, conv_downsample_2d, fused_bias_act
 from dnnlib.tflib.tfutil import tf
-from training.layers import Layout, convolution, convolution_act, dense_act, fully_connected
+from training.layers import (
+    Layout,
+    convolution,
+    convolution_act,
+    dense_act,
+    fully_connected,
+    modulated_convolution,
+)
 
 KERNEL = (1, 3, 3, 1)
 
@@ -66,3 +73,31 @@ def test_float16_does_not_overflow_before_the_factor(session):
     tflib.set_vars({v: np.ones(v.shape.as_list()) * (v is weight) for v in tf.global_variables()})
     middle = session.run(y)[0, 3, 3]
     np.testing.assert_allclose(middle.astype(np.float32), 256 * np.sqrt(9 * 256) * np.sqrt(2), rtol=2e-3)
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_float16_with_a_style_and_weights_of_zero(session, up):
+    """One sample has no style, one output map no weights: zeros, with gradients that are numbers, as in float32."""
+    x, style, layout = _images(3, 8, 8, 5), _images(3, 4), Layout("NHWC")
+    style[1] = 0
+    results = {}
+    for dtype in (tf.float32, tf.float16):
+        with tf.variable_scope("layer", reuse=tf.AUTO_REUSE):
+            w = tf.constant(style)
+            options = dict(up=True, resample_kernel=KERNEL) if up else {}
+            y, factors = modulated_convolution(tf.cast(x, dtype), w, 6, 3, layout, **options)
+            y = tf.cast(y, tf.float32) * factors[:, None, None, :]
+            variables = tf.trainable_variables()
+            results[dtype] = y, tf.gradients(y * _images(*y.shape.as_list()), [*variables, w])
+    values = {v: _images(*v.shape.as_list()) for v in variables}
+    for v in variables:
+        if v.op.name.endswith("mod_bias"):
+            values[v] = np.full(v.shape.as_list(), -1, np.float32)  # it counts from 1
+        elif v.op.name.endswith("/weight"):
+            values[v][..., 2] = 0
+    tflib.set_vars(values)
+    (full, full_grads), (half, half_grads) = session.run([results[tf.float32], results[tf.float16]])
+    assert not half[1].any() and not half[..., 2].any() and np.abs(half[0]).max() > 1
+    np.testing.assert_allclose(half, full, atol=0.02)
+    for a, b in zip(half_grads, full_grads, strict=True):
+        assert np.abs(a - b).max() < 0.02 * np.abs(b).max()
