@@ -245,12 +245,29 @@ def _grouped(
     return layout.from_nchw(y)
 
 
+def _check_groups(x: tf.Tensor, group_size: int | None) -> tf.Tensor:
+    """x, whose samples can be split into groups: `UserError` if that is known not to be so, else x fails when it is."""
+    if group_size is None or group_size == 1:
+        return x
+    n = x.shape.as_list()[0]
+    text = f"minibatch stddev: expected a multiple of mbstd_group_size={group_size} samples, or fewer, at a time, found"
+    if n is not None:
+        if n > group_size and n % group_size:
+            raise UserError(f"{text} {n}")
+        return x
+    n = tf.shape(x)[0]
+    fits = tf.logical_or(n <= group_size, tf.equal(n % group_size, 0))
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=fits, data=[text, n])]):
+        return tf.identity(x)
+
+
 def append_minibatch_stddev(x: tf.Tensor, layout: Layout, group_size: int | None = 4, num_new: int = 1) -> tf.Tensor:
     """Append `num_new` feature maps holding the standard deviation over groups of samples (spec 2.10).
 
     Groups have min(group_size, N) samples (None: the whole minibatch), N divisible by that; sample n belongs to set
     n mod (N / group). Statistics are taken in float32.
     """
+    x = _check_groups(x, group_size)
     n = tf.shape(x)[0]
     group = n if group_size is None else tf.minimum(group_size, n)
     height, width = (int(d) for d in (x.shape[2:] if layout.channel_axis == 1 else x.shape[1:3]))

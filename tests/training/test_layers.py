@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 
 from dnnlib import tflib
+from dnnlib.tflib.network import Network
 from dnnlib.tflib.ops import ACTIVATIONS, conv_downsample_2d, fused_bias_act
 from dnnlib.tflib.tfutil import tf
+from dnnlib.util import UserError
+from tests.tiny import tiny_config
+from training.config_networks import D_kwargs
 from training.layers import (
     Layout,
+    append_minibatch_stddev,
     convolution,
     convolution_act,
     dense_act,
@@ -101,3 +106,27 @@ def test_float16_with_a_style_and_weights_of_zero(session, up):
     np.testing.assert_allclose(half, full, atol=0.02)
     for a, b in zip(half_grads, full_grads, strict=True):
         assert np.abs(a - b).max() < 0.02 * np.abs(b).max()
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_groups_that_do_not_divide_the_minibatch_are_one_line(session, layout):
+    shape = dict(num_channels=3, resolution=8, label_size=0)
+    D = Network("D", func_name="D_stylegan2", data_format=layout, **shape, **D_kwargs(tiny_config().D))
+    images = _images(14, 3, 8, 8)
+    for found, options in ((14, {}), (6, {"minibatch_size": 8})):
+        with pytest.raises(UserError) as error:
+            D.run(images, None, **options)
+        assert str(error.value) == (
+            "network 'D': minibatch stddev: expected a multiple of mbstd_group_size=4 samples, or fewer, at a time, "
+            f"found {found}"
+        )
+    assert D.run(images, None, mbstd_group_size=7).shape == (14, 1)
+    assert D.run(images, None, minibatch_size=3).shape == (14, 1)
+
+
+def test_groups_of_known_size_need_no_check_at_run_time(session):
+    append_minibatch_stddev(tf.zeros([8, 4, 4, 2]), Layout("NHWC"))
+    append_minibatch_stddev(tf.zeros([3, 4, 4, 2]), Layout("NHWC"))
+    with pytest.raises(UserError, match="mbstd_group_size=4 samples, or fewer, at a time, found 6"):
+        append_minibatch_stddev(tf.zeros([6, 4, 4, 2]), Layout("NHWC"))
+    assert "Assert" not in {op.type for op in session.graph.get_operations()}
