@@ -26,6 +26,8 @@ from dnnlib.tflib.rng import normal_initializer
 from dnnlib.tflib.tfutil import tf
 from dnnlib.util import UserError
 
+# The smallest maximum of weights and styles that is scaled up for float16: that of zeros has no inverse.
+_TINY = np.float32(1e-8)
 # Residual branches are summed at this weight, so that the sum keeps their variance (paper section 4.1).
 RESIDUAL_SCALE = float(np.sqrt(0.5))
 
@@ -209,9 +211,9 @@ def modulated_convolution(
         d = demodulation(w, s)  # [N, out]
         if x.dtype == tf.float16:
             # Keep products inside float16's range; demodulation cancels both scales (spec 2.8).
-            w_max = tf.reduce_max(tf.abs(w), axis=[0, 1, 2])
+            w_max = tf.maximum(tf.reduce_max(tf.abs(w), axis=[0, 1, 2]), _TINY)
             w_scale = np.float32(1 / np.sqrt(kernel * kernel * fan_in_maps)) / w_max
-            s_scale = 1 / tf.reduce_max(tf.abs(s), axis=1, keepdims=True)
+            s_scale = 1 / tf.maximum(tf.reduce_max(tf.abs(s), axis=1, keepdims=True), _TINY)
             w, s, d = w * w_scale, s * s_scale, d / (w_scale * s_scale)
     x = modulated_epilogue(x, s, act="linear", data_format=layout.data_format)  # x * s, gradients in one pass
     return _conv(x, tf.cast(w, x.dtype), up, False, resample_kernel, layout.data_format), d
@@ -243,12 +245,29 @@ def _grouped(
     return layout.from_nchw(y)
 
 
+def _check_groups(x: tf.Tensor, group_size: int | None) -> tf.Tensor:
+    """x, whose samples can be split into groups: `UserError` if that is known not to be so, else x fails when it is."""
+    if group_size is None or group_size == 1:
+        return x
+    n = x.shape.as_list()[0]
+    text = f"minibatch stddev: expected a multiple of mbstd_group_size={group_size} samples, or fewer, at a time, found"
+    if n is not None:
+        if n > group_size and n % group_size:
+            raise UserError(f"{text} {n}")
+        return x
+    n = tf.shape(x)[0]
+    fits = tf.logical_or(n <= group_size, tf.equal(n % group_size, 0))
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=fits, data=[text, n])]):
+        return tf.identity(x)
+
+
 def append_minibatch_stddev(x: tf.Tensor, layout: Layout, group_size: int | None = 4, num_new: int = 1) -> tf.Tensor:
     """Append `num_new` feature maps holding the standard deviation over groups of samples (spec 2.10).
 
     Groups have min(group_size, N) samples (None: the whole minibatch), N divisible by that; sample n belongs to set
     n mod (N / group). Statistics are taken in float32.
     """
+    x = _check_groups(x, group_size)
     n = tf.shape(x)[0]
     group = n if group_size is None else tf.minimum(group_size, n)
     height, width = (int(d) for d in (x.shape[2:] if layout.channel_axis == 1 else x.shape[1:3]))

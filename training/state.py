@@ -73,7 +73,13 @@ def save_state(
     """
     names = list(variables)
     values = dict(zip(names, tfutil.run([variables[n] for n in names]), strict=True))
-    meta = {"format": FORMAT, "progress": dataclasses.asdict(progress), "config": config, "data_hash": data_hash}
+    meta = {
+        "format": FORMAT,
+        "progress": dataclasses.asdict(progress),
+        "config": config,
+        "data_hash": data_hash,
+        "variables": names,  # a damaged index of the file may hide some
+    }
     path = run_dir / f"{prefix}{progress.nimg:09d}.npz"
     with atomic_write(path) as f:
         np.savez(f, meta=np.array(json.dumps(meta)), **{f"var/{n}": v for n, v in values.items()})
@@ -96,6 +102,7 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             values = {n.removeprefix("var/"): data[n] for n in data.files if n.startswith("var/")}
         format_number = meta["format"]
         progress_from(meta)
+        _check_names(meta.get("variables"), values)
     except FileNotFoundError:
         raise UserError(f"{path}: no such training state") from None
     except _DAMAGE as e:
@@ -103,6 +110,13 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if format_number != FORMAT:
         raise UserError(f"{path}: training state of format {format_number}, this version reads {FORMAT}")
     return meta, values
+
+
+def _check_names(expected: list[str] | None, values: Mapping[str, np.ndarray]) -> None:
+    """Raise `ValueError` unless just the saved variables are there. None: a state of before they were listed."""
+    differ = sorted(set(values if expected is None else expected) ^ set(values))
+    if differ:
+        raise ValueError(f"the variables in it are not those that were saved: {', '.join(differ[:3])}")
 
 
 def read_newest_state(run_dir: Path) -> tuple[Path, dict[str, Any], dict[str, np.ndarray], list[str]]:

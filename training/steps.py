@@ -286,14 +286,14 @@ class TrainingGraph:
         if settings.rounds == 1:
             reports = {tag: tensor for tag, (tensor, _) in tags.items()}
             _, stats, values = tfutil.run([phase.step, phase.stats, reports], {**base, **next(feeds)})
-            return {**stats, **values}
+            return {**stats, **_of_good_step(name, values)}
         total: dict[str, float] = {}
         for feed in feeds:
             _, values = tfutil.run([phase.accumulate, phase.stats], {**base, **feed})
             for key, value in values.items():
                 total[key] = total.get(key, 0.0) + float(value) / settings.rounds
         _, values = tfutil.run([phase.apply, {tag: tensor for tag, (_, tensor) in tags.items()}], base)
-        return {**total, **values}
+        return {**total, **_of_good_step(name, values)}
 
     def _feeds(
         self, nimg: int, reals: np.ndarray, labels: np.ndarray, g_labels: np.ndarray, rounds: int
@@ -309,6 +309,11 @@ class TrainingGraph:
                     feed[inputs.labels] = labels[part]
                     feed[inputs.g_labels] = g_labels[part]
             yield feed
+
+
+def _of_good_step(phase: str, values: dict[str, float]) -> dict[str, float]:
+    """Reports without the norm of a step that was skipped: one infinity would hide those of all others in its tick."""
+    return {tag: v for tag, v in values.items() if tag != f"Gradients/{phase}" or not values[f"Skipped/{phase}"]}
 
 
 def _scale(terms: LossTerms, factor: float) -> LossTerms:

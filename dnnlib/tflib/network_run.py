@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -52,7 +53,15 @@ def run(
         session = tfutil.init_tf()
     for begin in tqdm(range(0, num_items, step), disable=not print_progress, desc=net.name, file=sys.stderr):
         end = min(begin + step, num_items)
-        parts.append(session.run(fetches, {ph: a[begin:end] for ph, a in zip(feeds, arrays, strict=True)}))
+        feed = {ph: a[begin:end] for ph, a in zip(feeds, arrays, strict=True)}
+        try:
+            parts.append(session.run(fetches, feed))
+        except tf.errors.InvalidArgumentError as err:
+            asserted = re.search(r"assertion failed: (.*)", err.message)
+            if asserted is None:
+                raise
+            parts_of_text = re.findall(r"\[(.*?)\]", asserted[1])  # what a builder says of its inputs
+            raise UserError(f"network {net.name!r}: {' '.join(parts_of_text)}") from None
     outputs = [np.concatenate(chunks) if len(chunks) > 1 else chunks[0] for chunks in zip(*parts, strict=True)]
     if return_as_list:
         return outputs

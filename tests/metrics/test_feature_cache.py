@@ -113,15 +113,49 @@ def test_a_full_disk_is_no_obstacle(tmp_path, capsys, monkeypatch, when):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("what", ["cut", "empty", "text", "shape", "dtype", "pickle"])
+def flipped(data, position):
+    """The same bytes with one bit changed."""
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "cut",
+        "cut data",
+        "longer",
+        "no checksum",
+        "bit of a number",
+        "zeros",
+        "bit of the checksum",
+        "empty",
+        "text",
+        "shape",
+        "dtype",
+        "pickle",
+    ],
+)
 def test_damaged_files_are_reported_and_ignored(tmp_path, capsys, what):
     keep(tmp_path)
     path = features_path(KEY, "float32", tmp_path)
     with open(path, "rb") as file:
         data = file.read()
+    numbers, end = len(data) - ROWS.nbytes - 24, len(data) - 24  # where they start, and where they end
+    assert data[numbers:end] == ROWS.tobytes()
+    other = {
+        "cut": data[:-5],
+        "cut data": data[: end - 24] + data[end:],
+        "longer": data + b"0",
+        "no checksum": data[:end],
+        "bit of a number": flipped(data, numbers + 41),
+        "zeros": data[: numbers + 80] + bytes(400) + data[numbers + 480 :],
+        "bit of the checksum": flipped(data, len(data) - 1),
+        "empty": b"",
+        "text": b"hello",
+    }
     with open(path, "wb") as file:
-        if what in ("cut", "empty", "text"):
-            file.write({"cut": data[:-5], "empty": b"", "text": b"hello"}[what])
+        if what in other:
+            file.write(other[what])
         else:
             array = {"shape": ROWS[1:], "dtype": ROWS.astype(np.float64), "pickle": np.array([{}])}[what]
             np.save(file, array, allow_pickle=True)
@@ -130,3 +164,4 @@ def test_damaged_files_are_reported_and_ignored(tmp_path, capsys, what):
     assert err.startswith(f"warning: ignoring {path}: ") and err.count("\n") == 1
     keep(tmp_path)
     np.testing.assert_array_equal(load(tmp_path), ROWS)
+    assert capsys.readouterr().err == ""

@@ -3,6 +3,8 @@
 import dataclasses
 import inspect
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -377,6 +379,15 @@ def test_resume_lists_every_refused_field():
     new = config_io.apply_set(TrainConfig(), "G.fmap_base=512", "seed=1")
     text = refused(lambda: config_io.check_resume(TrainConfig(), new))
     assert "seed was 1000, found 1; G.fmap_base was 16384, found 512;" in text
+
+
+def test_documented_are_all_fixed_fields_but_those_of_data_and_architecture():
+    named = [path for path in config_io.field_types() if not path.startswith(("data.", "G.", "D."))]
+    fixed = {path for path in named if not {path, path.partition(".")[0]} & config_io.RESUMABLE.keys()}
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"Fixed are (.*?)refused by name", text, re.DOTALL)
+    of_networks = {"D.mbstd_group_size", "G.dlatent_avg_beta"}
+    assert set(re.findall(r"`(.*?)`", listed)) == fixed | of_networks and not of_networks & config_io.RESUMABLE.keys()
 
 
 def test_resumable_fields_exist():

@@ -4,9 +4,21 @@ import numpy as np
 import pytest
 
 from dnnlib import tflib
+from dnnlib.tflib.network import Network
 from dnnlib.tflib.ops import ACTIVATIONS, conv_downsample_2d, fused_bias_act
 from dnnlib.tflib.tfutil import tf
-from training.layers import Layout, convolution, convolution_act, dense_act, fully_connected
+from dnnlib.util import UserError
+from tests.tiny import tiny_config
+from training.config_networks import D_kwargs
+from training.layers import (
+    Layout,
+    append_minibatch_stddev,
+    convolution,
+    convolution_act,
+    dense_act,
+    fully_connected,
+    modulated_convolution,
+)
 
 KERNEL = (1, 3, 3, 1)
 
@@ -66,3 +78,55 @@ def test_float16_does_not_overflow_before_the_factor(session):
     tflib.set_vars({v: np.ones(v.shape.as_list()) * (v is weight) for v in tf.global_variables()})
     middle = session.run(y)[0, 3, 3]
     np.testing.assert_allclose(middle.astype(np.float32), 256 * np.sqrt(9 * 256) * np.sqrt(2), rtol=2e-3)
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_float16_with_a_style_and_weights_of_zero(session, up):
+    """One sample has no style, one output map no weights: zeros, with gradients that are numbers, as in float32."""
+    x, style, layout = _images(3, 8, 8, 5), _images(3, 4), Layout("NHWC")
+    style[1] = 0
+    results = {}
+    for dtype in (tf.float32, tf.float16):
+        with tf.variable_scope("layer", reuse=tf.AUTO_REUSE):
+            w = tf.constant(style)
+            options = dict(up=True, resample_kernel=KERNEL) if up else {}
+            y, factors = modulated_convolution(tf.cast(x, dtype), w, 6, 3, layout, **options)
+            y = tf.cast(y, tf.float32) * factors[:, None, None, :]
+            variables = tf.trainable_variables()
+            results[dtype] = y, tf.gradients(y * _images(*y.shape.as_list()), [*variables, w])
+    values = {v: _images(*v.shape.as_list()) for v in variables}
+    for v in variables:
+        if v.op.name.endswith("mod_bias"):
+            values[v] = np.full(v.shape.as_list(), -1, np.float32)  # it counts from 1
+        elif v.op.name.endswith("/weight"):
+            values[v][..., 2] = 0
+    tflib.set_vars(values)
+    (full, full_grads), (half, half_grads) = session.run([results[tf.float32], results[tf.float16]])
+    assert not half[1].any() and not half[..., 2].any() and np.abs(half[0]).max() > 1
+    np.testing.assert_allclose(half, full, atol=0.02)
+    for a, b in zip(half_grads, full_grads, strict=True):
+        assert np.abs(a - b).max() < 0.02 * np.abs(b).max()
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_groups_that_do_not_divide_the_minibatch_are_one_line(session, layout):
+    shape = dict(num_channels=3, resolution=8, label_size=0)
+    D = Network("D", func_name="D_stylegan2", data_format=layout, **shape, **D_kwargs(tiny_config().D))
+    images = _images(14, 3, 8, 8)
+    for found, options in ((14, {}), (6, {"minibatch_size": 8})):
+        with pytest.raises(UserError) as error:
+            D.run(images, None, **options)
+        assert str(error.value) == (
+            "network 'D': minibatch stddev: expected a multiple of mbstd_group_size=4 samples, or fewer, at a time, "
+            f"found {found}"
+        )
+    assert D.run(images, None, mbstd_group_size=7).shape == (14, 1)
+    assert D.run(images, None, minibatch_size=3).shape == (14, 1)
+
+
+def test_groups_of_known_size_need_no_check_at_run_time(session):
+    append_minibatch_stddev(tf.zeros([8, 4, 4, 2]), Layout("NHWC"))
+    append_minibatch_stddev(tf.zeros([3, 4, 4, 2]), Layout("NHWC"))
+    with pytest.raises(UserError, match="mbstd_group_size=4 samples, or fewer, at a time, found 6"):
+        append_minibatch_stddev(tf.zeros([6, 4, 4, 2]), Layout("NHWC"))
+    assert "Assert" not in {op.type for op in session.graph.get_operations()}

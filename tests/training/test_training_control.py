@@ -125,6 +125,21 @@ def test_a_run_interrupted_in_the_middle_of_everything(config, tmp_path):
 QUICK = ("loss.pl_weight=0", "loss.r1_gamma=0", "schedule.total_kimg=0.096", "watch.start_kimg=0")
 
 
+@pytest.mark.parametrize("batch_gpu", [16, 8])  # one round, two rounds
+def test_the_norm_of_gradients_is_that_of_the_steps_that_were_made(config, tmp_path, batch_gpu):
+    config = apply_set(
+        config, *QUICK, "schedule.kimg_per_tick=1", "total_kimg=0.32", f"batch_gpu={batch_gpu}", "D.num_fp16_res=1",
+        "precision.dtype=float16", "loss_scaling=G_main,D_main", f"scale_init={2**28}", f"scale_max={2**28}",
+    )  # fmt: skip
+    run = train(config, tmp_path).run_dir
+    (line,) = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    for phase in ("G_main", "D_main"):
+        skipped, steps = round(20 * line[f"Skipped/{phase}"]["mean"]), line[f"Skipped/{phase}"]["num"]
+        assert 0 < skipped < steps == 20
+        norm = line[f"Gradients/{phase}"]
+        assert norm["num"] == steps - skipped and 0 < norm["mean"] < 100
+
+
 def sick_at(monkeypatch, *times, report):
     """Reports of the minibatches that start at these image counts are replaced, while nothing was rolled back."""
     real, lrates = TrainingGraph.run_minibatch, []
