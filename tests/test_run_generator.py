@@ -179,12 +179,13 @@ def test_stored_noise_survives(Gs):
     assert [v.shape.as_list()[2] for v in run_generator.noise_buffers(Gs)] == [4, 8, 8, 16, 16, 32, 32]
 
 
-def test_classes_by_index_and_name(session, place, conditional):
+def test_classes_by_index_and_name(session, place, conditional, run_dir):
     args = ("--network", conditional, "--seeds", 1, "--truncation-psi", 1)
     cat, dog = (images(*args, "--class", label)["seed0001.png"] for label in ("0", "dog"))
     assert not np.array_equal(cat, dog)
     for label, index in (("dog", 1), ("1", 1), ("owl", 2)):
-        np.testing.assert_array_equal(run_generator.class_label(label, 3, str(conditional)), np.eye(3)[index])
+        for place in (conditional, run_dir):
+            np.testing.assert_array_equal(run_generator.class_label(label, 3, str(place)), np.eye(3)[index])
 
 
 def test_help_needs_no_tensorflow():

@@ -226,6 +226,7 @@ def test_noise_of_videos(loaded):
         (("truncation-sweep", "--seeds", 1, "--psis", "nan"), "expected finite numbers"),
         (("noise-example", "--seeds", 1, "--num", 1), "--num"),
         (("generate-dlatents", "--dlatents", "none.npz"), "none.npz: cannot be read"),
+        (("generate-dlatents", "--dlatents", __file__), "test_run_generator_figures.py: neither .npy nor .npz"),
     ],
 )
 def test_refusals(args, text):

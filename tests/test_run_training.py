@@ -17,7 +17,7 @@ import run_training
 from dnnlib.tflib.ops.build import build_library
 from dnnlib.util import UserError
 from run_training import PRESETS, main
-from training import config_io
+from training import config_io, init_from
 from training.config import TrainConfig
 from training.config_io import apply_set
 from training.config_networks import ARCHITECTURES
@@ -385,6 +385,21 @@ def test_corrupt_and_foreign_pickles(emoji, place, content, dry):
     assert not (place / "results").exists()
 
 
+def test_starting_from_a_run_directory_or_a_published_name(emoji, launched, place, golden):
+    args = ("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--init-from")
+    (place / "run").mkdir()
+    assert "run: a directory without network-snapshot-*.pkl" in refused(*args, "run")
+    shutil.copy(golden.path("official_sg2_uncond.pkl"), place / "run" / "network-snapshot-000001.pkl")
+    for source in ("run", "gdrive:networks/stylegan2-ffhq-config-f.pkl"):
+        assert call(*args, source).exit_code == 0 and launched[-1][3] == source
+
+
+def test_one_network_is_no_start(monkeypatch):
+    monkeypatch.setattr(init_from.snapshot, "load_state", lambda path: init_from.snapshot.NetworkState(name="Gs"))
+    with pytest.raises(UserError, match="found Gs alone; --init-from needs all three: give the snapshot"):
+        init_from.read_source("a.pkl")
+
+
 def test_pickle_that_does_not_fit_names_the_remedy(emoji, place, golden):
     pkl = golden.path("official_sg2_uncond.pkl")
     text = refused("--preset", "demo32", "--data-dir", "data", "--dataset", "emoji", "--init-from", pkl, "--dry-run")
@@ -510,6 +525,13 @@ def test_resume_takes_the_configuration_of_the_run(launched, runs):
 def test_resume_from_a_state_file(launched, runs):
     state = runs / "00000-a" / "training-state-000000016.npz"
     assert resumed(launched, "--resume", state).resume == state
+
+
+def test_resume_from_a_snapshot_says_what_to_do(runs):
+    (runs / "00000-a" / "network-snapshot-000000.pkl").write_bytes(pickle.dumps(1))
+    text = refused("--resume", runs / "00000-a" / "network-snapshot-000000.pkl")
+    assert "no training state (training-state-*.npz); to continue its run give the run directory" in text
+    assert "00000-a), to start a new one from a network pickle --init-from" in text and "unsafe" not in text
 
 
 def test_resume_by_number(launched, runs):

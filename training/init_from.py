@@ -58,8 +58,13 @@ def read_source(path: str) -> SourceNetworks:
     states = snapshot.load_state(path)
     is_triple = isinstance(states, (tuple, list)) and len(states) == 3
     if not is_triple or not all(isinstance(state, snapshot.NetworkState) for state in states):
-        found = f"{len(states)} objects" if isinstance(states, (tuple, list)) else type(states).__name__
-        raise UserError(f"{path}: expected a pickle of (G, D, Gs), found {found}; --init-from needs all three")
+        found = f"{len(states)} objects" if isinstance(states, (tuple, list)) else f"a {type(states).__name__}"
+        if isinstance(states, snapshot.NetworkState):
+            found = f"{states['name']} alone"
+        raise UserError(
+            f"{path}: expected a pickle of (G, D, Gs), found {found}; --init-from needs all three: give the snapshot "
+            "that it was taken from, or `run_surgery.py copy` it into one"
+        )
     for state in states:
         refuse_growing(state, path, "training")
     named = dict(zip(("G", "D", "Gs"), map(as_stylegan2, states), strict=True))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dnnlib.snapshot.source import newest_snapshot, resolve_alias
 from dnnlib.submission.options import OPTIONS_FILE
 from dnnlib.submission.run_dir import find_run_dir
 from dnnlib.util import UserError, is_url
@@ -81,8 +83,12 @@ def _check_options(request: Request) -> None:
             "of a pickle: give one of them"
         )
     pkl = request.init_from
-    if pkl is not None and not is_url(pkl) and not Path(pkl).is_file():
-        raise UserError(f"--init-from {pkl}: no such file; expected a network pickle or a URL of one")
+    if pkl is None or is_url(resolve_alias(pkl)):
+        return
+    if Path(pkl).is_dir():
+        newest_snapshot(pkl)  # raises if it has none
+    elif not Path(pkl).is_file():
+        raise UserError(f"--init-from {pkl}: no such file; expected a network pickle, a run directory, or a URL")
 
 
 def _apply(base: TrainConfig, preset: Mapping[str, Any], explicit: Mapping[str, Any]) -> tuple[TrainConfig, list[str]]:
@@ -111,6 +117,11 @@ def find_run(resume: str, result_dir: str, may_start: bool) -> Path | None:
     """
     if Path(resume).is_file():
         run_dir = Path(resume).parent
+        if not zipfile.is_zipfile(resume) and not Path(resume).match(STATE_FILES):
+            raise UserError(
+                f"--resume {resume}: no training state ({STATE_FILES}); to continue its run give the run directory "
+                f"({run_dir}), to start a new one from a network pickle --init-from"
+            )
         if not (run_dir / OPTIONS_FILE).is_file():
             raise UserError(f"--resume {resume}: expected a training state in its run directory, beside {OPTIONS_FILE}")
         return run_dir

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Names of arrays of w in files: ours and StyleGAN2-ADA's, and that of its port.
 _NAMES = ("dlatents", "w")
+_STARTS = (np.lib.format.MAGIC_PREFIX, b"PK\x03\x04")  # of .npy and .npz
 
 
 def seed_latents(Gs: Network, seeds: list[int]) -> np.ndarray:  # noqa: N803
@@ -56,6 +57,9 @@ def read_dlatents(path: str | Path, Gs: Network) -> np.ndarray:  # noqa: N803
     try:
         # Opened here, so that a damaged archive leaves no open file.
         with open(path, "rb") as file:
+            if not file.read(len(_STARTS[0])).startswith(_STARTS):
+                raise UserError(f"{path}: neither .npy nor .npz")
+            file.seek(0)
             found = np.load(file, allow_pickle=False)
             if not isinstance(found, np.ndarray):
                 name = next((name for name in _NAMES if name in found.files), None)

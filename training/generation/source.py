@@ -92,12 +92,14 @@ def original_ratio(network_pkl: str) -> float:
 
 
 def _find_data(network_pkl: str) -> DatasetInfo | None:
-    """The data set that the run's configuration beside the pickle names; None if anything is missing."""
+    """The data set that the run's configuration, beside the pickle or in the run directory, names; None if anything is
+    missing."""
     from training.config_io import load_config
     from training.dataset_files import read_info
 
     try:
-        data = load_config(Path(network_pkl).parent).data
+        place = Path(network_pkl)
+        data = load_config(place if place.is_dir() else place.parent).data
         return read_info(Path(data.data_dir) / data.dataset)
     except UserError:
         return None
