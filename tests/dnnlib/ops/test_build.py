@@ -185,7 +185,7 @@ def test_the_first_error_is_no_warning(first):
     ]
     if "another kind" not in first:  # the word alone counts only where nothing better is found
         before.append("a.cc:3:14: warning: 'int error()' is deprecated [-Wdeprecated-declarations]")
-        before += ["    3 | int a = error();", "In file included from /src/error/a.h:3,", "a.cu(2): warning #1: error: no"]
+        before += ["  3 | int a = error();", "In file included from /src/error/a.h:3,", "a.cu(2): warning #1: error: n"]
     after = "collect2: error: ld returned 1 exit status"
     text = [*before, first, "    4 | int b = unknown_name;"] + ([after] if "another kind" not in first else [])
     assert toolchain.first_error("\n".join(text)) == first
