@@ -93,11 +93,11 @@ _INFO_LINE = re.compile(rb"I\d{4} |WARNING: All log messages before absl::Initia
 
 
 @contextlib.contextmanager
-def hide_native_info() -> Iterator[None]:
+def hide_native_info(also: bytes = b"") -> Iterator[None]:
     """Context manager: drops the informative lines that native libraries write to file descriptor 2 meanwhile.
 
     TensorFlow prints some while it is loaded, whatever TF_CPP_MIN_LOG_LEVEL says. Warnings and errors are passed on
-    at the end of the block, and so is everything if it raises.
+    at the end of the block, but for lines with the text `also`, and so is everything if the block raises.
     """
     sys.stderr.flush()
     saved = os.dup(2)
@@ -113,7 +113,7 @@ def hide_native_info() -> Iterator[None]:
                 os.dup2(saved, 2)
                 held.seek(0)
                 for line in held:
-                    if keep_all or not _INFO_LINE.match(line):
+                    if keep_all or not (_INFO_LINE.match(line) or (also and also in line)):
                         os.write(2, line)
     finally:
         os.close(saved)

@@ -143,6 +143,11 @@ class TestHideNativeInfo:
         os.write(2, b"I0000 later\n")
         assert capfd.readouterr().err == "I0000 later\n"
 
+    def test_a_text_of_ones_own_is_hidden_too(self, capfd: pytest.CaptureFixture[str]) -> None:
+        with util.hide_native_info(b"] a warning"):
+            os.write(2, self.LINES)
+        assert capfd.readouterr().err == "plain\n"
+
     def test_everything_is_shown_after_a_failure(self, capfd: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(RuntimeError), util.hide_native_info():
             os.write(2, self.LINES)

@@ -8,6 +8,7 @@ One that was damaged since is built anew; those that nobody has used for two mon
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -15,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from dnnlib.tflib.tfutil import num_gpus, tf
 from dnnlib.util import UserError, make_cache_dir_path
 
 SOURCE_DIR = Path(__file__).parent / "csrc"
+_SUFFIXES = (".cc", ".cu", ".cuh", ".h")
 _FORMAT = "1"  # of the cache
 _FULL_DISK = 1 << 20  # bytes free
 _OTHER_FOLDER = "set DNNLIB_CACHE_DIR to a folder that can be written"
@@ -53,7 +55,7 @@ class Plan:
 
     @property
     def key(self) -> str:
-        """Hash of everything that the library depends on."""
+        """Hash of everything that the library depends on. Raises `BuildError` if a source cannot be read."""
         digest = hashlib.sha256()
         parts = [
             _FORMAT,
@@ -65,18 +67,38 @@ class Plan:
         ]
         for text in [*parts, *self.compiler.flags, *self.flags, *self.link_flags]:
             digest.update(text.encode() + b"\0")
-        for path in sorted(self.source_dir.iterdir()):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        for path in _source_files(self.source_dir, *_SUFFIXES):
+            with _readable(self.source_dir):
+                digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
         return digest.hexdigest()[:20]
 
     @property
     def output(self) -> Path:
-        """Where the library will be."""
+        """Where the library will be. Raises `BuildError` if a source cannot be read."""
         return Path(make_cache_dir_path("ops")) / f"{self.name}-{self.key}.so"
 
 
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = f"put the sources of the ops back and let this user read them, {_OR_REFERENCE}"
+        raise BuildError(f"cannot read the sources in {folder}", str(error), remedy) from None
+
+
+def _source_files(folder: Path, *suffixes: str) -> list[Path]:
+    """Not what editors and notebooks leave beside them: locks (links to nowhere), backups, hidden files, folders."""
+    with _readable(folder):
+        paths = sorted(p for p in folder.iterdir() if p.suffix in suffixes and not p.name.startswith("."))
+        return [p for p in paths if p.is_file()]
+
+
 def cuda_plan(archs: Sequence[int] = (), source_dir: Path = SOURCE_DIR) -> Plan:
-    """The CUDA kernels with their C launchers: no TensorFlow in it. Raises `BuildError` without nvcc."""
+    """The CUDA kernels with their C launchers: no TensorFlow in it.
+
+    Raises `BuildError` without nvcc, or where the sources cannot be read.
+    """
     nvcc = toolchain.find_nvcc()
     if nvcc is None:
         raise BuildError(
@@ -84,15 +106,18 @@ def cuda_plan(archs: Sequence[int] = (), source_dir: Path = SOURCE_DIR) -> Plan:
             "nvcc: command not found",
             "install a CUDA toolkit and set CUDA_HOME, or set SG2_OPS=ref to use the reference ops",
         )
-    sources = tuple(sorted(p.name for p in source_dir.glob("*.cu")))
+    sources = tuple(p.name for p in _source_files(source_dir, ".cu"))
     flags = tuple(toolchain.arch_flags(toolchain.choose_archs(nvcc, archs)))
     return Plan("ops_cuda", source_dir, sources, nvcc, flags, ("-shared",))
 
 
 def cpu_plan(cuda: Plan | None = None, source_dir: Path = SOURCE_DIR) -> Plan:
-    """The library that TensorFlow loads: CPU kernels, and with `cuda` the glue to those launchers."""
+    """The library that TensorFlow loads: CPU kernels, and with `cuda` the glue to those launchers.
+
+    Raises `BuildError` without a compiler, or where the sources cannot be read.
+    """
     cxx = toolchain.find_cxx()
-    sources = tuple(sorted(p.name for p in source_dir.glob("*.cc")))
+    sources = tuple(p.name for p in _source_files(source_dir, ".cc"))
     link_flags = ["-shared", *tf.sysconfig.get_link_flags()]
     if cuda is None:
         return Plan("ops", source_dir, sources, cxx, (), tuple(link_flags))

@@ -36,6 +36,7 @@ def conv_2d(
     arguments.layout(data_format)
     check_impl(impl)
     arguments.check(padding in ("SAME", "VALID"), "padding", repr(padding), "'SAME' or 'VALID'")
+    stride = arguments.positive(stride, "stride")
     x, w = conv_operands(x, w, data_format)
     if padding == "SAME" and stride == 1 and data_format == "NHWC" and not is_grouped(x, w, data_format):
         # TensorFlow pads alike here, inside the convolution: no padded copies in either direction.
@@ -47,19 +48,23 @@ def conv_2d(
             y = conv_2d(tf.transpose(x, [0, 2, 3, 1]), w, data_format="NHWC", impl=impl)
             return tf.transpose(y, [0, 3, 1, 2])
         x = _pad_same(x, w, data_format)
-    return conv_valid(x, w, arguments.positive(stride, "stride"), data_format, impl)
+    return conv_valid(x, w, stride, data_format, impl)
 
 
 def conv_operands(x: Any, w: Any, data_format: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Check the images and filters of a convolution."""
+    """Check the images and filters of a convolution. Raises `ValueError`."""
     x = arguments.float_tensor(x, "x", rank=4)
     w = arguments.float_tensor(w, "w", rank=4, like=x)
-    kh, kw, cin, _ = w.shape.as_list()
-    arguments.check(None not in (kh, kw, cin), "w", f"shape {w.shape}", "[kh, kw, in, out], the first three static")
+    *kernel, cin, cout = w.shape.as_list()
+    good = all(size is not None and size >= 1 for size in (*kernel, cin))
+    arguments.check(good, "w", f"shape {w.shape}", "[kh, kw, in, out], the first three static and at least 1")
     channels = x.shape.as_list()[arguments.layout(data_format)[0]]
     if channels is not None:
-        fits = channels == cin or (x.shape.as_list()[0] == 1 and channels % cin == 0)
+        fits = channels == cin or (x.shape.as_list()[0] == 1 and channels >= 1 and channels % cin == 0)
         arguments.check(fits, "w", f"shape {w.shape}", f"{channels} input maps as x {x.shape} has ({data_format})")
+        groups = channels // cin
+        arguments.check(cout is None or cout % groups == 0, "w", f"shape {w.shape}",
+                        f"as many output maps for each of the {groups} groups in x {x.shape}")  # fmt: skip
     return x, w
 
 

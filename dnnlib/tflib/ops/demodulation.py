@@ -25,8 +25,7 @@ def demodulation(w: Any, s: Any, eps: float = 1e-8, impl: str | None = None) -> 
     """
     w, s, eps = arguments.weights_and_styles(w, s, eps)
     if resolve_impl(impl) == "compiled" and not num_gpus():
-        wide = tf.float64 if w.dtype == tf.float64 else tf.float32
-        return library.ops().dnnlib_demodulation(w=w, s=s, W=wide, eps=repr(eps))
+        return library.ops().dnnlib_demodulation(w=w, s=s, W=arguments.wide_dtype(w.dtype), eps=repr(eps))
     return demodulation_reference(w, s, eps)
 
 

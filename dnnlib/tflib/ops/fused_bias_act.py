@@ -97,7 +97,7 @@ class Nonlinearity:
 
 def make_nonlinearity(act: str, alpha: Any, gain: Any, clamp: Any) -> Nonlinearity:
     """Check and complete the arguments that all activation ops share."""
-    arguments.check(act in ACTIVATIONS, "act", repr(act), "one of " + ", ".join(ACTIVATIONS))
+    arguments.check(isinstance(act, str) and act in ACTIVATIONS, "act", repr(act), "one of " + ", ".join(ACTIVATIONS))
     row = ACTIVATIONS[act]
     alpha = row.alpha if alpha is None else arguments.finite(alpha, "alpha")
     gain = row.gain if gain is None else arguments.finite(gain, "gain", nonzero=True)

@@ -53,13 +53,10 @@ def modulate_weights(
 def modulate_compiled(w: tf.Tensor, s: tf.Tensor, demodulate: bool, eps: float, layout: str) -> tf.Tensor:
     """One node: DnnlibModulateWeights, or DnnlibScaleWeights without demodulation."""
     grouped = layout == "grouped"
+    wide = arguments.wide_dtype(w.dtype)
     if demodulate:
-        return library.ops().dnnlib_modulate_weights(w=w, s=s, W=_wide(w.dtype), eps=repr(eps), grouped=grouped)[0]
-    return library.ops().dnnlib_scale_weights(w=w, s=s, d=tf.zeros([0], _wide(w.dtype)), grouped=grouped)
-
-
-def _wide(dtype: tf.DType) -> tf.DType:
-    return tf.float64 if dtype == tf.float64 else tf.float32
+        return library.ops().dnnlib_modulate_weights(w=w, s=s, W=wide, eps=repr(eps), grouped=grouped)[0]
+    return library.ops().dnnlib_scale_weights(w=w, s=s, d=tf.zeros([0], wide), grouped=grouped)
 
 
 @tf.RegisterGradient("DnnlibModulateWeights")

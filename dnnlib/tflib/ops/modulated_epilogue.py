@@ -51,7 +51,7 @@ def modulated_epilogue(
     spec = make_nonlinearity(act, alpha, gain, clamp)
     axes = arguments.layout(data_format)
     x = arguments.float_tensor(x, "x", rank=4)
-    wide = _wide(x.dtype)
+    wide = arguments.wide_dtype(x.dtype)
     n, c = x.shape[0:1], x.shape[axes[0] : axes[0] + 1]
     arguments.check((noise is None) == (strength is None), "strength", f"{strength} with noise {noise}",
                     "both or neither of noise and strength")  # fmt: skip
@@ -61,6 +61,7 @@ def modulated_epilogue(
         b = _operand(b, "b", wide, c)
     if noise is not None:
         strength = _operand(strength, "strength", wide, tf.TensorShape([]))
+        noise = arguments.as_tensor(noise, "noise", x.dtype)
         samples = _noise_samples(noise, n)
         spatial = x.shape[axes[1] : axes[2] + 1]
         one = tf.TensorShape([1])
@@ -73,15 +74,14 @@ def modulated_epilogue(
     return epilogue_reference(x, scale, noise, strength, b, spec, data_format)
 
 
-def _noise_samples(noise: Any, n: tf.TensorShape) -> tf.TensorShape:
+def _noise_samples(noise: tf.Tensor, n: tf.TensorShape) -> tf.TensorShape:
     """The first dimension that the noise should have: 1 where it has it, that of the images otherwise."""
-    shape = tf.TensorShape(getattr(noise, "shape", None))
-    return shape[:1] if shape.rank and shape[:1].as_list() in ([1], [None]) else n
+    return noise.shape[:1] if noise.shape.rank and noise.shape[:1].as_list() in ([1], [None]) else n
 
 
 def _operand(value: Any, argument: str, dtype: tf.DType, shape: tf.TensorShape) -> tf.Tensor:
     """A tensor of a dtype and a shape."""
-    value = tf.convert_to_tensor(value, dtype=None if hasattr(value, "graph") else dtype)
+    value = arguments.as_tensor(value, argument, dtype)
     arguments.check(value.dtype == dtype, argument, f"dtype {value.dtype.name}", dtype.name)
     arguments.check(value.shape.rank is not None, argument, "no rank", f"a statically known rank, for shape {shape}")
     arguments.check(value.shape.is_compatible_with(shape), argument, f"shape {value.shape}", f"shape {shape}")
@@ -100,7 +100,7 @@ def epilogue_compiled(
         linear = make_nonlinearity("linear", None, None, None)
         x = epilogue_compiled(x, scale, noise, strength, b, linear, data_format)
         return bias_act_compiled(x, None, spec, axis=1)
-    wide = _wide(x.dtype)
+    wide = arguments.wide_dtype(x.dtype)
     return library.ops().dnnlib_epilogue(
         x=x,
         scale=tf.zeros([0], wide) if scale is None else scale,
@@ -183,11 +183,6 @@ def _epilogue_grad_gradient(op: tf.Operation, *upstream: tf.Tensor) -> list[tf.T
     if not row_of(op.get_attr("act")).piecewise_linear:
         d_y = _times_slope(op, dy * v, y, order=1)
     return [_times_slope(op, v, y), d_y, d_x, d_scale, d_noise, d_strength]
-
-
-def _wide(dtype: tf.DType) -> tf.DType:
-    """The dtype of sums and parameters."""
-    return tf.float64 if dtype == tf.float64 else tf.float32
 
 
 # ---------------------------------------------------------------- reference

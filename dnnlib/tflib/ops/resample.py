@@ -26,8 +26,7 @@ def _filter(k: Any, factor: int) -> np.ndarray:
 
 
 def _integer_padding(padding: Any) -> int:
-    good = isinstance(padding, (int, np.integer)) and not isinstance(padding, bool)
-    arguments.check(good, "padding", repr(padding), "an integer")
+    arguments.check(arguments.is_integer(padding), "padding", repr(padding), "an integer")
     return int(padding)
 
 

@@ -18,6 +18,17 @@ from dnnlib.util import UserError, cpu_flags, find_program
 CUDA_ARCHS = (70, 75, 80, 86, 89, 90, 100, 120)
 _CUDA_HOMES = ("/usr/local/cuda", "/opt/cuda")
 
+# `a.cc:3:1: fatal error: ...`, `a.cu(3): error #20: ...`, `ptxas a.ptx, line 3; error   : ...`, `nvcc fatal   : ...`
+_MESSAGE_KIND = re.compile(
+    r"(?:[:;]|^(?:nvcc|ptxas|nvlink)) (?P<kind>(?:\w+ ){0,2}error|fatal|(?:\w+ )?warning|note|remark)(?: #\S+)?\s*:",
+    re.IGNORECASE,
+)
+_LINKER_ERROR = re.compile(
+    r"undefined reference|undefined symbol|multiple definition|\bld\S*: cannot find|no space left on device",
+    re.IGNORECASE,
+)
+_LOOSE_ERROR = re.compile(rf"\berror\b|{_LINKER_ERROR.pattern}", re.IGNORECASE)
+
 
 class OpsError(UserError):
     """The ops cannot be had as they were asked for: no fault of the network, or the file, that was being built."""
@@ -73,14 +84,19 @@ def run_command(command: Sequence[str], timeout_sec: float = 1800) -> subprocess
 
 
 def first_error(output: str) -> str:
-    """The first line of a compiler's output that reports an error, else its last line."""
+    """The first line of a compiler's output that reports an error, else one that speaks of errors, else its last."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for line in lines:
-        if re.search(
-            r"\b(fatal error|error|undefined reference|undefined symbol|no space left on device)\b", line, re.IGNORECASE
-        ):
-            return line
+    for reports in (_reports_error, _LOOSE_ERROR.search):
+        for line in lines:
+            if reports(line):
+                return line
     return lines[-1] if lines else "no output"
+
+
+def _reports_error(line: str) -> bool:
+    """Not a warning, nor a path, nor a quoted line of the source that has the word in it."""
+    kind = _MESSAGE_KIND.search(line)
+    return kind["kind"].lower().endswith(("error", "fatal")) if kind else bool(_LINKER_ERROR.search(line))
 
 
 def cpu_identity() -> str:

@@ -76,8 +76,8 @@ class Resampling:
 def make_taps(k: Any, gain: float = 1.0, flip: bool = False) -> Taps:
     """Check a filter, apply the gain in float64, round to float32, and find its two axes where it has them."""
     array = arguments.filter_taps(k)
-    largest = float(np.abs(array).max()) ** (2 if array.ndim == 1 else 1)
-    fits = largest * abs(gain) <= float(np.finfo(np.float32).max)
+    largest = float(np.abs(array).max())
+    fits = largest * (largest if array.ndim == 1 else 1.0) * abs(gain) <= float(np.finfo(np.float32).max)
     arguments.check(fits, "gain", repr(gain), "one with which the taps of k are float32 numbers")
     if flip:
         array = array[::-1] if array.ndim == 1 else array[::-1, ::-1]

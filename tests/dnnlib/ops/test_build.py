@@ -117,6 +117,36 @@ def test_name_depends_on_everything(workshop, monkeypatch):
     assert len(set(keys)) == len(keys)
 
 
+def test_what_editors_leave_beside_the_sources(workshop):
+    source = workshop / "src"
+    (source / "b.h").write_text("int b;\n")
+    plan = build.cpu_plan(source_dir=source)
+    output = build.build(plan)
+    for name in ("a.cc~", "#a.cc#", ".a.cc.swp", "._a.cc"):
+        (source / name).write_text("no program")
+    (source / ".#a.cc").symlink_to("me@host.123:1")
+    for name in (".ipynb_checkpoints", "more.cc"):
+        (source / name).mkdir()
+    assert build.cpu_plan(source_dir=source) == plan
+    assert plan.output == output
+
+
+def test_sources_that_cannot_be_read(workshop, monkeypatch):
+    plan = build.cpu_plan(source_dir=workshop / "src")
+    lines = r"cannot read the sources in .*src\n  first error: .*\n  remedy: put the sources .* SG2_OPS=ref"
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(BuildError, match=lines):
+        build.build(plan)
+    (workshop / "src" / "a.cc").unlink()
+    (workshop / "src").rmdir()
+    with pytest.raises(BuildError, match=lines):
+        build.cpu_plan(source_dir=workshop / "src")
+
+
 def test_compiler_errors_take_three_lines(workshop, monkeypatch):
     monkeypatch.delenv("CXX")
     (workshop / "src" / "a.cc").write_text("#include <vector>\nint a = unknown_name;\n")
@@ -127,6 +157,38 @@ def test_compiler_errors_take_three_lines(workshop, monkeypatch):
     assert re.match(r"  first error: .*a.cc:2.* error: .unknown_name. was not declared", detail)
     assert remedy.startswith("  remedy: ") and "SG2_OPS=ref" in remedy
     assert not list((workshop / "cache").rglob("*.so"))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "a.cc:4:9: error: 'unknown_name' was not declared in this scope",
+        "a.cc:1:10: fatal error: error.h: No such file or directory",
+        'a.cu(12): error: identifier "unknown_name" is undefined',
+        'a.cu(12): error #20: identifier "unknown_name" is undefined',
+        "ptxas a.ptx, line 3; error   : Unknown symbol",
+        "nvcc fatal   : Unsupported gpu architecture 'compute_1'",
+        "/tmp/a.s:7: Error: no such instruction: `vnone'",
+        "cc1plus: error: bad value for '-march=' switch",
+        "l.cc:(.text+0x5): undefined reference to `f()'",
+        "/usr/bin/ld: cannot find -lnone: No such file or directory",
+        "an error of another kind",
+    ],
+)
+def test_the_first_error_is_no_warning(first):
+    before = [
+        "In file included from include/errors.h:3,",
+        "                 from a.cc:1:",
+        "a.cc:3:14: warning: 'int handler()' is deprecated [-Wdeprecated-declarations]",
+        "a.cc:2:20: note: declared here",
+        "/usr/bin/ld: warning: none.so, needed by a.so, not found",
+    ]
+    if "another kind" not in first:  # the word alone counts only where nothing better is found
+        before.append("a.cc:3:14: warning: 'int error()' is deprecated [-Wdeprecated-declarations]")
+        before += ["  3 | int a = error();", "In file included from /src/error/a.h:3,", "a.cu(2): warning #1: error: n"]
+    after = "collect2: error: ld returned 1 exit status"
+    text = [*before, first, "    4 | int b = unknown_name;"] + ([after] if "another kind" not in first else [])
+    assert toolchain.first_error("\n".join(text)) == first
 
 
 def test_missing_compilers_are_named(workshop, monkeypatch):

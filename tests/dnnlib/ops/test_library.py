@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 import run_generator
 from dnnlib.tflib import ops
 from dnnlib.tflib.ops import build, library, passed, self_test
+from dnnlib.tflib.ops.arguments import FLOAT_DTYPES
 from dnnlib.tflib.ops.impl import resolve_impl
 from dnnlib.tflib.ops.toolchain import BuildError, OpsError
 from dnnlib.tflib.tfutil import tf
@@ -247,6 +249,29 @@ def test_a_cache_that_cannot_be_written_is_no_error(real, tmp_path):
 
 def test_self_test_passes_here(real):
     assert self_test.test_devices()["CPU:0"] == ""
+
+
+def test_self_test_looks_at_every_dtype_of_the_processor(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(self_test, "_test_device", lambda device, dtypes: seen.setdefault(device, dtypes) and "")
+    self_test.test_devices()
+    assert set(seen["CPU:0"]) == set(FLOAT_DTYPES)
+
+
+def test_self_test_of_float16_prints_nothing(monkeypatch, real, capfd):
+    """TensorFlow's note about oneDNN, which comes once per process, or never, is written here."""
+    monkeypatch.setattr(library, "ops", lambda: real.ops)
+    run = tf.Session.run
+
+    def noisy(*args, **kwargs):
+        os.write(2, b"E0000 00:00:1.2 util.cc:131] oneDNN supports DT_HALF only on platforms with AVX-512.\n")
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(tf.Session, "run", noisy)
+    cases = self_test._cases
+    monkeypatch.setattr(self_test, "_cases", lambda d: (case for case in cases(d) if case[0] == "demodulation"))
+    assert self_test._test_device("CPU:0", [tf.float16]) == ""
+    assert "oneDNN" not in capfd.readouterr().err
 
 
 def test_self_test_asks_for_full_float32_and_puts_the_setting_back(monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -113,3 +115,71 @@ def test_the_smallest_results_that_are_left(session):
                 break
         assert 0 < len(made) < 9
         assert all(min(session.run(y).shape[2:]) >= 1 for y in made)
+
+
+class TestArguments:
+    """What numpy or TensorFlow would take for numbers, or refuse in words of their own."""
+
+    HUGE = 10**400  # no float
+
+    @pytest.fixture(autouse=True)
+    def images(self):
+        with tf.Graph().as_default():
+            self.x, self.w = tf.zeros([1, 4, 5, 5]), tf.zeros([3, 3, 4, 4])
+            yield
+
+    def refuse(self, text: str, function, *args, **kwargs) -> None:
+        with pytest.raises(ValueError, match=f"^{text}"):
+            function(*args, impl="ref", **kwargs)
+
+    def test_numbers_of_filters(self):
+        for k in (np.array([1 + 2j]), ["1", "2"], [True, False], [self.HUGE], [self.w], np.array(["1"], object), None):
+            self.refuse("k: found .*, expected numbers, real and finite", ops.upfirdn_2d, self.x, k)
+        self.refuse("gain: found 1.0", ops.upfirdn_2d, self.x, [1e200])
+        self.refuse(r"gain: found 10+\.\.\.0+, expected a finite", ops.upfirdn_2d, self.x, [1.0], gain=self.HUGE)
+        for k in ([Fraction(1, 2)], np.ones(1, tf.bfloat16.as_numpy_dtype), [[2**70]], np.ones(1, np.uint8)):
+            assert ops.upfirdn_2d(self.x, k, impl="ref").shape == self.x.shape
+
+    def test_arrays_without_an_axis_are_integers(self):
+        y = ops.upfirdn_2d(self.x, [1.0], up=np.array(2), down=np.array(3), pad=np.array(1), impl="ref")
+        assert y.shape == ops.upfirdn_2d(self.x, [1.0], 2, 3, 1, impl="ref").shape
+        for name in ("up", "pad"):
+            for value in (np.array(2.0), np.array(True), np.ones((2, 2), int)):
+                self.refuse(f"{name}: found .*array", ops.upfirdn_2d, self.x, [1.0], **{name: value})
+
+    @pytest.mark.parametrize("value", [1j, True, "1"], ids=["complex", "bool", "text"])
+    def test_only_real_numbers_become_operands(self, value):
+        numbers, text = [value] * 4, "found dtype .*, expected real numbers"
+        for b in (np.array(numbers), numbers):
+            self.refuse(f"b: {text}", ops.fused_bias_act, self.x, b)
+            self.refuse(f"scale: {text}", ops.modulated_epilogue, self.x, [b])
+            self.refuse(f"s: {text}", ops.demodulation, self.w, [b])
+        noise = np.ones((1, 1, 5, 5))
+        self.refuse(f"strength: {text}", ops.modulated_epilogue, self.x, None, noise, value)
+        self.refuse(f"noise: {text}", ops.modulated_epilogue, self.x, None, np.full((1, 1, 5, 5), value), 1.0)
+
+    def test_operands_that_no_tensor_is_made_of(self):
+        for b in ([[1, 2], [3]], [None] * 4, [self.HUGE] * 4):
+            self.refuse("b: found .*, expected numbers", ops.fused_bias_act, self.x, b)
+        self.refuse("x: found None, expected numbers", ops.fused_bias_act, None)
+        for b in ([1, 2.0, np.float64(3), np.int32(4)], [tf.constant(1.0)] * 4, np.ones(4, int)):
+            assert ops.fused_bias_act(self.x, b, impl="ref").shape == self.x.shape
+
+    def test_activations(self):
+        for act in (["lrelu"], {}, None):
+            self.refuse("act: found .*, expected one of linear", ops.fused_bias_act, self.x, act=act)
+
+    def test_convolutions(self):
+        for stride in (True, 1.0, 0, "1"):
+            self.refuse("stride: found .*, expected an integer", ops.conv_2d, self.x, self.w, stride=stride)
+        for function in (ops.conv_2d, ops.upsample_conv_2d, ops.conv_downsample_2d):
+            for shape in ([3, 3, 0, 3], [0, 3, 4, 3]):
+                self.refuse("w: found shape .* at least 1$", function, self.x, tf.zeros(shape))
+            uneven = tf.zeros([3, 3, 2, 3])
+            self.refuse("w: found .* each of the 2 groups", function, self.x, uneven)
+            self.refuse("w: found .*, expected 0 input maps", function, tf.zeros([1, 0, 5, 5]), uneven)
+
+    def test_noise_may_be_a_list(self):
+        x, noise = tf.zeros([4, 3, 2, 2]), [[[[1.0, 2.0], [3.0, 4.0]]]]
+        assert ops.modulated_epilogue(x, None, noise, 1.0, impl="ref").shape == x.shape
+        self.refuse("noise: found shape", ops.modulated_epilogue, x, None, noise * 3, 1.0)
