@@ -80,7 +80,7 @@ def load_library(path: Path | str) -> ctypes.CDLL:
 def declare_launchers(library: ctypes.CDLL) -> ctypes.CDLL:
     """Types of the arguments and results of the launchers."""
     pointer, number, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_double
-    act, grad = [number] + [real] * 3, [number, number] + [real] * 3
+    act = [number] + [real] * 3
     signatures = {
         "ops_cuda_upfirdn": [number] + [pointer] * 7,
         "ops_cuda_bias_act": [number, *act] + [pointer] * 5,
@@ -91,7 +91,7 @@ def declare_launchers(library: ctypes.CDLL) -> ctypes.CDLL:
         "ops_cuda_warp": [number, number] + [pointer] * 6,
         "ops_cuda_depthwise": [number, real, real] + [pointer] * 6,
         "ops_cuda_epilogue": [number, *act] + [pointer] * 7 + [number, pointer],
-        "ops_cuda_epilogue_grad": [number, *grad] + [pointer] * 11 + [number, pointer],
+        "ops_cuda_epilogue_grad": [number, *act] + [pointer] * 11 + [number, pointer],
     }
     for name, types in signatures.items():
         getattr(library, name).argtypes = types

@@ -204,7 +204,7 @@ def epilogue_cases(random: Random, size: int, channels: int, samples: int) -> It
         def backward(library, dtype, p, stream, sizes=sizes, last=last) -> int:
             names = ("dy", "y", "x", "scale", "noise", "dx", "dscale", "dstrength", "db", "workspace")
             return library.ops_cuda_epilogue_grad(
-                dtype, LRELU, 0, 0.2, gain, math.nan, *(p[n] for n in names), sizes, last, stream
+                dtype, LRELU, 0.2, gain, math.nan, *(p[n] for n in names), sizes, last, stream
             )  # fmt: skip
 
         inputs = {"dy": images(dy), "y": images(gain * value), "x": images(x), "scale": scale, "noise": noise}

@@ -38,10 +38,11 @@ def _selu(x: tf.Tensor) -> tf.Tensor:
     if x.dtype != tf.float64:
         return tf.nn.selu(x)
     y = tf.nn.elu(x)
-    return 1.0507009873554805 * tf.where(x > 0, y, 1.6732632423543772 * y)
+    return 1.0507009873554805 * tf.where(x >= 0, y, 1.6732632423543772 * y)
 
 
 _SQRT2 = math.sqrt(2)
+_MAX_ORDER = 12  # of derivatives of the slope in the kernels
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
         "linear": Activation(1, 1.0, 0.0, lambda x, _: tf.identity(x), piecewise_linear=True),
@@ -86,6 +87,12 @@ class Nonlinearity:
         """Whether derivatives need x + b and not only the output."""
         return needs_input(self.row, self.alpha)
 
+    def needs_wide_output(self, dtype: tf.DType) -> bool:
+        """Whether results of this dtype are too coarse to take the slope from: half a per cent of 1 is most of what is
+        left of the slope of tanh at 3."""
+        half = dtype in (tf.float16, tf.bfloat16)
+        return half and not (self.row.piecewise_linear or self.needs_input)
+
     def attributes(self, dtype: tf.DType) -> dict[str, Any]:
         """As the compiled ops take them: numbers in decimal, since float attributes of TensorFlow have 32 bits.
 
@@ -101,6 +108,8 @@ def make_nonlinearity(act: str, alpha: Any, gain: Any, clamp: Any) -> Nonlineari
     row = ACTIVATIONS[act]
     alpha = row.alpha if alpha is None else arguments.finite(alpha, "alpha")
     gain = row.gain if gain is None else arguments.finite(gain, "gain", nonzero=True)
+    # Gradients divide results by it in float32.
+    arguments.check(1e-37 <= abs(gain) <= 1e37, "gain", repr(gain), "a number of a size between 1e-37 and 1e37")
     if clamp is not None:
         clamp = arguments.finite(clamp, "clamp")
         arguments.check(clamp > 0, "clamp", repr(clamp), "None or a number above 0")
@@ -124,12 +133,14 @@ def fused_bias_act(
         b: [x.shape[axis]] of the dtype of x, or None.
         act: linear, relu, lrelu, tanh, sigmoid, elu, selu, softplus or swish (x times its sigmoid).
         alpha: slope of lrelu for negative values, default 0.2.
-        gain: factor after the activation, default sqrt(2) for relu, lrelu and swish, 1 for the others.
+        gain: factor after the activation, default sqrt(2) for relu, lrelu and swish, 1 for the others. Its size is
+            between 1e-37 and 1e37.
         clamp: results are cut to +-clamp, and gradients are zero where |y| >= clamp. None for no clamp.
         axis: dimension that b runs along: 1 for NCHW and [N, C], 3 or -1 for NHWC.
         impl: 'compiled', 'ref' or None for `default_impl()`.
 
-    Derivatives of every order are those of the formula; relu and lrelu have slope 0 or alpha at 0.
+    Derivatives are those of the formula, of every order (compiled up to the 13th); relu and lrelu have slope 0 or alpha
+    at 0.
     Raises `ValueError` for unknown activations, biases of another size or dtype, and numbers out of range.
     """
     spec = make_nonlinearity(act, alpha, gain, clamp)
@@ -152,7 +163,10 @@ def fused_bias_act(
 
 
 def bias_act_compiled(x: tf.Tensor, b: tf.Tensor | None, spec: Nonlinearity, axis: int) -> tf.Tensor:
-    """One node DnnlibBiasAct."""
+    """One node DnnlibBiasAct, in float32 where half types would tell too little of the slope."""
+    if spec.needs_wide_output(x.dtype):
+        wide_b = None if b is None else tf.cast(b, tf.float32)
+        return tf.cast(bias_act_compiled(tf.cast(x, tf.float32), wide_b, spec, axis), x.dtype)
     has_bias = b is not None
     b = b if has_bias else tf.zeros([0], x.dtype)
     return library.ops().dnnlib_bias_act(x=x, b=b, axis=axis, has_bias=has_bias, **spec.attributes(x.dtype))
@@ -199,6 +213,12 @@ def _bias_act_grad_gradient(op: tf.Operation, ddx: tf.Tensor, ddb: tf.Tensor) ->
     )  # fmt: skip
     if row_of(attributes["act"]).piecewise_linear:
         return [d_dy, d_dyb, None, None]
+    if order == _MAX_ORDER:
+        name = next(name for name, row in ACTIVATIONS.items() if row.index == attributes["act"])
+        raise ValueError(
+            f"fused_bias_act: found derivative {order + 2} of {name}, expected at most {_MAX_ORDER + 1}; for more use "
+            "impl='ref'"
+        )
     product = _add_along(ddx, ddb, attributes["axis"]) * _add_along(dy, dyb, attributes["axis"])
     d_ref, d_b = grad(
         dy=product, dyb=none, ref=ref, b=b, order=order + 1, has_bias=not is_absent(b), **attributes

@@ -95,7 +95,12 @@ def epilogue_compiled(
     x: tf.Tensor, scale: tf.Tensor | None, noise: tf.Tensor | None, strength: tf.Tensor | None,
     b: tf.Tensor | None, spec: Nonlinearity, data_format: str,
 ) -> tf.Tensor:  # fmt: skip
-    """One node DnnlibEpilogue; two where derivatives of the activation need its input."""
+    """One node DnnlibEpilogue; two where derivatives of the activation need its input. Float32 where half types would
+    tell too little of the slope."""
+    if spec.needs_wide_output(x.dtype):
+        wide_x, wide_noise = tf.cast(x, tf.float32), None if noise is None else tf.cast(noise, tf.float32)
+        y = epilogue_compiled(wide_x, scale, wide_noise, strength, b, spec, data_format)
+        return tf.cast(y, x.dtype)
     if spec.needs_input:
         linear = make_nonlinearity("linear", None, None, None)
         x = epilogue_compiled(x, scale, noise, strength, b, linear, data_format)
@@ -119,7 +124,7 @@ def _epilogue_gradient(op: tf.Operation, dy: tf.Tensor) -> list[tf.Tensor | None
     attributes = {name: op.get_attr(name) for name in ("data_format", "act", "alpha", "gain", "clamp")}
     y = tf.zeros([0], x.dtype) if has_constant_slope(op) else op.outputs[0]
     dx, d_scale, d_strength, db = library.ops().dnnlib_epilogue_grad(
-        dy=dy, y=y, x=x, scale=scale, noise=noise, strength=strength, order=0, **attributes
+        dy=dy, y=y, x=x, scale=scale, noise=noise, strength=strength, **attributes
     )
     # Random noise needs no gradient, and then these nodes do not run.
     d_noise = None if is_absent(noise) else _to_noise(_times_slope(op, dy, y), noise, strength, _axis(op))
@@ -173,9 +178,7 @@ def _epilogue_grad_gradient(op: tf.Operation, *upstream: tf.Tensor) -> list[tf.T
     d_x = d_scale = d_noise = d_strength = None
     if not is_absent(scale):
         v += forward(x=x, scale=dd_scale, noise=none, strength=absent, b=absent, has_bias=False, **linear)
-        d_x, d_scale, _, _ = backward(
-            dy=dz, y=none, x=ddx, scale=dd_scale, noise=none, strength=absent, order=0, **linear
-        )
+        d_x, d_scale, _, _ = backward(dy=dz, y=none, x=ddx, scale=dd_scale, noise=none, strength=absent, **linear)
     if not is_absent(noise):
         d_noise = _to_noise(dz, noise, dd_strength, _axis(op))
         d_strength = tf.zeros_like(strength)

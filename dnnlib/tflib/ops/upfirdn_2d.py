@@ -18,6 +18,7 @@ _SEPARABLE_TAPS = 8  # from this length on the reference filters rows and column
 
 _MAX_TAPS = 32  # along one axis, and of a filter that is not separable: limits of the compiled kernels
 _MAX_TAPS_2D = 900
+_MAX_NUMBER = 1 << 24  # of factors and padding: sums of a few of them are 32-bit integers in the kernels
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,9 @@ def upfirdn_2d(
         down=arguments.factor_pair(down, "down"),
         pad=arguments.padding(pad),
     )
+    for argument, values in (("up", spec.up), ("down", spec.down), ("pad", spec.pad)):
+        small = max(map(abs, values)) < _MAX_NUMBER
+        arguments.check(small, argument, repr(values), f"numbers of a size below {_MAX_NUMBER}")
     height, width = x.shape.as_list()[h_axis], x.shape.as_list()[w_axis]
     _check_output(spec, height, width)
     static = height is not None and width is not None
@@ -186,6 +190,8 @@ def _upfirdn_gradient(op: tf.Operation, dy: tf.Tensor) -> tf.Tensor:
     spec = Resampling(taps.flipped(), *(tuple(op.get_attr(name)) for name in ("up", "down", "pad")))
     _, h_axis, w_axis = arguments.layout(data_format)
     shape = op.inputs[0].shape.as_list()
+    if 0 in (shape[h_axis], shape[w_axis]):
+        return tf.zeros_like(op.inputs[0])
     dy.set_shape(op.outputs[0].shape)
     return upfirdn_compiled(dy, spec.adjoint(shape[h_axis], shape[w_axis]), data_format)
 
@@ -235,7 +241,14 @@ def _pad_or_crop(x: tf.Tensor, pad: tuple[int, int, int, int]) -> tf.Tensor:
     if min(pad) < 0:
         crop = [-min(p, 0) for p in pad]
         _, h, w, _ = _size(x)
-        x = x[:, crop[0] : h - crop[1], crop[2] : w - crop[3], :]
+        sizes = {"height": h - crop[0] - crop[1], "width": w - crop[2] - crop[3]}
+        left = [  # of sizes known now `_check_output` knows
+            tf.debugging.assert_positive(size, message=f"upfirdn_2d: pad {pad} leaves nothing of the {name}")
+            for name, size in sizes.items()
+            if not isinstance(size, int)
+        ]
+        with tf.control_dependencies(left):
+            x = x[:, crop[0] : h - crop[1], crop[2] : w - crop[3], :]
     return x
 
 

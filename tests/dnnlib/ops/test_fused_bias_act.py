@@ -256,3 +256,47 @@ def test_results_written_past_the_caches(channels, dtype):
     # The reference adds millions of numbers in float32.
     rounding = 0 if dtype == "float32" else 2**-8
     assert np.abs(db - dx.sum(0)).max() <= 1e-5 * np.abs(dx).sum(0).max() + rounding * np.abs(db).max()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("act", ["tanh", "sigmoid", "elu", "selu", "softplus", "swish"])
+def test_slopes_of_half_types_are_those_of_the_formula(act, impl, dtype):
+    """Results of these types are too coarse to tell the slope far from zero: tanh(3) rounds to 0.996 or to 1."""
+    x = rounded(np.array([-6, -4, -3, -1, -0.25, 0.25, 1, 3, 4, 6.0]), dtype)
+    with tf.Graph().as_default(), tf.Session() as session:
+        t = tf.cast(tf.constant(x), dtype)
+        dx = tf.gradients(ops.fused_bias_act(t, None, act, axis=0, impl=impl), t)[0]
+        found = session.run(tf.cast(dx, tf.float64))
+    value, slope, gain = CLOSED[act]
+    # Two roundings of the result, and the smallest numbers of float16.
+    np.testing.assert_allclose(found, gain * slope(x), rtol=0.01 if dtype == "bfloat16" else 0.002, atol=1e-7)
+
+
+def test_slope_of_selu_at_zero_is_one_number():
+    for dtype in ("float32", "float64"):
+        for impl in IMPLS:
+
+            def slope(x, impl=impl):
+                return tf.gradients(ops.fused_bias_act(x, None, "selu", axis=0, impl=impl), x)
+
+            np.testing.assert_allclose(evaluate(slope, np.zeros(1), dtype=dtype)[0], [S], rtol=1e-6)
+
+
+def test_derivatives_beyond_the_last_are_refused_in_time():
+
+    def derivative(x, order):
+        y = ops.fused_bias_act(x, None, "swish", axis=0, impl="compiled")
+        for _ in range(order):
+            y = tf.gradients(y, x)[0]
+        return [y]
+
+    assert np.isfinite(evaluate(lambda x: derivative(x, 13), np.array([0.5]))[0]).all()
+    with pytest.raises(ValueError, match="found derivative 14 of swish, expected at most 13; for more use impl='ref'"):
+        evaluate(lambda x: derivative(x, 14), np.array([0.5]))
+
+
+@pytest.mark.parametrize("gain", [1e-39, -3e38])
+def test_gains_that_float32_cannot_divide_by(gain):
+    with pytest.raises(ValueError, match=r"gain: found .*, expected a number of a size between 1e-37 and 1e37"):
+        ops.fused_bias_act(tf.zeros([1]), None, "tanh", gain=gain, axis=0)

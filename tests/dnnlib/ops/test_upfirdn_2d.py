@@ -277,3 +277,31 @@ def test_refusals(change, message):
         with pytest.raises(ValueError, match=message):
             ops.upfirdn_2d(**options)
         assert len(graph.get_operations()) <= 1  # the constant made of x
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 0, 4), (2, 3, 4, 0)])
+@pytest.mark.parametrize("impl", IMPLS)
+def test_gradient_of_images_without_pixels(impl, shape):
+    def build(x):
+        y = ops.upfirdn_2d(x, [1, 2, 1], pad=3, impl=impl)
+        return y, tf.gradients(y, x)[0]
+
+    y, dx = evaluate(build, np.zeros(shape))
+    assert dx.shape == shape and y.size and not y.any()
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_a_crop_of_more_than_there_is(impl):
+    """Of sizes that are known late it is an error as well, when it shows."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [1, 1, None, None])
+        y = ops.upfirdn_2d(x, [1.0], pad=(0, -7, 0, -3), impl=impl)
+        assert session.run(y, {x: np.ones([1, 1, 9, 9])}).shape == (1, 1, 2, 6)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="leaves nothing of the height"):
+            session.run(y, {x: np.ones([1, 1, 5, 5])})
+
+
+@pytest.mark.parametrize("options", [{"pad": (0, 0, -(2**31) + 1, 2**31 - 1)}, {"up": 1 << 24}, {"down": 10**30}])
+def test_numbers_too_large_for_the_kernels(options):
+    with pytest.raises(ValueError, match="expected numbers of a size below 16777216"):
+        ops.upfirdn_2d(tf.zeros([1, 8, 8, 1]), [1, 3, 3, 1], data_format="NHWC", **options)

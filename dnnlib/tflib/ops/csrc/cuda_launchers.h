@@ -45,10 +45,10 @@ OPS_EXPORT int ops_cuda_epilogue(int dtype, int act, double alpha, double gain, 
                                  const float* scale, const void* noise, const float* strength, const float* b, void* y,
                                  const int64_t* sizes, int channels_last, void* stream);
 OPS_EXPORT int64_t ops_cuda_epilogue_grad_workspace(const int64_t* sizes, int channels_last);
-OPS_EXPORT int ops_cuda_epilogue_grad(int dtype, int act, int order, double alpha, double gain, double clamp,
-                                      const void* dy, const void* y, const void* x, const float* scale,
-                                      const void* noise, void* dx, float* dscale, float* dstrength, float* db,
-                                      float* workspace, const int64_t* sizes, int channels_last, void* stream);
+OPS_EXPORT int ops_cuda_epilogue_grad(int dtype, int act, double alpha, double gain, double clamp, const void* dy,
+                                      const void* y, const void* x, const float* scale, const void* noise, void* dx,
+                                      float* dscale, float* dstrength, float* db, float* workspace,
+                                      const int64_t* sizes, int channels_last, void* stream);
 
 // sizes: samples, channels, height, width, both at least 2. theta [samples, 2, 3]: float32; taps: 12, in host memory.
 // adjoint: the transpose of the warp, sums in a fixed order.

@@ -84,14 +84,14 @@ struct Sums {
 };
 
 // One pixel of all channels.
-template <int Code, int Order, typename T, typename A>
+template <int Code, typename T, typename A>
 inline void grad_pixel(const T* dy, const T* y, const T* x, const A* scale, A noise, const ActParams& p,
                        const SlopeNumbers<A>& numbers, int64_t c, T* dx, const Sums<A>& sums) {
   A* __restrict dz_sum = sums.dz;
   A* __restrict dzx_sum = sums.dzx;
   A* __restrict noise_sum = sums.noise;
   const auto one = [&](int64_t i, int lane) {
-    const A dz = widen(dy[i]) * backward_factor<Code, Order>(widen(y[i]), p, numbers);
+    const A dz = widen(dy[i]) * backward_factor<Code, 0>(widen(y[i]), p, numbers);
     dzx_sum[i] += dz * widen(x[i]);
     dz_sum[i] += dz;
     noise_sum[lane] += dz * noise;
@@ -106,12 +106,12 @@ inline void grad_pixel(const T* dy, const T* y, const T* x, const A* scale, A no
 }
 
 // Pixels of one channel.
-template <int Code, int Order, bool Noise, typename T, typename A>
+template <int Code, bool Noise, typename T, typename A>
 inline void grad_plane(const T* dy, const T* y, const T* x, A scale, const T* noise, const ActParams& p,
                        const SlopeNumbers<A>& numbers, int64_t pixels, T* dx, const Sums<A>& sums) {
   A dz_sum[kLanes] = {0}, dzx_sum[kLanes] = {0}, noise_sum[kLanes] = {0};
   const auto one = [&](int64_t i, int lane) {
-    const A dz = widen(dy[i]) * backward_factor<Code, Order>(widen(y[i]), p, numbers);
+    const A dz = widen(dy[i]) * backward_factor<Code, 0>(widen(y[i]), p, numbers);
     dzx_sum[lane] += dz * widen(x[i]);
     dz_sum[lane] += dz;
     if (Noise) noise_sum[lane] += dz * widen(noise[i]);
@@ -155,9 +155,9 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
   const int64_t per_sample = (e.pixels + piece - 1) / piece, pieces = e.samples * per_sample;
   std::vector<double> sum_dz(pieces * c, 0.0), sum_dzx(pieces * c, 0.0), sum_noise(pieces, 0.0);
   const std::vector<A> ones(c, A(1));
-  const bool whole = e.channels_last && c % Lanes<A>::kSize == 0 && !p.from_input;
+  const bool whole = e.channels_last && c % Lanes<A>::kSize == 0;
   const bool stream = whole && dx != dy && streams_rows(dx, e.samples * e.pixels * c, c);
-  with_slope(p, [&](auto code, auto order) {
+  with_act(p.act, [&](auto code) {
     parallel(pieces, piece * c * 2 + 1, [&](int64_t begin, int64_t end) {
       const int64_t width = e.channels_last ? c : kLanes;
       std::vector<A> dz(width), dzx(width), lanes(kLanes);
@@ -169,7 +169,7 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
         double *dz_out = sum_dz.data() + k * c, *dzx_out = sum_dzx.data() + k * c;
         if (e.channels_last) {
           const A* sr = scale ? scale + n * c : ones.data();
-          if constexpr (has_slope_lanes<code.value, order.value>()) {
+          if constexpr (has_slope_lanes<code.value, 0>()) {
             for (int64_t q = from; whole && q < to; q += kFlushPixels) {
               const int64_t i = (n * e.pixels + q) * c, rows = std::min<int64_t>(kFlushPixels, to - q);
               const auto call = [&](auto past) {
@@ -182,8 +182,7 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
           }
           for (int64_t q = from; q < to; ++q) {
             const int64_t i = (n * e.pixels + q) * c;
-            grad_pixel<code.value, order.value>(dy + i, y + i, x + i, sr, nr ? widen(nr[q]) : A(0), p, numbers, c,
-                                   dx + i, sums);
+            grad_pixel<code.value>(dy + i, y + i, x + i, sr, nr ? widen(nr[q]) : A(0), p, numbers, c, dx + i, sums);
             if ((q - from + 1) % kFlushPixels == 0 || q + 1 == to) {
               for (int64_t j = 0; j < c; ++j) dz_out[j] += dz[j], dzx_out[j] += dzx[j];
               std::fill(dz.begin(), dz.end(), A(0));
@@ -196,7 +195,7 @@ void epilogue_grad_cpu(const EpilogueShape& e, const ActParams& p, const T* dy, 
         for (int64_t j = 0; j < c; ++j) {
           const int64_t i = (n * c + j) * e.pixels + from;
           const auto plane = [&](auto with_noise) {
-            grad_plane<code.value, order.value, with_noise.value>(
+            grad_plane<code.value, with_noise.value>(
                 dy + i, y + i, x + i, scale ? scale[n * c + j] : A(1), nr ? nr + from : nullptr, p, numbers, to - from,
                 dx + i, sums);
           };

@@ -173,15 +173,15 @@ int64_t ops_cuda_epilogue_grad_workspace(const int64_t* sizes, int channels_last
   return e.samples * pieces_of(e, channels_last) * 3 * e.channels + 1;
 }
 
-int ops_cuda_epilogue_grad(int dtype, int act, int order, double alpha, double gain, double clamp, const void* dy,
-                           const void* y, const void* x, const float* scale, const void* noise, void* dx,
-                           float* dscale, float* dstrength, float* db, float* workspace, const int64_t* sizes,
-                           int channels_last, void* stream) {
+int ops_cuda_epilogue_grad(int dtype, int act, double alpha, double gain, double clamp, const void* dy, const void* y,
+                           const void* x, const float* scale, const void* noise, void* dx, float* dscale,
+                           float* dstrength, float* db, float* workspace, const int64_t* sizes, int channels_last,
+                           void* stream) {
   const Sizes e = make_sizes(sizes);
   const auto st = static_cast<cudaStream_t>(stream);
-  if (order < 0 || order > kMaxOrder || (channels_last && e.samples > 65535)) return cudaErrorInvalidValue;
+  if (channels_last && e.samples > 65535) return cudaErrorInvalidValue;
   if (y == nullptr) y = dy;  // not looked at: the slope is constant
-  const ActParams p = make_act(act, order, false, alpha, gain, clamp);
+  const ActParams p = make_act(act, 0, false, alpha, gain, clamp);
   return with_dtype(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     constexpr int full = 16 / sizeof(T);

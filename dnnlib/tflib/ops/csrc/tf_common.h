@@ -1,7 +1,7 @@
 // What the TensorFlow glue of all ops shares. Compiled by g++ against the installed TensorFlow, for CPU and GPU alike.
 #pragma once
 
-#include <cstdlib>
+#include <charconv>
 #include <string>
 #include <vector>
 
@@ -89,12 +89,16 @@ inline float* workspace(OpKernelContext* ctx, int64_t floats, Tensor* holder) {
 }
 #endif
 
-// Doubles travel in string attributes: TensorFlow's float attributes have 32 bits.
+// Doubles travel in string attributes: TensorFlow's float attributes have 32 bits. They are read without a locale, in
+// some of which the point is no decimal point.
 inline tensorflow::Status get_double(OpKernelConstruction* ctx, const char* name, double* value) {
   std::string text;
   const auto status = ctx->GetAttr(name, &text);
-  if (status.ok()) *value = std::strtod(text.c_str(), nullptr);
-  return status;
+  if (!status.ok()) return status;
+  const char* end = text.data() + text.size();
+  const auto [read, error] = std::from_chars(text.data(), end, *value);
+  if (error == std::errc() && read == end) return status;
+  return tensorflow::errors::InvalidArgument(name, ": found '", text, "', expected a number");
 }
 
 // The attributes act, order, from_input, alpha, gain, clamp.

@@ -36,8 +36,6 @@ REGISTER_OP("DnnlibEpilogueGrad")
     .Attr("W: {float, double}")
     .Attr("data_format: {'NCHW', 'NHWC'}")
     .Attr("act: int")
-    .Attr("order: int = 0")
-    .Attr("from_input: bool = false")
     .Attr("alpha: string")
     .Attr("gain: string")
     .Attr("clamp: string")
@@ -55,10 +53,10 @@ namespace ops_tf {
 
 class EpilogueBase : public OpKernel {
  public:
-  EpilogueBase(OpKernelConstruction* ctx, bool derivative) : OpKernel(ctx) {
+  explicit EpilogueBase(OpKernelConstruction* ctx) : OpKernel(ctx) {
     std::string format;
     OP_REQUIRES_OK(ctx, ctx->GetAttr("data_format", &format));
-    OP_REQUIRES_OK(ctx, get_act(ctx, derivative, &params_));
+    OP_REQUIRES_OK(ctx, get_act(ctx, false, &params_));
     channels_last_ = format == "NHWC";
   }
 
@@ -98,7 +96,7 @@ template <typename T, typename Device>
 class Epilogue : public EpilogueBase {
  public:
   using A = ops::wide_t<typename Storage<T>::type>;
-  explicit Epilogue(OpKernelConstruction* ctx) : EpilogueBase(ctx, false) {
+  explicit Epilogue(OpKernelConstruction* ctx) : EpilogueBase(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("has_bias", &has_bias_));
   }
 
@@ -138,7 +136,7 @@ template <typename T, typename Device>
 class EpilogueGrad : public EpilogueBase {
  public:
   using A = ops::wide_t<typename Storage<T>::type>;
-  explicit EpilogueGrad(OpKernelConstruction* ctx) : EpilogueBase(ctx, true) {}
+  using EpilogueBase::EpilogueBase;
 
   void Compute(OpKernelContext* ctx) override {
     const Tensor &dy = ctx->input(0), &y = ctx->input(1), &x = ctx->input(2), &scale = ctx->input(3),
@@ -171,10 +169,10 @@ class EpilogueGrad : public EpilogueBase {
     float* scratch = workspace(ctx, ops_cuda_epilogue_grad_workspace(sizes, e.channels_last), &holder);
     if (scratch == nullptr) return;
     check_launch(ctx, "modulated_epilogue gradient",
-                 ops_cuda_epilogue_grad(Storage<T>::code, params_.act, params_.order, params_.alpha, params_.gain,
-                                        params_.clamp, data<T>(dy), data<T>(y), data<T>(x), data<A>(scale),
-                                        data<T>(noise), data<T>(out[0]), data<A>(out[1]), data<A>(out[2]),
-                                        data<A>(out[3]), scratch, sizes, e.channels_last, stream_of(ctx)));
+                 ops_cuda_epilogue_grad(Storage<T>::code, params_.act, params_.alpha, params_.gain, params_.clamp,
+                                        data<T>(dy), data<T>(y), data<T>(x), data<A>(scale), data<T>(noise),
+                                        data<T>(out[0]), data<A>(out[1]), data<A>(out[2]), data<A>(out[3]), scratch,
+                                        sizes, e.channels_last, stream_of(ctx)));
   }
 #endif
 };
