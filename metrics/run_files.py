@@ -124,7 +124,11 @@ def flatten(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_run(run_dir: os.PathLike | str) -> RunFiles:
-    """Everything in a run directory that can be read. Raises `UserError` only if there is no such directory."""
+    """Everything in a run directory that can be read.
+
+    Raises:
+        UserError: there is no such directory, or it holds other things and nothing of a run.
+    """
     run = RunFiles(Path(run_dir))
     try:
         names = sorted(os.listdir(run.directory))
@@ -154,6 +158,10 @@ def read_run(run_dir: os.PathLike | str) -> RunFiles:
     except UserError as err:
         missing = not (run.directory / OPTIONS_FILE).exists()
         run.problems.append(f"{OPTIONS_FILE} is missing: no configuration" if missing else str(err))
+    parts = (run.options, run.stats, run.measured, run.reals, run.grids, run.snapshots, run.states, run.analyses)
+    kept = {OPTIONS_FILE, STATS_FILE, "log.txt"}  # of a run, even where they are damaged
+    if names and not any(parts) and not kept.intersection(names) and not any(map(_METRIC.fullmatch, names)):
+        raise UserError(f"{run_dir} is no run directory: nothing in it is of a training (found {names[0]})")
     for what, found in (("reals", run.reals), ("fakes*", run.grids), ("network-snapshot-*.pkl", run.snapshots)):
         if not found:
             run.problems.append(f"{what}{'.png' if '.' not in what else ''} is missing")

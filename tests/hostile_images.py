@@ -314,7 +314,7 @@ def _colours(m: _Maker) -> None:
     m.bad("float.tif", encoded(GREY.astype(np.float32), "tiff"), "floating point pixels have no defined range")
     nan = GREY.astype(np.float32)
     nan[3, 3] = np.nan
-    m.bad("nan.tif", encoded(nan, "tiff"), "some are NaN")
+    m.bad("nan.tif", encoded(nan, "tiff"), "floating point pixels have no defined range")
     m.bad("int32.tif", encoded(GREY.astype(np.int32) * 70000, "tiff"), "32-bit integer pixels")
     m.bad("negative.tif", encoded(-GREY.astype(np.int32), "tiff"), "32-bit integer pixels")
 

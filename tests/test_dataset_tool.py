@@ -25,7 +25,7 @@ from training.dataset import TFRecordDataset
 from training.dataset_build import Failure, ordered_map, published_order
 from training.dataset_target import expected_bytes
 from training.dataset_writer import DatasetWriter
-from training.image_files import ImageSpec, read_image
+from training.image_files import ImageSpec, read_header, read_image
 
 
 def save(path: Path, pixels: np.ndarray, **options: object) -> Path:
@@ -200,8 +200,12 @@ def test_kinds_of_images(tmp_path):
     ],
 )
 def test_kinds_that_are_refused(tmp_path, pixels, text):
+    path = str(save(tmp_path / "a.tiff", pixels))
+    if pixels.dtype == np.float32:  # the header tells it
+        with pytest.raises(UserError, match=text):
+            read_header(path)
     with pytest.raises(UserError, match=text):
-        read_image(str(save(tmp_path / "a.tiff", pixels)), ImageSpec(None, 3))
+        read_image(path, ImageSpec(None, 3))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

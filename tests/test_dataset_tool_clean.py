@@ -86,6 +86,28 @@ def test_the_report_of_a_conversion_is_told_before_the_work(folder):
     assert "cannot write nodir/x: there is no folder" in result.stderr and "judging" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("clean", "IN", "--apply", "list", "net.pkl"),
+        ("clean", "IN", "--csv", "net.pkl"),
+        ("clean", "IN", "--report", "net.pkl"),
+        ("rank", "IN", "--network", "none.pkl", "--apply", "list", "net.pkl"),
+        ("create_from_images", "set", "IN", "--drop-duplicates", "--clean-report", "net.pkl", "--resolution", 16),
+        ("display", "set", "--out", "net.pkl"),
+        ("info", "set", "--mean-image", "net.pkl"),
+    ],
+    ids=lambda command: " ".join(map(str, command)),
+)
+def test_files_of_another_kind_are_not_replaced(folder, command):
+    Path("net.pkl").write_bytes(b"weeks of training")
+    result = tool(*(folder if word == "IN" else word for word in command), code=2)
+    assert (
+        "net.pkl exists and is no " in result.stderr and "file, it is not replaced: give another name" in result.stderr
+    )
+    assert Path("net.pkl").read_bytes() == b"weeks of training"
+
+
 def test_clean_applies_a_list(folder):
     tool("clean", folder, *FILTERS, "--apply", "list", "kept.txt", "--workers", 1)
     assert Path("kept.txt").read_text().splitlines() == [str(folder / "a.png"), str(folder / "b.png")]

@@ -33,6 +33,7 @@ _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Modes of files that a reader turns into the channels of the data set just as they are turned here.
 _STORED_MODES = {1: ("L",), 3: ("RGB", "L", "P"), 4: ("RGBA",)}
+NO_RANGE = "floating point pixels have no defined range: convert the file to 8 or 16 bits first"
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {  # what turns an image of an EXIF orientation upright; those from 5 on swap width and height
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -118,6 +119,8 @@ def read_header(source: str | os.PathLike | Item) -> ImageHeader:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about oddities of the file; what matters raises
         with open_item(_as_item(source)) as file, open_image(file) as image:
+            if image.mode == "F":
+                raise UserError(NO_RANGE)
             width, height = image.size
             if image.format == "TIFF":  # Pillow has swapped them already
                 width, height = image.tag_v2.get(256, width), image.tag_v2.get(257, height)
@@ -239,6 +242,5 @@ def to_8_bit(image: Image.Image) -> Image.Image:
             grey = Image.merge("LA", (grey, Image.fromarray(opaque)))
         return grey
     if image.mode == "F":
-        found = " (and some are NaN)" if np.isnan(np.asarray(image)).any() else ""
-        raise UserError(f"floating point pixels have no defined range{found}: convert the file to 8 or 16 bits first")
+        raise UserError(NO_RANGE)
     return image

@@ -22,9 +22,10 @@ _START = 4096  # bytes in which another kind of file shows
 # Names by which published commands call published files, and where they are now.
 _ALIASES = {"gdrive:networks/": "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/"}
 
+_CONVERT = "run_surgery.py convert FILE net.pkl --format tf"
 _FOREIGN = (
     (_GZIP, "gzip inside of gzip: unpack it once"),
-    (b"PK\x03\x04", "a zip archive (perhaps a PyTorch checkpoint)"),
+    (b"PK\x03\x04", f"a zip archive (perhaps a PyTorch checkpoint, or arrays in .npz: for these {_CONVERT})"),
     (b"\x89HDF", "an HDF5 file"),
     (b"\x93NUMPY", "a numpy file"),
     (b"\x89PNG", "an image"),
@@ -91,6 +92,10 @@ def _check_start(start: bytes, where: str) -> None:
     for magic, what in _FOREIGN:
         if start.lstrip()[: len(magic)].lower() == magic.lower():
             raise UserError(f"{where}: not a network pickle but {what}")
+    if start[8:10] == b'{"' and start[:1] != b"\x80":  # after the length of that text
+        raise UserError(f"{where}: not a network pickle but a .safetensors file: {_CONVERT}")
+    if start[:1] == b"\x08" and start[2:3] == b"\x12":  # versions of the format, then its producer
+        raise UserError(f"{where}: not a network pickle but an ONNX model, which holds no trainable network")
 
 
 def newest_snapshot(directory: str) -> str:

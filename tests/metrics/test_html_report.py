@@ -251,6 +251,13 @@ def test_damaged_files_are_named(tmp_path, drawn_once):
     assert "90.5 (network-snapshot-000004)" in text
 
 
+def test_a_directory_of_something_else(tmp_path):
+    (tmp_path / "cats-r05.tfrecords").write_bytes(b"")
+    with pytest.raises(UserError, match=r"is no run directory: nothing in it is of a training \(found cats-r05"):
+        write_report(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["cats-r05.tfrecords"]
+
+
 def test_an_empty_directory(tmp_path):
     page = Page(write_report(tmp_path, DEFAULTS)).check()
     for missing in ("stats.jsonl", "training_options.json", "reals.png", "fakes*.png", "network-snapshot-*.pkl"):

@@ -79,7 +79,8 @@ class AugmentState:
         new = adjust_p(float(p), measured, images, self.config.goal, self.config.tune_kimg, self.config.p_max)
         at_limit = self._at_limit(new, total["images_at_limit"], images)
         tfutil.run(self._assign, {self._new_p: new, self._new_sums: [0, 0, 0, 0, at_limit]})
-        return {"Progress/augment": new, tag: measured}
+        # What says nothing would spoil the mean of its tick.
+        return {"Progress/augment": new} | ({tag: measured} if np.isfinite(measured) else {})
 
     def _at_limit(self, p: float, before: float, images: float) -> float:
         """Images for which p has stayed at its limit; says so when they become too many."""

@@ -20,7 +20,7 @@ from training.blob_file import BlobFile
 from training.clean.judgements import Chosen, Judgements, Names
 from training.clean.options import CleanOptions, make_filters
 from training.clean.picture import Decode, decode_file, open_picture
-from training.clean.places import check_folders
+from training.clean.places import check_output
 from training.clean.verdicts import Filter, SetFilter, Verdict
 from training.dataset_build import Failure, Item, ordered_map
 from training.dataset_items import counted
@@ -153,7 +153,7 @@ def find_dropped(
     filters = make_filters(options)
     if not filters:
         return Dropped(array("q"), Reasons())
-    check_folders(report)
+    check_output(report, ".html", ".htm")
     judgements = judge(items, filters, workers, decode, thorough=report is not None)
     counts = [0] * len(filters)
     dropped = Reasons()

@@ -8,15 +8,20 @@ from pathlib import Path
 from dnnlib.util import UserError
 
 
-def check_folders(*paths: os.PathLike | str | None) -> None:
-    """Whether files can be written there, before hours of work whose result they are; None: no file.
+def check_output(path: os.PathLike | str | None, *suffixes: str) -> None:
+    """Whether a file can be written there, before hours of work whose result it is; None: no file.
+
+    Files of an earlier run are replaced, and told from others by their suffixes, in small letters.
 
     Raises:
-        UserError: the folder of one is missing, or nothing may be written to it.
+        UserError: the folder is missing, nothing may be written to it, or another kind of file would be replaced.
     """
-    for path in paths:
-        folder = Path(path).absolute().parent if path is not None else None
-        if folder is None or os.access(folder, os.W_OK):
-            continue
+    if path is None:
+        return
+    folder = Path(path).absolute().parent
+    if not os.access(folder, os.W_OK):
         what = f"nothing may be written to {folder}" if folder.is_dir() else f"there is no folder {folder}"
         raise UserError(f"cannot write {path}: {what}; make it, or give another name")
+    if os.path.lexists(path) and Path(path).suffix.lower() not in suffixes:
+        kinds = " or ".join(suffix for suffix in suffixes if suffix)
+        raise UserError(f"{path} exists and is no {kinds} file, it is not replaced: give another name")

@@ -24,7 +24,7 @@ from training.clean.judgements import Chosen
 from training.clean.near import DEFAULT_BITS
 from training.clean.options import CleanOptions, make_filters
 from training.clean.pipeline import judge
-from training.clean.places import check_folders
+from training.clean.places import check_output
 from training.clean.report import MOST_SHOWN, count, write_report
 from training.clean.table import write_table
 from training.cli import quiet_tensorflow
@@ -138,7 +138,8 @@ def clean_command(
     if not filters:
         filters = make_filters(_USUAL)
         click.echo("No filter chosen; looking for duplicates and images of few colours.")
-    check_folders(report, csv_path)
+    check_output(report, ".html", ".htm")
+    check_output(csv_path, ".csv")
     _check_action(action, inputs)
     listing = collect(inputs, _scratch(), click.echo, action is not None)
     items, others = listing.items, listing.others
@@ -196,7 +197,8 @@ def rank_command(
 
     Look at both ends: the best ones can be odd, too. --drop-worst tells which part --apply drops.
     """
-    check_folders(report, csv_path)
+    check_output(report, ".html", ".htm")
+    check_output(csv_path, ".csv")
     _check_action(action, inputs)
     listing = collect(inputs, _scratch(), click.echo, action is not None)
     label_items(listing, labels_from, labels_file, click.echo)
@@ -258,7 +260,7 @@ def _check_action(action: tuple[str, str] | None, inputs: Sequence[str]) -> None
     if action is not None and action[0] == "move":
         apply.check_aside(action[1], inputs)
     elif action is not None:
-        check_folders(action[1])
+        check_output(action[1], ".txt", ".lst", ".list", "")
 
 
 def _act(action: tuple[str, str] | None, kept: Sequence[Item], dropped: Sequence[Item]) -> None:

@@ -13,6 +13,7 @@ from dnnlib.submission.disk import format_bytes
 from dnnlib.util import UserError
 from training import dataset_inspect as inspect
 from training import dataset_verify
+from training.clean.places import check_output
 from training.dataset import TFRecordDataset
 from training.dataset_cli.common import print_classes
 from training.dataset_files import SKIPPED_NAME, dataset_directory, find_files, find_levels, first_shape, read_info
@@ -37,6 +38,7 @@ def display(
     tfrecord_dir: str, out: str | None, show: bool, columns: int, rows: int, max_side: int, validation: bool
 ) -> None:
     """Writes a contact sheet of the first images, or shows it."""
+    check_output(out, ".png")
     dataset = TFRecordDataset(tfrecord_dir, validation=validation)
     sheet = inspect.contact_sheet(dataset, columns, rows, max_side)
     if show:
@@ -53,6 +55,7 @@ def display(
 @validation_option
 def info(tfrecord_dir: str, mean_image: str | None, validation: bool) -> None:
     """Says what is in a data set."""
+    check_output(mean_image, ".png")
     dataset = TFRecordDataset(tfrecord_dir, validation=validation)
     directory = dataset_directory(tfrecord_dir)
     table = Table("file", "images", "shape", "encoding", "size", title=dataset.name)

@@ -72,4 +72,9 @@ def test_rv_is_0_for_training_images_and_1_for_fakes():
     assert overfitting_rv(2.0, -1.0, 2.0) == 0
     assert overfitting_rv(2.0, -1.0, -1.0) == 1
     assert overfitting_rv(2.0, -1.0, 0.5) == 0.5
-    assert math.isfinite(overfitting_rv(1.0, 1.0, 0.5))
+
+
+@pytest.mark.parametrize("fake", [1.0, 1.5])
+def test_rv_says_nothing_where_fakes_are_not_told_from_reals(fake):
+    measured = overfitting_rv(1.0, fake, 0.5)
+    assert math.isnan(measured) and adjust_p(0.25, measured, 1000, 0.5, 10, 1) == 0.25
