@@ -1,6 +1,7 @@
 """Run directories `results/00000-description`: creating the next one, finding one again."""
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ _RUN_NAME = re.compile(r"(\d+)(?:-.*)?")
 _LOCK_FILE = ".run-dir.lock"
 _RUN_LOCK_FILE = ".run.lock"
 _LOCK_SEC = 60
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # what file systems without them answer
 
 
 def list_run_dirs(result_dir: os.PathLike | str) -> dict[Path, int]:
@@ -53,7 +55,7 @@ def create_run_dir(result_dir: os.PathLike | str, desc: str) -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
         # The lock belongs to the process, not to the file: a killed run leaves nothing behind that blocks others.
-        with filelock.FileLock(root / _LOCK_FILE, timeout=_LOCK_SEC):
+        with _locked(root / _LOCK_FILE, _LOCK_SEC):
             number = max(list_run_dirs(root).values(), default=-1) + 1
             run_dir = root / (f"{number:05d}-{name}" if name else f"{number:05d}")
             run_dir.mkdir()
@@ -71,13 +73,27 @@ def hold_run_dir(run_dir: os.PathLike | str) -> Iterator[None]:
     Raises:
         UserError: another process holds it, or it cannot be written.
     """
-    lock = filelock.FileLock(Path(run_dir) / _RUN_LOCK_FILE, timeout=0)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(Path(run_dir) / _RUN_LOCK_FILE, 0))
+        except filelock.Timeout as err:
+            what = "another process trains there; wait for its end, or stop it"
+            raise UserError(f"run directory {run_dir}: {what}") from err
+        except OSError as err:
+            raise UserError(f"run directory {run_dir} cannot be written: {err.strerror or err}") from err
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, timeout_sec: float) -> Iterator[None]:
+    """Holds a lock; on file systems that have none, says so and goes on without."""
+    lock = filelock.FileLock(path, timeout=timeout_sec)
     try:
         lock.acquire()
-    except filelock.Timeout as err:
-        raise UserError(f"run directory {run_dir}: another process trains there; wait for its end, or stop it") from err
-    except OSError as err:
-        raise UserError(f"run directory {run_dir} cannot be written: {err.strerror or err}") from err
+    except (OSError, NotImplementedError) as err:
+        if isinstance(err, OSError) and err.errno not in _NO_LOCKS:
+            raise
+        print(f"warning: no locks in {path.parent} ({err}): see to it that no other process writes there")
     try:
         yield
     finally:

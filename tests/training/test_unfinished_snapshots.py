@@ -1,10 +1,12 @@
 """Runs that end while a snapshot is written or measured, and runs that two processes want to continue."""
 
+import errno
 import signal
 
+import filelock
 import pytest
 
-from dnnlib.submission.run_dir import hold_run_dir
+from dnnlib.submission.run_dir import create_run_dir, hold_run_dir
 from dnnlib.submission.stop import ABORT_FILE
 from dnnlib.util import UserError
 from tests.tiny import NaiveEvaluator, tiny_config, tiny_dataset
@@ -131,6 +133,24 @@ def test_one_process_at_a_time(config, straight):
     with hold_run_dir(straight.run_dir), pytest.raises(UserError, match=message):
         train(config, straight.run_dir.parent, resume=straight.run_dir)
     assert sorted(straight.run_dir.iterdir()) == before
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError("no flock")])
+def test_file_systems_without_locks(tmp_path, monkeypatch, capsys, error):
+    """A warning instead of no training."""
+
+    def no_lock(self, *args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", no_lock)
+    with hold_run_dir(create_run_dir(tmp_path, "a")):
+        assert capsys.readouterr().out.count("warning: no locks in ") == 2
+
+
+def test_a_run_directory_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="run directory .*/file cannot be written: "), hold_run_dir(tmp_path / "file"):
+        pass
 
 
 def test_nobody_else_may_continue_a_new_run(config, tmp_path):
