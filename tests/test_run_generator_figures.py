@@ -253,8 +253,8 @@ def test_damaged_files():
     np.savez("good.npz", dlatents=np.zeros([2, 6, 8]))
     Path("cut.npz").write_bytes(Path("good.npz").read_bytes()[:200])
     Path("text.npy").write_text("w")
-    for name in ("cut.npz", "text.npy"):
-        assert f"{name}: cannot be read" in refused("generate-dlatents", "--dlatents", name)
+    for name, text in (("cut.npz", "cannot be read"), ("text.npy", "neither .npy nor .npz")):
+        assert f"{name}: {text}" in refused("generate-dlatents", "--dlatents", name)
 
 
 def test_networks_without_noise(monkeypatch):

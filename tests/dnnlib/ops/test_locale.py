@@ -23,7 +23,7 @@ with tf.Session() as session:
     for impl in ("compiled", "ref"):
         y = ops.fused_bias_act(x, None, "lrelu", gain=1.5, clamp=0.75, impl=impl)
         found = (y, tf.gradients(y, x)[0], ops.modulate_weights(w, tf.ones([1, 2]), eps=1.5, impl=impl))
-        print(*(str(value.ravel().round(4).tolist()) for value in session.run(found)))
+        print(*(str(value.astype(float).ravel().round(4).tolist()) for value in session.run(found)))
 """
 
 
