@@ -11,7 +11,7 @@ from dnnlib.submission import disk, stop
 from dnnlib.tflib.autosummary import StatsWriter
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.tfutil import tf
-from dnnlib.util import format_time
+from dnnlib.util import UserError, format_time
 from training import config_io
 from training.augment.state import summary as augment_summary
 from training.config import TrainConfig
@@ -164,6 +164,10 @@ class RunOutput:
                 self._measure(self.evaluator, path, watch)
             except stop.Stopped:
                 print(f"{path.name}: {', '.join(self.progress.metrics_due)} will be measured when the run goes on")
+            except UserError:
+                self.progress.metrics_due = []  # or it would fail again each time that the run is to go on
+                self._save_trained()
+                raise
         self._snapshots.prune({best[1] for best in self.progress.best.values()})
 
     def _measure(self, evaluator: Evaluator, path: Path, watch: Watch | None) -> None:

@@ -127,6 +127,20 @@ def test_a_stop_ends_metrics_too(config, straight, tmp_path, capsys, how):
     assert result.finished and result.best == straight.best and len(rest.written) == 2
 
 
+def test_a_metric_that_fails_is_not_tried_again(config, tmp_path):
+    """The run ends with its error, and goes on without."""
+
+    def fail(number):
+        if number == 2:
+            raise UserError("one came out as nan")
+
+    with pytest.raises(UserError, match="came out as nan"):
+        train(config, tmp_path, make_evaluator=lambda *_: TwoMetrics(*VALUES, before=fail))
+    rest = TwoMetrics(*VALUES[4:])
+    result = train(config, tmp_path, resume="latest", make_evaluator=lambda *_: rest)
+    assert result.finished and [name for name, _ in rest.written] == ["network-snapshot-000003.pkl"] * 2
+
+
 def test_one_process_at_a_time(config, straight):
     before = sorted(straight.run_dir.iterdir())
     message = f"{straight.run_dir}: another process trains there"
