@@ -108,6 +108,26 @@ def test_files_of_another_kind_are_not_replaced(folder, command):
     assert Path("net.pkl").read_bytes() == b"weeks of training"
 
 
+@pytest.mark.parametrize("name", ["Makefile", "log.txt"])
+def test_texts_that_are_no_lists_are_not_replaced(folder, name):
+    Path(name).write_text("all: train\n")
+    error = tool("clean", folder, "--min-size", 99, "--apply", "list", name, code=2).stderr
+    assert f"error: {name} exists and is no list of files, it is not replaced: give another name" in error
+    assert Path(name).read_text() == "all: train\n" and not Path("clean.csv").exists()
+
+
+def test_a_list_is_no_folder(folder):
+    Path("lists").mkdir()
+    error = tool("clean", folder, *FILTERS, "--apply", "list", "lists", code=2).stderr
+    assert "error: lists is a folder: give the name of a file" in error and not Path("clean.csv").exists()
+
+
+def test_lists_of_an_earlier_run_are_replaced(folder):
+    for size, count in ((1, 5), (99, 0), (1, 5)):  # nothing kept is an empty list
+        tool("clean", folder, "--min-size", size, "--apply", "list", "kept", "--workers", 1)
+        assert len(Path("kept").read_text().splitlines()) == count
+
+
 def test_clean_applies_a_list(folder):
     tool("clean", folder, *FILTERS, "--apply", "list", "kept.txt", "--workers", 1)
     assert Path("kept.txt").read_text().splitlines() == [str(folder / "a.png"), str(folder / "b.png")]

@@ -24,7 +24,7 @@ from training.clean.judgements import Chosen
 from training.clean.near import DEFAULT_BITS
 from training.clean.options import CleanOptions, make_filters
 from training.clean.pipeline import judge
-from training.clean.places import check_output
+from training.clean.places import check_list_output, check_output
 from training.clean.report import MOST_SHOWN, count, write_report
 from training.clean.table import write_table
 from training.cli import quiet_tensorflow
@@ -260,7 +260,7 @@ def _check_action(action: tuple[str, str] | None, inputs: Sequence[str]) -> None
     if action is not None and action[0] == "move":
         apply.check_aside(action[1], inputs)
     elif action is not None:
-        check_output(action[1], ".txt", ".lst", ".list", "")
+        check_list_output(action[1])
 
 
 def _act(action: tuple[str, str] | None, kept: Sequence[Item], dropped: Sequence[Item]) -> None:
