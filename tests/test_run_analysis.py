@@ -234,6 +234,10 @@ def test_mistakes_are_one_line(made, tmp_path):
     assert "gone: no such file or directory" in refused("contributions", "gone")
     assert f"{tmp_path}: no network-snapshot-*.pkl" in refused("contributions", tmp_path)
     assert "expected a name that ends in .png" in refused("jacobian", "--network", network, "--out", "x.jpg")
+    (tmp_path / "training_options.json").write_text("{}")
+    error = refused("jacobian", "--network", network, "--out", "training_options.png")
+    assert "training_options.json exists and is of no analysis, it is not replaced: give another name" in error
+    assert (tmp_path / "training_options.json").read_text() == "{}"
     assert "--network" in refused("jacobian")
     assert "--seed" in refused("jacobian", "--network", network, "--seed", -1)
     assert "gone" in refused("report", "gone")

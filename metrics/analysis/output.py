@@ -15,7 +15,12 @@ from dnnlib.util import UserError, atomic_write
 
 
 def check_output(path: os.PathLike | str) -> Path:
-    """The path of a picture, its folder made. Raises `UserError` if it does not end in .png or cannot be made."""
+    """The path of a picture, its folder made.
+
+    Raises:
+        UserError: it does not end in .png, the folder cannot be made, or the numbers beside would replace a file of no
+            earlier analysis, which left a picture too.
+    """
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: pictures are written as PNG, expected a name that ends in .png")
@@ -23,6 +28,9 @@ def check_output(path: os.PathLike | str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise UserError(f"cannot make {path.parent}: {err.strerror or err}") from err
+    numbers = path.with_suffix(".json")
+    if os.path.lexists(numbers) and not path.exists():
+        raise UserError(f"{numbers} exists and is of no analysis, it is not replaced: give another name")
     return path
 
 
