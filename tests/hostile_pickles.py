@@ -121,6 +121,8 @@ HOSTILE = {
     "web page": (b"\n<!DOCTYPE html><html>", "not a network pickle but a web page"),
     "zip": (b"PK\x03\x04rest", r"not a network pickle but a zip archive \(perhaps a PyTorch checkpoint, or arrays in"),
     "safetensors": (b"\x40" + bytes(7) + b'{"a": {}}', r"a \.safetensors file: run_surgery\.py convert FILE net\.pkl"),
+    "safetensors, pickle-like": (b"\x80\x02" + bytes(6) + b'{"a": {}}', r"a \.safetensors file: run_surgery\.py"),
+    "safetensors, page-like": (b"\x20<" + bytes(6) + b'{"a": {}}', r"a \.safetensors file: run_surgery\.py"),
     "onnx": (b"\x08\x08\x12\x07pytorch", "an ONNX model, which holds no trainable network"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
     "gzip, cut": (gzip.compress(pickle.dumps(list(range(1000))))[:-20], "damaged gzip file"),

@@ -89,11 +89,12 @@ def _check_start(start: bytes, where: str) -> None:
     """Raises `UserError` for the first bytes of a file that is something else."""
     if not start:
         raise UserError(f"{where}: empty, expected a network pickle")
+    # First: this is the length of a text, under 4 GiB, and the text; a length may begin like any other file.
+    if start[4:8] == bytes(4) and start[8:10] == b'{"':
+        raise UserError(f"{where}: not a network pickle but a .safetensors file: {_CONVERT}")
     for magic, what in _FOREIGN:
         if start.lstrip()[: len(magic)].lower() == magic.lower():
             raise UserError(f"{where}: not a network pickle but {what}")
-    if start[8:10] == b'{"' and start[:1] != b"\x80":  # after the length of that text
-        raise UserError(f"{where}: not a network pickle but a .safetensors file: {_CONVERT}")
     if start[:1] == b"\x08" and start[2:3] == b"\x12":  # versions of the format, then its producer
         raise UserError(f"{where}: not a network pickle but an ONNX model, which holds no trainable network")
 
