@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 
+MIN_GAP = 1e-8  # of the scores of reals and fakes, so that r_v stays finite
+
 
 def overfitting_rv(real: float, fake: float, valid: float) -> float:
     """r_v of mean scores: 0 where held-out images look like training images to D, 1 where they look like fakes.
 
-    NaN where D does not tell fakes from reals: nothing can lie between them.
+    Where D does not tell fakes from reals nothing lies between them, and only the sign says something.
     """
-    return (real - valid) / (real - fake) if real > fake else math.nan
+    return (real - valid) / max(real - fake, MIN_GAP)
 
 
 def adjust_p(p: float, measured: float, images: float, target: float, tune_kimg: float, p_max: float) -> float:

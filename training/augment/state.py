@@ -71,16 +71,16 @@ class AugmentState:
         if not images:
             return {"Progress/augment": float(p)}
         if self.config.mode == "ada":
-            measured, tag = total["signs"] / images, "Progress/augment_rt"
+            measured, tag, told = total["signs"] / images, "Progress/augment_rt", True
         else:
             valid = score_held_out()
             measured = overfitting_rv(total["real"] / images, total["fake"] / images, valid)
+            told = total["real"] > total["fake"]  # or its size means nothing, and would spoil the mean of its tick
             tag = "Progress/augment_rv"
         new = adjust_p(float(p), measured, images, self.config.goal, self.config.tune_kimg, self.config.p_max)
         at_limit = self._at_limit(new, total["images_at_limit"], images)
         tfutil.run(self._assign, {self._new_p: new, self._new_sums: [0, 0, 0, 0, at_limit]})
-        # What says nothing would spoil the mean of its tick.
-        return {"Progress/augment": new} | ({tag: measured} if np.isfinite(measured) else {})
+        return {"Progress/augment": new} | ({tag: measured} if told else {})
 
     def _at_limit(self, p: float, before: float, images: float) -> float:
         """Images for which p has stayed at its limit; says so when they become too many."""

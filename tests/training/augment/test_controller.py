@@ -74,7 +74,7 @@ def test_rv_is_0_for_training_images_and_1_for_fakes():
     assert overfitting_rv(2.0, -1.0, 0.5) == 0.5
 
 
-@pytest.mark.parametrize("fake", [1.0, 1.5])
-def test_rv_says_nothing_where_fakes_are_not_told_from_reals(fake):
-    measured = overfitting_rv(1.0, fake, 0.5)
-    assert math.isnan(measured) and adjust_p(0.25, measured, 1000, 0.5, 10, 1) == 0.25
+@pytest.mark.parametrize(("fake", "valid", "p"), [(1.0, 0.5, 0.35), (1.5, 0.5, 0.35), (1.5, 1.25, 0.15)])
+def test_rv_is_a_sign_where_fakes_are_not_told_from_reals(fake, valid, p):
+    measured = overfitting_rv(1.0, fake, valid)
+    assert math.isfinite(measured) and adjust_p(0.25, measured, 1000, 0.5, 10, 1) == pytest.approx(p)

@@ -138,6 +138,8 @@ def test_rv_needs_reals_fakes_and_held_out_images(session):
     found = made.after(1, signs=0, real=200, fake=-100, valid=1.25)
     assert found["Progress/augment_rv"] == pytest.approx(0.25)
     assert made.p == pytest.approx(0.29)
+    # Where D does not tell fakes from reals p follows the sign alone, and the size is not reported.
+    assert made.after(2, signs=0, real=100, fake=100, valid=0.5) == {"Progress/augment": pytest.approx(0.3)}
 
 
 def test_fixed_strength_is_that_of_the_configuration(session):
