@@ -149,6 +149,7 @@ def modulate_cases(random: Random, maps: int) -> Iterator[Case]:
             )  # fmt: skip
 
         yield Case(f"demodulation {kind}", {"w": w, "s": s}, {"d": d}, demodulate, frozenset({"d"}), workspace)
+        yield from energy_cases(random, kind, w, s)
         for grouped in (0, 1):
             order = (1, 2, 0, 3) if grouped else (0, 1, 2, 3)
 
@@ -171,6 +172,23 @@ def modulate_cases(random: Random, maps: int) -> Iterator[Case]:
             inputs = {"dy": dy.transpose(order), **inputs}
             wide = frozenset({"d", "dd"})
             yield Case(f"modulate gradient {label}", inputs, expected, gradient, wide, workspace, factor=4)
+
+
+def energy_cases(random: Random, kind: str, w1: np.ndarray, s1: np.ndarray) -> Iterator[Case]:
+    """The forms that derivatives of the demodulation are made of, with two weights and two styles."""
+    w2, s2 = random.normal(*w1.shape), random.normal(*s1.shape)
+    g = rounded(random.normal(s1.shape[0], w1.shape[2]), "float32")
+    sizes, sums, both = integers(s1.shape[0], *w1.shape), (w1 * w2).sum(0), s1 * s2
+    for name, inputs, output, expected in (
+        ("energy", {"w1": w1, "w2": w2, "s1": s1, "s2": s2}, "e", both @ sums),
+        ("energy_weights", {"g": g, "w": w1, "s1": s1, "s2": s2}, "dw", w1 * (both.T @ g)),
+        ("energy_styles", {"g": g, "w1": w1, "w2": w2, "s": s1}, "ds", s1 * (g @ sums.T)),
+    ):
+
+        def launch(library, dtype, p, stream, name=name, operands=(*inputs, output)) -> int:
+            return getattr(library, f"ops_cuda_{name}")(dtype, *(p[o] for o in operands), sizes, stream)
+
+        yield Case(f"{name} {kind}", inputs, {output: expected}, launch, frozenset({"g", "e"}), factor=4)
 
 
 def epilogue_cases(random: Random, size: int, channels: int, samples: int) -> Iterator[Case]:

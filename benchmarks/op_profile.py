@@ -17,7 +17,7 @@ KINDS = {
     "matrix products": r"MatMul",
     "resampling": r"DnnlibUpfirdn2d",
     "epilogues and activations": r"DnnlibEpilogue|DnnlibBiasAct",
-    "demodulation": r"DnnlibDemodulation|DnnlibModulate|DnnlibScaleWeights",
+    "demodulation": r"DnnlibDemodulation|DnnlibEnergy|DnnlibModulate|DnnlibScaleWeights",
     "Adam": r"ApplyAdam",
     "norms of gradients": r"L2Loss",
     "random numbers": r"Random",

@@ -18,8 +18,14 @@ CONV_OPS = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
 _COMPILED_CONV_OPS = ("DnnlibConv3x3", "DnnlibConv3x3FilterGrad")
 _MATMUL_OPS = {"MatMul": "transpose_a", "BatchMatMul": "adj_x", "BatchMatMulV2": "adj_x"}
 
-# Compiled ops that are matrix products at heart: how many of [N, in] x [in, out], and which input is w (then s).
-_DEMODULATION_OPS = {"DnnlibDemodulation": (1, 0), "DnnlibDemodulationGrad": (2, 1)}
+# Compiled ops that are matrix products at heart: how many of [N, in] x [in, out], and which inputs are w and s.
+_DEMODULATION_OPS = {
+    "DnnlibDemodulation": (1, 0, 1),
+    "DnnlibDemodulationGrad": (2, 1, 2),
+    "DnnlibEnergy": (1, 0, 2),
+    "DnnlibEnergyWeights": (1, 1, 2),
+    "DnnlibEnergyStyles": (1, 1, 3),
+}
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,9 @@ def op_flops(op: tf.Operation, batch: int = 1) -> int:
     if is_convolution(op):
         return conv_shape(op, batch).flops
     if op.type in _DEMODULATION_OPS:
-        w, s = (op.inputs[_DEMODULATION_OPS[op.type][1] + i].shape.as_list() for i in range(2))
-        return 2 * _DEMODULATION_OPS[op.type][0] * (batch if s[0] is None else s[0]) * w[2] * w[3]
+        products, *places = _DEMODULATION_OPS[op.type]
+        w, s = (op.inputs[i].shape.as_list() for i in places)
+        return 2 * products * (batch if s[0] is None else s[0]) * w[2] * w[3]
     if op.type not in _MATMUL_OPS:
         return 0
     a = [batch if side is None else side for side in op.inputs[0].shape.as_list()]

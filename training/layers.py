@@ -230,9 +230,8 @@ def _grouped(
 ) -> tf.Tensor:
     """One sample with N groups instead of N samples (paper appendix B, weight demodulation)."""
     n = tf.shape(x)[0]
-    ww = modulate_weights(w, s, demodulate=demodulate)  # [N, kh, kw, in, out]
-    k, _, fan_in, fan_out = (int(d) for d in w.shape)
-    ww = tf.cast(tf.reshape(tf.transpose(ww, [1, 2, 3, 0, 4]), [k, k, fan_in, n * fan_out]), x.dtype)
+    ww = tf.cast(modulate_weights(w, s, demodulate=demodulate, layout="grouped"), x.dtype)  # [kh, kw, in, N * out]
+    fan_in, fan_out = (int(d) for d in w.shape[2:])
     x = layout.to_nchw(x)
     height, width = int(x.shape[2]), int(x.shape[3])
     x = tf.reshape(x, [1, n * fan_in, height, width])

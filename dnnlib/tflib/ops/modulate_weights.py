@@ -46,8 +46,8 @@ def modulate_weights(
 # ---------------------------------------------------------------- compiled
 #
 # The product y = w * s * d of weights, styles and demodulation is linear in each of its factors, and so are its
-# gradients: DnnlibScaleWeights and DnnlibScaleWeightsGrad differentiate into one another for ever. What remains is
-# d(w, s), small enough for graph code. On a CPU the first gradient is one node, DnnlibModulateWeightsGrad.
+# gradients: DnnlibScaleWeights and DnnlibScaleWeightsGrad differentiate into one another for ever, and so do those of
+# d(w, s) (demodulation.py). On a CPU the first gradient is one node, DnnlibModulateWeightsGrad.
 
 
 def modulate_compiled(w: tf.Tensor, s: tf.Tensor, demodulate: bool, eps: float, layout: str) -> tf.Tensor:

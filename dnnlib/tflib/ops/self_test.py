@@ -136,7 +136,7 @@ def _test_device(device: str, dtypes: list[tf.DType]) -> str:
             exact = tf.float64 if dtype == tf.float64 else tf.float32
             for name, function, inputs in _cases(dtype):
                 names.append(f"{name} {dtype.name}")
-                second = name.startswith(("fused_bias_act", "modulated_epilogue"))  # it has code of its own
+                second = name.startswith(("fused_bias_act", "modulated_epilogue", "demodulation"))  # of code of its own
                 compiled = _values(function, inputs, second, "compiled", device)
                 reference = _values(function, [tf.cast(t, exact) for t in inputs], second, "ref", "/cpu:0")
                 pairs.append(([tf.cast(t, exact) for t in compiled], reference, _TOLERANCE[dtype]))

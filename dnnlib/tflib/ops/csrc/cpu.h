@@ -92,6 +92,18 @@ template <typename T>
 void demodulation_grad_cpu(const ModulateShape& m, const T* w, const T* s, const wide_t<T>* d, const wide_t<T>* dd,
                            bool add, T* dw, T* ds, const Parallel& parallel);
 
+// e[n, o] = start + the sum over t, i of w1 * w2 * s1 * s2, and its gradients from g, that of e, with respect to the
+// other one of two weights and of two styles. Operands may be the same array.
+template <typename T>
+void energy_cpu(const ModulateShape& m, const T* w1, const T* w2, const T* s1, const T* s2, wide_t<T> start,
+                wide_t<T>* e, const Parallel& parallel);
+template <typename T>
+void energy_weights_cpu(const ModulateShape& m, const wide_t<T>* g, const T* w, const T* s1, const T* s2, T* dw,
+                        const Parallel& parallel);
+template <typename T>
+void energy_styles_cpu(const ModulateShape& m, const wide_t<T>* g, const T* w1, const T* w2, const T* s, T* ds,
+                       const Parallel& parallel);
+
 // Images [N, pixels, C] (NHWC) or [N, C, pixels]; noise [N or 1, pixels].
 struct EpilogueShape {
   int64_t samples = 0, channels = 0, pixels = 0, noise_samples = 0;

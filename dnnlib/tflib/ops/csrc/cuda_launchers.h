@@ -40,6 +40,15 @@ OPS_EXPORT int ops_cuda_modulate_grad(int dtype, const void* dy, const void* w, 
                                       void* dw, void* ds, float* dd, float* workspace, const int64_t* sizes,
                                       int grouped, void* stream);
 
+// Of the form sum g[n, o] * w1 * w2 [taps, in, out] * s1 * s2 [n, in]: e without g, dw and ds without one of the
+// weights and styles. Operands may be the same array. sizes: samples, taps, in, out.
+OPS_EXPORT int ops_cuda_energy(int dtype, const void* w1, const void* w2, const void* s1, const void* s2, float* e,
+                               const int64_t* sizes, void* stream);
+OPS_EXPORT int ops_cuda_energy_weights(int dtype, const float* g, const void* w, const void* s1, const void* s2,
+                                       void* dw, const int64_t* sizes, void* stream);
+OPS_EXPORT int ops_cuda_energy_styles(int dtype, const float* g, const void* w1, const void* w2, const void* s,
+                                      void* ds, const int64_t* sizes, void* stream);
+
 // sizes: samples, channels, pixels, samples of the noise.
 OPS_EXPORT int ops_cuda_epilogue(int dtype, int act, double alpha, double gain, double clamp, const void* x,
                                  const float* scale, const void* noise, const float* strength, const float* b, void* y,

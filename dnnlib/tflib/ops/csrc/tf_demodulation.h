@@ -1,4 +1,4 @@
-// TensorFlow ops DnnlibDemodulation and DnnlibDemodulationGrad, for CPUs.
+// TensorFlow ops DnnlibDemodulation and, for CPUs, DnnlibDemodulationGrad.
 #pragma once
 
 #include "tf_weights.h"
@@ -50,13 +50,28 @@ class Demodulation : public OpKernel {
     if (!weights_and_styles(ctx, w, s, false, &m)) return;
     Tensor* d = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({m.samples, m.out}), &d));
-    if (d->NumElements()) ops::demodulation_cpu(m, eps_, data<T>(w), data<T>(s), data<A>(d), pool_of(ctx));
+    if (d->NumElements()) launch(ctx, m, w, s, d, Device());
   }
 
  private:
+  void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& w, const Tensor& s, Tensor* d, Cpu) {
+    ops::demodulation_cpu(m, eps_, data<T>(w), data<T>(s), data<A>(d), pool_of(ctx));
+  }
+#ifdef OPS_WITH_CUDA
+  void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& w, const Tensor& s, Tensor* d, Gpu) {
+    const int64_t sizes[] = {m.samples, m.taps, m.in, m.out};
+    Tensor holder;
+    float* scratch = workspace(ctx, ops_cuda_demodulation_workspace(sizes), &holder);
+    if (scratch == nullptr) return;
+    check_launch(ctx, "demodulation", ops_cuda_demodulation(Storage<T>::code, eps_, data<T>(w), data<T>(s), data<A>(d),
+                                                            scratch, sizes, stream_of(ctx)));
+  }
+#endif
+
   double eps_ = 0;
 };
 
+// CPUs only: elsewhere the gradient is made of the ops of tf_energy.h.
 template <typename T, typename Device>
 class DemodulationGrad : public OpKernel {
  public:
@@ -83,4 +98,5 @@ class DemodulationGrad : public OpKernel {
 }  // namespace ops_tf
 
 OPS_REGISTER_CPU("DnnlibDemodulation", ops_tf::Demodulation, OPS_WIDE);
+OPS_REGISTER_GPU("DnnlibDemodulation", ops_tf::Demodulation, OPS_WIDE);
 OPS_REGISTER_CPU("DnnlibDemodulationGrad", ops_tf::DemodulationGrad, OPS_WIDE);

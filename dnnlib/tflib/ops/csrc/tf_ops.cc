@@ -3,6 +3,7 @@
 #include "tf_conv_3x3.h"
 #include "tf_demodulation.h"
 #include "tf_depthwise.h"
+#include "tf_energy.h"
 #include "tf_epilogue.h"
 #include "tf_modulate.h"
 #include "tf_upfirdn.h"
