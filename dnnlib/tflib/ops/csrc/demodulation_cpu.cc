@@ -39,18 +39,53 @@ void sum_taps(const ModulateShape& m, const T* w1, const T* w2, int64_t first, i
   w1 == w2 ? sum_taps<true>(m, w1, w2, first, maps, sums) : sum_taps<false>(m, w1, w2, first, maps, sums);
 }
 
-// dw = w * factor[i, o] of some input maps, or added to it.
-template <bool Add, typename T, typename A>
-void scale_maps(const ModulateShape& m, const T* w, const A* factors, int64_t first, int64_t maps, T* dw) {
-  const A* __restrict factor = factors;
-  for (int64_t t = 0; t < m.taps; ++t) {  // the maps of a piece lie side by side
-    const T* __restrict from = w + (t * m.in + first) * m.out;
-    T* __restrict to = dw + (t * m.in + first) * m.out;
-#pragma GCC ivdep
-    for (int64_t j = 0; j < maps * m.out; ++j) {
-      const A product = widen(from[j]) * factor[j];
-      to[j] = narrow<T, A>(Add ? widen(to[j]) + product : product);
+// Numbers of some input maps, which lie side by side, at Taps of their taps: sums of squares, those of taps before
+// included unless First, and dw = w * factor, added to what was there if Add.
+template <int Taps, bool First, bool Add, typename T, typename A>
+__attribute__((noinline)) void run_of_taps(const T* w, const A* factors, int64_t step, int64_t numbers, A* squares,
+                                           T* dw) {
+  constexpr int kGroup = 64 / kLaneBytes, kAhead = 512;  // bytes
+  for_groups<kGroup, A>(numbers, [&](auto group, auto whole, int64_t o, int count) __attribute__((always_inline)) {
+    constexpr bool kWhole = whole.value;
+#pragma GCC unroll 4
+    for (int j = 0; j < group.value; ++j, o += Lanes<A>::kSize) {
+      lanes_t<A> sum = {};
+      if (!First) sum = load_some<kWhole>(squares + o, count);
+      const lanes_t<A> factor = load_some<kWhole>(factors + o, count);
+#pragma GCC unroll 4
+      for (int k = 0; k < Taps; ++k) {
+        const int64_t at = k * step + o;
+        if (j == 0) __builtin_prefetch(reinterpret_cast<const char*>(w + at) + kAhead);
+        const lanes_t<A> v = in_register(load_some<kWhole>(w + at, count));
+        sum += v * v;
+        lanes_t<A> product = v * factor;
+        if (Add) product += load_some<kWhole>(dw + at, count);
+        store_some<kWhole, T, A>(dw + at, product, count);
+      }
+      store_some<kWhole, A, A>(squares + o, sum, count);
     }
+  });
+}
+
+// All taps of some input maps in one pass: as many numbers at a time as have their sums in the first-level cache, and
+// three of their taps. Rows are read from end to end, as prefetching likes it; more of them, which often lie a power of
+// two apart, would drive each other out of the caches.
+template <bool Add, typename T, typename A>
+void square_and_scale(const ModulateShape& m, const T* w, const A* factors, int64_t first, int64_t maps, A* squares,
+                      T* dw) {
+  constexpr int64_t kRun = 2048;
+  const int64_t step = m.in * m.out;
+  if (m.taps == 0) std::fill(squares, squares + maps * m.out, A(0));
+  for (int64_t j = 0; j < maps * m.out; j += kRun) {
+    const int64_t numbers = std::min(kRun, maps * m.out - j);
+    const auto run = [&](auto taps, int64_t t) {
+      const int64_t at = t * step + first * m.out + j;
+      t == 0 ? run_of_taps<taps.value, true, Add>(w + at, factors + j, step, numbers, squares + j, dw + at)
+             : run_of_taps<taps.value, false, Add>(w + at, factors + j, step, numbers, squares + j, dw + at);
+    };
+    int64_t t = 0;
+    for (; t + 3 <= m.taps; t += 3) run(std::integral_constant<int, 3>(), t);
+    for (; t < m.taps; ++t) run(std::integral_constant<int, 1>(), t);
   }
 }
 
@@ -108,8 +143,7 @@ void demodulation_grad(const ModulateShape& m, const T* w, const T* s, const wid
   for_pieces(m, 2 * m.taps + 2 * m.samples, parallel, [&](int64_t, int64_t first, int64_t maps) {
     Room<A> factors(maps * m.out), squares(maps * m.out), of_styles(maps * by_sample.row);
     multiply(styles.data() + first, 1, m.in, twice_dq.data(), factors.data(), maps, m.samples, m.out);
-    sum_taps(m, w, w, first, maps, squares.data());
-    scale_maps<Add>(m, w, factors.data(), first, maps, dw);
+    square_and_scale<Add>(m, w, factors.data(), first, maps, squares.data(), dw);
     by_sample.template sum_maps<Add>(m, squares.data(), s, first, maps, of_styles.data(), ds);
   });
 }
@@ -141,7 +175,13 @@ void energy_weights_cpu(const ModulateShape& m, const wide_t<T>* g, const T* w, 
   for_pieces(m, m.taps + m.samples, parallel, [&](int64_t, int64_t first, int64_t maps) {
     Room<A> factors(maps * m.out);
     multiply(styles.data() + first, 1, m.in, g, factors.data(), maps, m.samples, m.out);
-    scale_maps<false>(m, w, factors.data(), first, maps, dw);
+    for (int64_t t = 0; t < m.taps; ++t) {  // the maps of a piece lie side by side
+      const T* __restrict from = w + (t * m.in + first) * m.out;
+      T* __restrict to = dw + (t * m.in + first) * m.out;
+      const A* __restrict factor = factors.data();
+#pragma GCC ivdep
+      for (int64_t j = 0; j < maps * m.out; ++j) to[j] = narrow<T, A>(widen(from[j]) * factor[j]);
+    }
   });
 }
 
