@@ -18,12 +18,18 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.flops import Convolution  # noqa: E402
+from dnnlib.tflib.ops.conv_3x3 import tile_of  # noqa: E402
 from training.flops import CONV_OPS, ConvShape  # noqa: E402
+
+
+def as_compiled(shape: ConvShape) -> ConvShape:
+    """The same done by the compiled op."""
+    return replace(shape, compiled=True, tile=tile_of(*shape.image[:3], *shape.kernel[2:]))
 
 
 def compare(shape: ConvShape, seconds: float) -> tuple[float, float]:
     """(FLOP/s of TensorFlow's convolution, speed of the compiled one relative to it)."""
-    with Convolution(shape) as plain, Convolution(replace(shape, compiled=True)) as compiled:
+    with Convolution(shape) as plain, Convolution(as_compiled(shape)) as compiled:
         pairs: list[tuple[float, float]] = []
         end = time.perf_counter() + seconds
         while time.perf_counter() < end or len(pairs) < 5:

@@ -89,8 +89,8 @@ def _chain(shape: ConvShape, copies: int, session: tf.Session) -> list[tf.Operat
 
 
 def _compiled(shape: ConvShape, image: tf.Tensor, kernel: tf.Tensor, grad: tf.Tensor) -> tf.Tensor:
-    ops = library.ops()
+    ops, way = library.ops(), {"stride": shape.stride, "tile": shape.tile}
     if shape.op == "Conv2DBackpropFilter":
-        return ops.dnnlib_conv3x3_filter_grad(x=image, dy=grad, stride=shape.stride)
+        return ops.dnnlib_conv3x3_filter_grad(x=image, dy=grad, **way)
     adjoint = shape.op == "Conv2DBackpropInput"
-    return ops.dnnlib_conv3x3(x=grad if adjoint else image, w=kernel, stride=shape.stride, adjoint=adjoint)
+    return ops.dnnlib_conv3x3(x=grad if adjoint else image, w=kernel, adjoint=adjoint, **way)

@@ -31,7 +31,7 @@ _DEMODULATION_OPS = {
 @dataclass(frozen=True)
 class ConvShape:
     """One convolution. op: TensorFlow's name of what it does; image, grad: shapes on the input and the output side;
-    kernel: HWIO; compiled: whether one of our ops does it."""
+    kernel: HWIO; compiled: whether one of our ops does it, and if so with tiles of what size."""
 
     op: str
     image: tuple[int, ...]
@@ -43,10 +43,11 @@ class ConvShape:
     data_format: str
     dtype: str
     compiled: bool = False
+    tile: int = 0
 
     def plain(self) -> ConvShape:
         """The same done by TensorFlow."""
-        return replace(self, compiled=False)
+        return replace(self, compiled=False, tile=0)
 
     @property
     def flops(self) -> int:
@@ -95,11 +96,9 @@ def conv_shape(op: tf.Operation, batch: int | None = None) -> ConvShape:
     if None in image + kernel + grad or not (image and kernel and grad):
         raise ValueError(f"{op.name}: shapes {image} {kernel} {grad} are not static; nothing to count")
     if op.type in _COMPILED_CONV_OPS:
-        stride = op.get_attr("stride")
+        stride, tile, dtype = op.get_attr("stride"), op.get_attr("tile"), op.outputs[0].dtype.name
         padding = "SAME" if stride == 1 else "VALID"
-        return ConvShape(
-            kind, image, kernel, grad, stride, padding, (), "NHWC", op.outputs[0].dtype.name, compiled=True
-        )
+        return ConvShape(kind, image, kernel, grad, stride, padding, (), "NHWC", dtype, compiled=True, tile=tile)
     return ConvShape(
         op.type,
         image,

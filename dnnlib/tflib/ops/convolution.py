@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dnnlib.tflib.ops import arguments
-from dnnlib.tflib.ops.conv_3x3 import conv_3x3, conv_3x3_adjoint, takes_conv_3x3
+from dnnlib.tflib.ops.conv_3x3 import MAPS_STEP, conv_3x3, conv_3x3_adjoint, takes_conv_3x3
 from dnnlib.tflib.ops.impl import check_impl
 from dnnlib.tflib.tfutil import num_gpus, tf
 
@@ -40,8 +40,9 @@ def conv_2d(
     x, w = conv_operands(x, w, data_format)
     if padding == "SAME" and stride == 1 and data_format == "NHWC" and not is_grouped(x, w, data_format):
         # TensorFlow pads alike here, inside the convolution: no padded copies in either direction.
-        if takes_conv_3x3(x, w, 1, impl=impl):
-            return conv_3x3(x, w)
+        padded = _whole_maps(x, w)
+        if takes_conv_3x3(*padded, 1, impl=impl):
+            return conv_3x3(*padded)
         return tf.nn.conv2d(x, w, strides=1, padding="SAME")
     if padding == "SAME":
         if stride == 1 and data_format == "NCHW" and not num_gpus() and not is_grouped(x, w, data_format):
@@ -49,6 +50,17 @@ def conv_2d(
             return tf.transpose(y, [0, 3, 1, 2])
         x = _pad_same(x, w, data_format)
     return conv_valid(x, w, stride, data_format, impl)
+
+
+def _whole_maps(x: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """NHWC operands with as many input maps as compiled convolutions take, zeros for those that lack.
+
+    Of a discriminator's last ones, one more is the standard deviation of a minibatch.
+    """
+    lack = -w.shape.as_list()[2] % MAPS_STEP
+    if lack == 0 or w.shape.as_list()[2] < 4 * MAPS_STEP:
+        return x, w
+    return tf.pad(x, [[0, 0]] * 3 + [[0, lack]]), tf.pad(w, [[0, 0]] * 2 + [[0, lack], [0, 0]])
 
 
 def conv_operands(x: Any, w: Any, data_format: str) -> tuple[tf.Tensor, tf.Tensor]:

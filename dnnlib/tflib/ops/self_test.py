@@ -90,14 +90,15 @@ def _cases(dtype: tf.DType) -> Iterator[Case]:
         yield f"depthwise_conv_2d {size}x{size} / {stride}", depthwise, inputs
 
     if dtype in (tf.float32, tf.bfloat16) and not num_gpus():  # on GPUs it would test cuDNN
-        for stride, size in ((1, 17), (2, 35)):
+        for stride, size in ((1, 17), (1, 9), (2, 35)):  # of stride 1 with tiles of 4x4 and of 2x2 results
 
             def convolution(x: tf.Tensor, w: tf.Tensor, stride=stride, impl="") -> tf.Tensor:
                 padding = "SAME" if stride == 1 else "VALID"
                 return conv_2d(x, w, stride, padding, data_format="NHWC", impl=impl)
 
             # Whole and half panels, several blocks of sums, groups of maps and parts of the tiles.
-            yield f"conv_2d 3x3 / {stride}", convolution, [make(2, size, size, 272), make(3, 3, 272, 80)]
+            name = f"conv_2d 3x3 / {stride}" + (" of few pixels" if size < 16 else "")
+            yield name, convolution, [make(2, size, size, 272), make(3, 3, 272, 80)]
 
     if dtype in (tf.float32, tf.float64):
         # A turn and a shift, and one that shows the image from far away, between its reflections.

@@ -49,16 +49,20 @@ def expected(x, w, dy, stride):
     return evaluate(build, x, w, dy)
 
 
-def found(x, w, dy, stride, dtype="float32"):
+def found(x, w, dy, stride, dtype="float32", tile=None):
     """[y, dx, dw] of the compiled ops."""
 
     def build(x, w, dy):
-        return with_gradients(compiled.conv_3x3(x, w, stride), [x, w], dy)
+        return with_gradients(compiled.conv_3x3(x, w, stride, tile), [x, w], dy)
 
     return evaluate(build, x, w, dy, dtype=dtype)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+# Stride and tile, and how much more than a few roundings results may be off by: tiles of 4 lose some in transforms.
+WAYS = {(1, 2): 1, (1, 4): 3, (2, 2): 1}
+
+
+@pytest.mark.parametrize(("stride", "tile"), WAYS)
 @pytest.mark.parametrize(
     ("results", "maps"),
     [
@@ -73,22 +77,22 @@ def found(x, w, dy, stride, dtype="float32"):
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_equals_tensorflow(results, maps, stride, dtype):
+def test_equals_tensorflow(results, maps, stride, tile, dtype):
     arrays = operands(results, maps, stride, dtype=dtype)
-    values = found(*arrays, stride, dtype), expected(*arrays, stride)
+    values = found(*arrays, stride, dtype, tile), expected(*arrays, stride)
     for name, a, b in zip(("y", "dx", "dw"), *values, strict=True):
-        assert_close(a, b, dtype, what=name)
+        assert_close(a, b, dtype, WAYS[stride, tile] if dtype == "float32" else 1, what=name)
 
 
 @functools.cache
-def session_of(stride):
+def session_of(stride, tile):
     """A session, placeholders of any size, and results of both."""
     graph = tf.Graph()
     with graph.as_default():
         inputs = [tf.placeholder(tf.float64, [None] * 4) for _ in range(3)]
         x, w, dy = inputs
         single = [tf.cast(t, tf.float32) for t in inputs]
-        mine = with_gradients(compiled.conv_3x3(*single[:2], stride), single[:2], single[2])
+        mine = with_gradients(compiled.conv_3x3(*single[:2], stride, tile), single[:2], single[2])
         theirs = with_gradients(tf.nn.conv2d(x, w, stride, padding(stride)), [x, w], dy)
         return tf.Session(graph=graph), inputs, mine, theirs
 
@@ -97,20 +101,21 @@ def session_of(stride):
 @given(
     results=st.tuples(st.integers(1, 5), st.integers(1, 37), st.integers(1, 37)),
     maps=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    stride=st.integers(1, 2),
+    way=st.sampled_from(list(WAYS)),
     seed=st.integers(0, 1000),
 )
-def test_any_size(results, maps, stride, seed):
-    session, inputs, mine, theirs = session_of(stride)
+def test_any_size(results, maps, way, seed):
+    stride, tile = way
+    session, inputs, mine, theirs = session_of(stride, tile)
     arrays = operands(results, (16 * maps[0], 16 * maps[1]), stride, seed)
     values = session.run([mine, theirs], dict(zip(inputs, arrays, strict=True)))
     for a, b in zip(*values, strict=True):
-        assert_close(a, b, "float32", what=(results, maps, stride))
+        assert_close(a, b, "float32", WAYS[way], what=(results, maps, way))
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("stride", "tile"), WAYS)
 @pytest.mark.parametrize("adjoint", [False, True])
-def test_derivatives_of_higher_order(stride, adjoint):
+def test_derivatives_of_higher_order(stride, tile, adjoint):
     """Second and third derivatives of the convolution and of its adjoint against TensorFlow's in float64."""
     x, w, dy = operands((2, 5, 6), (16, 32), stride)
 
@@ -129,7 +134,7 @@ def test_derivatives_of_higher_order(stride, adjoint):
 
     def mine(x, w):
         return derivatives(
-            lambda x, w: (compiled.conv_3x3_adjoint if adjoint else compiled.conv_3x3)(x, w, stride), x, w
+            lambda x, w: (compiled.conv_3x3_adjoint if adjoint else compiled.conv_3x3)(x, w, stride, tile), x, w
         )
 
     def theirs(image, w):
@@ -144,7 +149,7 @@ def test_derivatives_of_higher_order(stride, adjoint):
     results = evaluate(mine, image, w, dtype="float32"), evaluate(theirs, image, w)
     assert len(results[0]) == 7
     for k, (a, b) in enumerate(zip(*results, strict=True)):
-        assert_close(a, b, "float32", 2, f"number {k}")
+        assert_close(a, b, "float32", 2 * WAYS[stride, tile], f"number {k}")
 
 
 def test_derivatives_stay_compiled():
@@ -159,20 +164,34 @@ def test_derivatives_stay_compiled():
 
 
 def test_no_images():
-    for stride in (1, 2):
+    for stride, tile in WAYS:
         x, w, dy = operands((0, 8, 8), (16, 32), stride)
-        y, dx, dw = found(x, w, dy, stride)
+        y, dx, dw = found(x, w, dy, stride, tile=tile)
         assert y.shape == (0, 8, 8, 32) and dx.shape == x.shape
         np.testing.assert_array_equal(dw, np.zeros(w.shape))
 
 
-def test_images_do_not_meet():
+@pytest.mark.parametrize("tile", [2, 4])
+def test_images_do_not_meet(tile):
     """Each image gives the same bits in a minibatch as alone."""
     x, w, _ = operands((5, 20, 20), (48, 80), 1)
-    (together,) = evaluate(lambda x, w: [compiled.conv_3x3(x, w)], x, w, dtype="float32")
+    (together,) = evaluate(lambda x, w: [compiled.conv_3x3(x, w, tile=tile)], x, w, dtype="float32")
     for i in range(5):
-        (alone,) = evaluate(lambda x, w: [compiled.conv_3x3(x, w)], x[i : i + 1], w, dtype="float32")
+        (alone,) = evaluate(lambda x, w: [compiled.conv_3x3(x, w, tile=tile)], x[i : i + 1], w, dtype="float32")
         np.testing.assert_array_equal(together[i], alone[0])
+
+
+def test_tiles():
+    """Of 4x4 results where these are many for the weights, and do not reach far beyond the images."""
+    assert [compiled.tile_of(16, size, size, 128, 128) for size in (4, 8, 16)] == [2, 4, 4]
+    assert [compiled.tile_of(n, 16, 16, 512, 512) for n in (None, 4, 32)] == [2, 2, 4]
+    assert [compiled.tile_of(64, size, size, 64, 64) for size in (5, 6, 7, 9)] == [2, 2, 4, 4]
+    assert compiled.tile_of(None, 64, 64, 128, 128) == 4 and compiled.tile_of(None, None, 64, 128, 128) == 2
+    with tf.Graph().as_default():
+        x, w = tf.placeholder(tf.float32, [None, 64, 64, 32]), tf.placeholder(tf.float32, [3, 3, 32, 48])
+        y = compiled.conv_3x3(x, w)
+        dx, dw = tf.gradients(y, [x, w])
+        assert {op.get_attr("tile") for op in (y.op, dx.op, dw.op)} == {4}
 
 
 def test_numbers_that_are_none():
@@ -218,7 +237,26 @@ def test_helpers_use_it(case, data_format):
         assert_close(a, b, "float32", 2)
 
 
+def test_maps_that_lack_some():
+    """One map more than compiled convolutions take, as after the minibatch's standard deviation."""
+    x, w, dy = operands((4, 9, 8), (129, 64), 1)
+    types = set()
+
+    def build(x, w, dy):
+        values = with_gradients(ops.conv_2d(x, w, data_format="NHWC", impl="compiled"), [x, w], dy)
+        types.update(op.type for op in x.graph.get_operations() if "onv" in op.type)
+        return values
+
+    for name, a, b in zip(
+        ("y", "dx", "dw"), evaluate(build, x, w, dy, dtype="float32"), expected(x, w, dy, 1), strict=True
+    ):
+        assert_close(a, b, "float32", WAYS[1, 4], what=name)
+    assert types == COMPILED_OPS
+
+
 def test_what_is_taken(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+
     def takes(x, w, stride=1, dtype=tf.float32, **options):
         with tf.Graph().as_default():
             return compiled.takes_conv_3x3(tf.placeholder(dtype, x), tf.placeholder(dtype, w), stride, **options)
@@ -242,6 +280,16 @@ def test_what_is_taken(monkeypatch):
     assert not takes([1, 16, 16, 512], [3, 3, 512, 512]), "many weights for few results"
     assert takes([2, 16, 16, 512], [3, 3, 512, 512])
     assert not takes([4, 8, 8, 32], w, dtype=tf.float64)
+    few, wide = [8, 4, 4, 32], [3, 3, 512, 512]
+    for choice, flags, without in (
+        ("0", "avx512_vnni", True), ("1", "", False), ("", "avx512f avx512_vnni", False), ("", "avx2", True),
+    ):  # fmt: skip
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", choice)
+        monkeypatch.setattr(compiled, "cpu_flags", lambda flags=flags: frozenset(flags.split()))
+        monkeypatch.setattr(compiled.platform, "machine", lambda: "x86_64")
+        assert takes(few, w) == without
+        assert takes([4, 4, 4, 512], wide) == without and not takes([2, 4, 4, 512], wide)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     for flags, ours in (("avx512f", True), ("avx512f avx512_bf16", False), ("amx_bf16", False), ("", True)):
         monkeypatch.setattr(compiled, "cpu_flags", lambda flags=flags: frozenset(flags.split()))
         assert takes([4, 8, 8, 32], w, dtype=tf.bfloat16) == ours

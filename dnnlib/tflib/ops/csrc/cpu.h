@@ -135,6 +135,8 @@ void depthwise_cpu(const DepthwiseShape& s, const T* x, const T* w, const T* b, 
 // images, or of stride 2 without (in_h is 2 out_h + 1). The adjoint goes from images of the size of results to images.
 struct Conv3x3Shape {
   int64_t samples = 0, in_h = 0, in_w = 0, in = 0, out_h = 0, out_w = 0, out = 0, stride = 1;
+  int64_t tile = 2;     // results on a side of a tile, 2 or 4, with a stride of 1
+  int64_t threads = 1;  // that share the work, at least
 };
 constexpr int kMapsStep = 16;  // in and out are multiples of it
 

@@ -69,6 +69,11 @@ inline ops::Parallel pool_of(OpKernelContext* ctx) {
   };
 }
 
+inline int64_t threads_of(OpKernelContext* ctx) {
+  const auto* workers = ctx->device()->tensorflow_cpu_worker_threads();
+  return workers == nullptr ? 1 : std::max(workers->num_threads, 1);
+}
+
 #ifdef OPS_WITH_CUDA
 inline void* stream_of(OpKernelContext* ctx) {
   return ctx->op_device_context()->stream()->platform_specific_handle().stream;

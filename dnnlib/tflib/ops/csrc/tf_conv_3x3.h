@@ -22,6 +22,7 @@ REGISTER_OP("DnnlibConv3x3")
     .Output("y: T")
     .Attr("T: {float, bfloat16}")
     .Attr("stride: int")
+    .Attr("tile: int = 2")
     .Attr("adjoint: bool")
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) -> tensorflow::Status {
       tensorflow::shape_inference::ShapeHandle x, w;
@@ -55,6 +56,7 @@ REGISTER_OP("DnnlibConv3x3FilterGrad")
     .Output("dw: T")
     .Attr("T: {float, bfloat16}")
     .Attr("stride: int")
+    .Attr("tile: int = 2")
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) -> tensorflow::Status {
       tensorflow::shape_inference::ShapeHandle x, dy;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &x));
@@ -73,10 +75,18 @@ class Conv3x3Base : public OpKernel {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("stride", &stride_));
     OP_REQUIRES(ctx, stride_ == 1 || stride_ == 2,
                 tensorflow::errors::InvalidArgument("stride: expected 1 or 2, found ", stride_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("tile", &tile_));
+    OP_REQUIRES(ctx, tile_ == 2 || tile_ == 4,
+                tensorflow::errors::InvalidArgument("tile: expected 2 or 4, found ", tile_));
   }
 
  protected:
   int64_t stride() const { return stride_; }
+  ops::Conv3x3Shape shape(OpKernelContext* ctx) const {
+    ops::Conv3x3Shape s;
+    s.stride = stride_, s.tile = tile_, s.threads = threads_of(ctx);
+    return s;
+  }
 
   // Checks what goes in: x [N, H, W, in] of a convolution or its adjoint with so many maps; false after an error.
   bool good(OpKernelContext* ctx, const Tensor& x, int64_t in, int64_t out, bool adjoint) const {
@@ -101,7 +111,7 @@ class Conv3x3Base : public OpKernel {
   }
 
  private:
-  int64_t stride_ = 1;
+  int64_t stride_ = 1, tile_ = 2;
 };
 
 template <typename T>
@@ -120,10 +130,10 @@ class Conv3x3 : public Conv3x3Base {
                                                     "the adjoint [3, 3, out, in], found ", x.shape().DebugString(),
                                                     " and ", w.shape().DebugString()));
     if (!good(ctx, x, w.dim_size(in), w.dim_size(out), adjoint_)) return;
-    ops::Conv3x3Shape s;
+    ops::Conv3x3Shape s = shape(ctx);
     s.samples = x.dim_size(0), s.in_h = x.dim_size(1), s.in_w = x.dim_size(2), s.in = x.dim_size(3);
     s.out_h = conv_3x3_size(s.in_h, stride(), adjoint_), s.out_w = conv_3x3_size(s.in_w, stride(), adjoint_);
-    s.out = w.dim_size(out), s.stride = stride();
+    s.out = w.dim_size(out);
     Tensor* y = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({s.samples, s.out_h, s.out_w, s.out}), &y));
     if (y->NumElements() == 0) return;
@@ -155,9 +165,9 @@ class Conv3x3FilterGrad : public Conv3x3Base {
                                                     ", out] for x ", x.shape().DebugString(), ", found ",
                                                     dy.shape().DebugString()));
     if (!good(ctx, x, x.dim_size(3), dy.dim_size(3), false)) return;
-    ops::Conv3x3Shape s;
+    ops::Conv3x3Shape s = shape(ctx);
     s.samples = x.dim_size(0), s.in_h = x.dim_size(1), s.in_w = x.dim_size(2), s.in = x.dim_size(3);
-    s.out_h = dy.dim_size(1), s.out_w = dy.dim_size(2), s.out = dy.dim_size(3), s.stride = stride();
+    s.out_h = dy.dim_size(1), s.out_w = dy.dim_size(2), s.out = dy.dim_size(3);
     Tensor* dw = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({3, 3, s.in, s.out}), &dw));
     if (dw->NumElements() == 0) return;

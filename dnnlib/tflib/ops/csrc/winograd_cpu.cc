@@ -45,8 +45,8 @@ template <typename Way, typename T>
 class Weights {
  public:
   Weights(int64_t in, int64_t out)
-      : in_(in), out_(out), step_(plane_step(in * out)), memory_(kWeightPlanes * step_) {}
-  const float* of_plane(int p) { return memory_.data() + weight_plane(p, Way::kSide) * step_; }
+      : in_(in), out_(out), step_(plane_step(in * out)), memory_(kWeightPlanes<Way> * step_) {}
+  const float* of_plane(int p) { return memory_.data() + weight_plane<Way>(p) * step_; }
 
   // w [3, 3, in, out].
   void fill(const T* w, const Parallel& parallel) {
@@ -79,11 +79,11 @@ class Weights {
  private:
   template <typename Tap>
   void put(int64_t i, int64_t o, const Tap& tap) {
-    FloatLanes square[kWeightPlanes];
-    for (int t = 0; t < 9; ++t) square[t / 3 * kWeightSide + t % 3] = tap(t);
+    FloatLanes square[kWeightPlanes<Way>];
+    for (int t = 0; t < 9; ++t) square[t / 3 * Way::kWeightSide + t % 3] = tap(t);
     transform_weights<Way>(square);
     float* to = memory_.data() + in_panels(i, o, in_, out_);
-    for (int p = 0; p < kWeightPlanes; ++p) store_lanes(to + p * step_, square[p]);
+    for (int p = 0; p < kWeightPlanes<Way>; ++p) store_lanes(to + p * step_, square[p]);
   }
 
   int64_t in_, out_, step_;
@@ -115,11 +115,9 @@ class Block {
     const T *from[kSize * kSize], *outside = outside_.data();
     pixels_of<kSize>(tiles_, tile, Way::kImageStep, Way::kBefore, s_.in_h, s_.in_w, s_.in, x, outside, from);
     for (int64_t c = 0; c < s_.in; c += kFloatLanes) {
-      FloatLanes pixels[kSize * kSize], square[kPlanes<Way>];
-#pragma GCC unroll 25
-      for (int p = 0; p < kSize * kSize; ++p) pixels[p] = load_lanes(from[p] + c);
-      transform_image<Way>(pixels, square);
-#pragma GCC unroll 25
+      FloatLanes square[kPlanes<Way>];
+      transform_image<Way>([&](int p) __attribute__((always_inline)) { return load_lanes(from[p] + c); }, square);
+#pragma GCC unroll 36
       for (int p = 0; p < kPlanes<Way>; ++p) store_lanes(to + p * in_step_ + c, square[p]);
     }
   }
@@ -130,7 +128,7 @@ class Block {
     pixels_of<kSize>(tiles_, tile, kSize, 0, s_.out_h, s_.out_w, s_.out, y, static_cast<T*>(nullptr), to);
     for (int64_t c = 0; c < s_.out; c += kFloatLanes) {
       FloatLanes square[kPlanes<Way>];
-#pragma GCC unroll 25
+#pragma GCC unroll 36
       for (int p = 0; p < kPlanes<Way>; ++p) square[p] = load_lanes(from + p * out_step_ + c);
       transform_results<Way>(square);
 #pragma GCC unroll 16
@@ -148,20 +146,22 @@ class Block {
 };
 
 // Tiles of a piece of work: what they become should stay in the second-level cache, and yet use weights, which may not
-// fit there, often. At least eight pieces, as even as may be, for threads to share.
+// fit there, often. At least eight pieces, as even as may be, for threads to share, or as many as there are threads if
+// pieces of eight would be small. (How tiles are shared makes no difference to any number.)
 int64_t tiles_together(const Conv3x3Shape& s, int64_t tiles, int planes) {
-  constexpr int64_t kCache = 640 << 10, kLeast = 28, kMost = 112, kLeastPieces = 8, kManyWeights = 512 * 128;
+  constexpr int64_t kCache = 640 << 10, kLeast = 28, kMost = 112, kSmall = 16, kManyWeights = 512 * 128;
   const int64_t fit = kCache / (planes * (s.in + s.out) * static_cast<int64_t>(sizeof(float)));
   const int64_t together = s.in * s.out > kManyWeights ? kMost : std::clamp(fit, kLeast, kMost);
   const int64_t pieces = (tiles + together - 1) / together;
-  const int64_t even = (pieces + kLeastPieces - 1) / kLeastPieces * kLeastPieces;
+  const int64_t least = std::clamp<int64_t>(tiles / kSmall, s.threads, std::max<int64_t>(s.threads, 8));
+  const int64_t even = (pieces + least - 1) / least * least;
   return std::max<int64_t>((tiles + even - 1) / even, 1);
 }
 
 template <typename Way, typename T>
 void convolve(const Conv3x3Shape& s, bool adjoint, const T* x, const T* w, T* y, const Parallel& parallel) {
   Weights<Way, T> weights(s.in, s.out);
-  adjoint ? weights.fill_transposed(w, std::is_same<Way, Same>(), parallel) : weights.fill(w, parallel);
+  adjoint ? weights.fill_transposed(w, !std::is_same<Way, Doubling>(), parallel) : weights.fill(w, parallel);
   const Tiles tiles(s.samples, s.out_h, s.out_w, Way::kResults);
   const int64_t together = tiles_together(s, tiles.count, kPlanes<Way>);
   constexpr int64_t kTransform = 20;  // products that take as long as transforming a number
@@ -178,7 +178,8 @@ void convolve(const Conv3x3Shape& s, bool adjoint, const T* x, const T* w, T* y,
 
 template <typename T>
 void conv_3x3_cpu(const Conv3x3Shape& s, bool adjoint, const T* x, const T* w, T* y, const Parallel& parallel) {
-  if (s.stride == 1) return convolve<Same>(s, adjoint, x, w, y, parallel);
+  if (s.stride == 1 && s.tile == Fours::kResults) return convolve<Fours>(s, adjoint, x, w, y, parallel);
+  if (s.stride == 1) return convolve<Twos>(s, adjoint, x, w, y, parallel);
   adjoint ? convolve<Doubling>(s, true, x, w, y, parallel) : convolve<Halving>(s, false, x, w, y, parallel);
 }
 

@@ -25,20 +25,19 @@ struct Side {
   Room<float> memory;
 };
 
-// Row R of a transformed tile, from Size x Size pixels.
-template <int R, int Size, int Planes, typename T>
-void put_row(const Term (&terms)[Planes], const T* const (&pixels)[Size * Size], int64_t tile, Side& to) {
+// Row R of a transformed tile, from Size x Size pixels. number(r, d): number r of the transform of d along one axis.
+template <int R, int Size, int Planes, typename T, typename F>
+void put_row(const F& number, const T* const (&pixels)[Size * Size], int64_t tile, Side& to) {
   for (int64_t c = 0; c < to.maps; c += kFloatLanes) {
     FloatLanes row[Size];
-#pragma GCC unroll 5
+#pragma GCC unroll 6
     for (int j = 0; j < Size; ++j) {
-      row[j] = combine(terms[R], load_lanes(pixels[terms[R].first * Size + j] + c),
-                       load_lanes(pixels[terms[R].second * Size + j] + c));
+      row[j] = number(R, [&](int i) __attribute__((always_inline)) { return load_lanes(pixels[i * Size + j] + c); });
     }
     float* place = to.at(0, tile, c);
-#pragma GCC unroll 5
+#pragma GCC unroll 6
     for (int j = 0; j < Planes; ++j) {
-      store_lanes(place + j * to.step, combine(terms[j], row[terms[j].first], row[terms[j].second]));
+      store_lanes(place + j * to.step, number(j, [&](int i) __attribute__((always_inline)) { return row[i]; }));
     }
   }
 }
@@ -51,7 +50,7 @@ struct Plan {
         in_groups((s.in + in - 1) / in), out_groups((s.out + out - 1) / out), step(plane_step(in * out)) {
     const int64_t fit = kTileBytes / (Way::kSide * (in + out) * static_cast<int64_t>(sizeof(float)));
     together = std::clamp<int64_t>(fit, 1, 128);  // more would push a panel out of the first-level cache
-    const int64_t pieces = groups() * kWeightSide, chunks = (tiles.count + together - 1) / together;
+    const int64_t pieces = groups() * Way::kWeightSide, chunks = (tiles.count + together - 1) / together;
     parts = std::clamp<int64_t>((kLeastPieces + pieces - 1) / pieces, 1, std::max<int64_t>(chunks, 1));
   }
   int64_t groups() const { return in_groups * out_groups; }
@@ -60,8 +59,8 @@ struct Plan {
     const int64_t panel = o / kPanel * kPanel, width = std::min(columns - panel, kPanel);
     return i / kRows * kRows * columns + panel * kRows + i % kRows * width + (o - panel);
   }
-  int64_t sums() const { return parts * groups() * kWeightPlanes * step; }
-  int64_t sums_at(int64_t part, int64_t group) const { return (part * groups() + group) * kWeightPlanes * step; }
+  int64_t sums() const { return parts * groups() * kWeightPlanes<Way> * step; }
+  int64_t sums_at(int64_t part, int64_t group) const { return (part * groups() + group) * kWeightPlanes<Way> * step; }
 
   Tiles tiles;
   int64_t in, out, in_groups, out_groups;
@@ -86,14 +85,16 @@ class Piece {
   // Sums of a row of weights over [begin, end) tiles, for maps from i and o on.
   void run(int row, int64_t begin, int64_t end, int64_t i, int64_t o, const T* x, const T* dy, float* sums) {
     images_.maps = std::min(s_.in - i, plan_.in), grads_.maps = std::min(s_.out - o, plan_.out);
-    bool first[kWeightSide] = {true, true, true, true};
+    bool first[Way::kWeightSide];
+    std::fill_n(first, Way::kWeightSide, true);
     for (int64_t tile = begin; tile < end; tile += plan_.together) {
       const int64_t count = std::min(end - tile, plan_.together);
-      for (int r = row; r < Way::kSide && weight_of(r) == row; ++r) {
+      for (int r = row; r < Way::kSide && weight_of<Way>(r) == row; ++r) {
         load(r, tile, count, x + i, dy + o);
         for (int p = 0; p < Way::kSide; ++p) {
-          multiply(p, count, first[weight_of(p)], sums + weight_of(p) * plan_.step);
-          first[weight_of(p)] = false;
+          const int place = weight_of<Way>(p);
+          multiply(p, count, first[place], sums + place * plan_.step);
+          first[place] = false;
         }
       }
     }
@@ -106,7 +107,8 @@ class Piece {
       case 1: return load_row<1>(first, count, x, dy);
       case 2: return load_row<2>(first, count, x, dy);
       case 3: return load_row<3>(first, count, x, dy);
-      default: return load_row<Way::kSide - 1>(first, count, x, dy);  // the fifth, where there are five
+      case 4: return load_row<std::min(4, Way::kSide - 1)>(first, count, x, dy);
+      default: return load_row<Way::kSide - 1>(first, count, x, dy);
     }
   }
 
@@ -118,8 +120,10 @@ class Piece {
       pixels_of<kImage>(plan_.tiles, first + t, Way::kImageStep, Way::kBefore, s_.in_h, s_.in_w, s_.in, x,
                         outside, image);
       pixels_of<kResults>(plan_.tiles, first + t, kResults, 0, s_.out_h, s_.out_w, s_.out, dy, outside, grad);
-      put_row<R, kImage>(Way::kImageTerms, image, t, images_);
-      put_row<R, kResults>(Way::kGradTerms, grad, t, grads_);
+      put_row<R, kImage, Way::kSide>(
+          [](int r, const auto& d) __attribute__((always_inline)) { return Way::image(r, d); }, image, t, images_);
+      put_row<R, kResults, Way::kSide>(
+          [](int r, const auto& d) __attribute__((always_inline)) { return Way::grad(r, d); }, grad, t, grads_);
     }
   }
 
@@ -147,13 +151,14 @@ void make_sums(const Conv3x3Shape& s, const Plan<Way>& plan, const T* x, const T
                const Parallel& parallel) {
   const int64_t groups = plan.groups(), tiles = plan.tiles.count, parts = plan.parts;
   const int64_t cycles = tiles / parts * Way::kSide * (plan.in * plan.out / (2 * kFloatLanes) + plan.in + plan.out);
-  run_pieces(parallel, parts * groups * kWeightSide, cycles, [&](int64_t begin, int64_t end) {
+  run_pieces(parallel, parts * groups * Way::kWeightSide, cycles, [&](int64_t begin, int64_t end) {
     Piece<Way, T> piece(s, plan);
     for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t part = unit / (groups * kWeightSide), group = unit / kWeightSide % groups, row = unit % kWeightSide;
+      constexpr int64_t kSide = Way::kWeightSide;
+      const int64_t part = unit / (groups * kSide), group = unit / kSide % groups, row = unit % kSide;
       piece.run(static_cast<int>(row), tiles * part / parts, tiles * (part + 1) / parts,
                 group / plan.out_groups * plan.in, group % plan.out_groups * plan.out, x, dy,
-                sums + plan.sums_at(part, group) + row * kWeightSide * plan.step);
+                sums + plan.sums_at(part, group) + row * kSide * plan.step);
     }
   });
 }
@@ -169,13 +174,15 @@ void filter_grad(const Conv3x3Shape& s, const T* x, const T* dy, T* dw, const Pa
       for (int64_t o = 0; o < s.out; o += kFloatLanes) {
         const int64_t group = i / plan.in * plan.out_groups + o / plan.out;
         const int64_t place = plan.at(i % plan.in, o % plan.out, std::min(s.out - o / plan.out * plan.out, plan.out));
-        FloatLanes square[kWeightPlanes] = {};
+        FloatLanes square[kWeightPlanes<Way>] = {};
         for (int64_t part = 0; part < plan.parts; ++part) {
           const float* from = sums.data() + plan.sums_at(part, group) + place;
-          for (int p = 0; p < kWeightPlanes; ++p) square[p] += load_lanes(from + p * plan.step);
+          for (int p = 0; p < kWeightPlanes<Way>; ++p) square[p] += load_lanes(from + p * plan.step);
         }
         transform_weights_grad<Way>(square);
-        for (int t = 0; t < 9; ++t) store_lanes(dw + (t * s.in + i) * s.out + o, square[t / 3 * kWeightSide + t % 3]);
+        for (int t = 0; t < 9; ++t) {
+          store_lanes(dw + (t * s.in + i) * s.out + o, square[t / 3 * Way::kWeightSide + t % 3]);
+        }
       }
     }
   });
@@ -185,7 +192,9 @@ void filter_grad(const Conv3x3Shape& s, const T* x, const T* dy, T* dw, const Pa
 
 template <typename T>
 void conv_3x3_filter_grad_cpu(const Conv3x3Shape& s, const T* x, const T* dy, T* dw, const Parallel& parallel) {
-  s.stride == 1 ? filter_grad<Same>(s, x, dy, dw, parallel) : filter_grad<Halving>(s, x, dy, dw, parallel);
+  if (s.stride == 2) return filter_grad<Halving>(s, x, dy, dw, parallel);
+  s.tile == Fours::kResults ? filter_grad<Fours>(s, x, dy, dw, parallel)
+                            : filter_grad<Twos>(s, x, dy, dw, parallel);
 }
 
 template void conv_3x3_filter_grad_cpu<float>(const Conv3x3Shape&, const float*, const float*, float*, const Parallel&);
