@@ -37,6 +37,8 @@ def as_stylegan2(state: NetworkState) -> NetworkState:
                 options["spectral_norm"] = PUBLISHED_LAYERS if value else False
             elif labels or name == key:  # without labels there is no label mapping
                 options[name] = value
+        if options["mbstd_group_size"] == 1:  # ADA adds its map all the same
+            options["mbstd_of_one"] = True
         if labels:
             options["project_labels"] = True
             if options.get("label_map_nonlinearity") == "lrelu":

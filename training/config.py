@@ -72,7 +72,7 @@ class SnapshotConfig(Section):
         self._one_of("image_format", ("png", "jpg"))
         if isinstance(self.grid_size, str) and self.grid_size not in GRID_SIZES:
             parts = self.grid_size.split("x")
-            if len(parts) != 2 or not all(part.isdigit() for part in parts):
+            if len(parts) != 2 or not all(part.isdecimal() for part in parts):
                 self._refuse("grid_size", f"one of {', '.join(GRID_SIZES)}, or columns x rows such as 16x8")
             self._normalize(grid_size=(int(parts[0]), int(parts[1])))
         if not isinstance(self.grid_size, str) and min(self.grid_size) < 1:

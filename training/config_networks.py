@@ -94,6 +94,7 @@ class DiscriminatorConfig(_FeatureMaps):
     fmap_explicit: dict[int, int] | None = None
     mbstd_group_size: int | None = 4  # images per minibatch-stddev group, at most the n there are; None: n; 0, 1: off
     mbstd_num_features: int = 1  # feature maps that minibatch stddev adds; 0: off
+    mbstd_of_one: bool = False  # groups of 1 add these too, of a small constant, as in ADA
     resample_kernel: tuple[int, ...] = (1, 3, 3, 1)
     nonlinearity: str = "lrelu"
     num_fp16_res: int = 0

@@ -167,6 +167,12 @@ def check_resolution(resolution: int, where: str) -> None:
         )
 
 
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 class Section:
     """Checks and converts the fields of a section by their type hints, then lets the section check their values."""
 
@@ -178,6 +184,9 @@ class Section:
             value = coerce(getattr(self, spec.name), hints[spec.name], self._path(spec.name))
             object.__setattr__(self, spec.name, value)
         self._check()
+        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
+            if not _is_finite(getattr(self, spec.name)):  # comparisons with NaN are false: it passes checks of ranges
+                self._refuse(spec.name, "finite numbers")
 
     def _check(self) -> None:
         """Raises UserError if the values make no sense together."""

@@ -58,7 +58,7 @@ def _first_layers(pattern: str, names: Sequence[str], where: str) -> frozenset[s
     count = pattern.removeprefix("first:")
     if "G_" in "".join(layer[:2] for layer in layers):
         raise UserError(f"{where}: {pattern!r} counts layers of D; for G give names or resolutions, e.g. res<=16")
-    if not count.isdigit() or not 1 <= int(count) <= len(layers):
+    if not count.isdecimal() or not 1 <= int(count) <= len(layers):
         raise UserError(f"{where}: {pattern!r}, expected first:N with N from 1 to {len(layers)}, its layers")
     chosen = set(layers[: int(count)])
     return frozenset(name for name in names if name.rpartition("/")[0] in chosen)

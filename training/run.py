@@ -119,7 +119,9 @@ class Run:
             tick_images += self.settings.batch
             tick_is_over = progress.nimg >= min(progress.tick_nimg + self.settings.kimg_per_tick * 1000, total)
             if self._act_on_alarms():
-                tick_images = 0
+                now = time.time()
+                progress.seconds += now - started
+                started, tick_images = now, 0
             elif tick_is_over:
                 now = time.time()
                 self._end_tick(tick_images, now - started, maintenance)

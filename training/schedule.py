@@ -144,8 +144,12 @@ def G_adam(config: TrainConfig) -> AdamSettings:
     return lazy_adam(config.opt.G_lrate, config.opt.beta1, config.opt.beta2, config.opt.epsilon, interval)
 
 
+def has_r1(config: TrainConfig) -> bool:
+    """Whether D is regularised at any time of the run."""
+    return bool(config.loss.r1_gamma or any(gamma for _, gamma in config.schedule.gamma_steps))
+
+
 def D_adam(config: TrainConfig) -> AdamSettings:
     """D's Adam at the start, corrected if R1 runs lazily."""
-    has_r1 = config.loss.r1_gamma or any(gamma for _, gamma in config.schedule.gamma_steps)
-    interval = config.loss.D_reg_interval if has_r1 else None
+    interval = config.loss.D_reg_interval if has_r1(config) else None
     return lazy_adam(config.opt.D_lrate, config.opt.beta1, config.opt.beta2, config.opt.epsilon, interval)

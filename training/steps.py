@@ -27,6 +27,7 @@ from training.config import TrainConfig
 from training.consistency import Consistency
 from training.freeze import freeze_plans
 from training.loss import LossBuilder, LossTerms, process_reals
+from training.schedule import has_r1
 from training.spectral_norm import power_iterations
 
 # Sub-batches of one minibatch get consecutive seeds in the space above its image counter.
@@ -149,7 +150,7 @@ class TrainingGraph:
             consistency=Consistency.of(loss),
         )
         n, pl_n = self.batch_gpu, max(self.batch_gpu // loss.pl_minibatch_shrink, 1)
-        use_pl, use_r1 = bool(loss.pl_weight), bool(loss.r1_gamma or self.config.schedule.gamma_steps)
+        use_pl, use_r1 = bool(loss.pl_weight), has_r1(self.config)
         g_lazy, d_lazy = loss.G_reg_interval or 1, loss.D_reg_interval or 1
 
         def g_main(x: _TowerInputs, rng: StatelessRandom) -> LossTerms:

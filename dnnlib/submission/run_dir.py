@@ -118,7 +118,7 @@ def find_run_dir(which: os.PathLike | str, result_dir: os.PathLike | str = "resu
                 return path
         what = f"no run in {result_dir} holds {having}" if runs else f"no run directories in {result_dir}"
         raise UserError(f"latest run: {what}")
-    if text.isdigit() and not Path(text).is_dir():
+    if text.isdecimal() and not Path(text).is_dir():
         matches = [path for path, number in runs.items() if number == int(text)]
         if not matches:
             names = ", ".join(path.name for path in runs) or "none"

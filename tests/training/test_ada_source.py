@@ -59,6 +59,23 @@ def test_networks_with_labels(session, tmp_path):
     assert list(G2.vars) == list(G.vars)
 
 
+def test_groups_of_one(session, tmp_path):
+    """With one image per device ADA still adds the map of the minibatch's standard deviation."""
+    sizes = dict(num_channels=3, resolution=8, label_size=0, fmap_base=32, fmap_max=4)
+    G = tflib.Network("G", "training.networks.G_main", **sizes, latent_size=5, dlatent_size=4, mapping_layers=2)
+    D = tflib.Network("D", "training.networks.D_main", **sizes, mbstd_group_size=1)
+    pickles.save((G, D, G.clone("Gs")), tmp_path / "ada.pkl")
+    images = np.random.RandomState(0).randn(4, 3, 8, 8)
+    np.testing.assert_array_equal(build(load_state(tmp_path / "ada.pkl")[1]).run(images, None), D.run(images, None))
+    source = read_source(tmp_path / "ada.pkl")
+    config, _ = adopt_architecture(TrainConfig(), source)
+    shape = dict(num_channels=3, resolution=8, label_size=0)
+    nets = {name: tflib.Network(name, func_name="G_main", **shape, **G_kwargs(config.G)) for name in ("G", "Gs")}
+    nets["D"] = tflib.Network("D", func_name="D_stylegan2", **shape, **D_kwargs(config.D))
+    copy_into(source, nets)
+    np.testing.assert_array_equal(nets["D"].run(images, None), D.run(images, None))
+
+
 def test_transfer_learning_takes_the_architecture(golden):
     source = read_source(golden.path("official_ada_uncond.pkl"))
     check_source(source, (3, 32, 32), 0)

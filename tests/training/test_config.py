@@ -394,3 +394,20 @@ def test_resumable_fields_exist():
     known = config_io.field_types()
     sections = {path.partition(".")[0] for path in known}
     assert [path for path in config_io.RESUMABLE if path not in known and path not in sections] == []
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "schedule.G_lrate_steps=[[NaN,0.001]]",
+        "schedule.G_lrate_steps=[[1,NaN]]",
+        "schedule.D_lrate_steps=[[1,Infinity]]",
+        "schedule.batch_steps=[[Infinity,32]]",
+        "loss.G_flood=NaN",
+        "snapshots.grid_psi=NaN",
+        "snapshots.grid_size=²x3",
+    ],
+)
+def test_no_numbers_are_refused(assignment):
+    with pytest.raises(UserError, match=assignment.partition("=")[0] + ": found"):
+        config_io.apply_set(TrainConfig(), assignment)

@@ -37,6 +37,7 @@ def turns(steps, *assignments, phases=PHASES):
         (("G_reg_interval=2", "D_reg_interval=3"), "G+.D+ G.D G+.D G.D+ G+.D G.D G+.D+"),
         # G has every third turn; its interval counts its own turns, D's counts minibatches.
         (("D_repeats=3", "G_reg_interval=2", "D_reg_interval=2"), "G+.D+.D.D+ G.D.D+.D G+.D+"),
+        (("D_repeats=2", "G_reg_interval=2", "D_reg_interval=5"), "G+.D+.D G.D.D G+.D.D+ G.D"),
     ],
 )
 def test_turns(assignments, expected):

@@ -50,7 +50,7 @@ def class_label(label: str | None, label_size: int, network_pkl: str) -> np.ndar
         return None
     if label is None:
         raise UserError(f"this network draws classes: give --class 0 to {label_size - 1}, or a name")
-    if label.isdigit():
+    if label.isdecimal():
         index = int(label)
     else:
         names = _class_names(network_pkl)
