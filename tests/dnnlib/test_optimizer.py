@@ -114,6 +114,21 @@ def test_non_finite_steps_change_nothing_and_are_counted(session, bad, rounds):
     assert session.run(opt.state["steps"]) == 2 and np.isfinite(session.run(x)).all()
 
 
+@pytest.mark.parametrize("what", ["loss", "side"])
+def test_a_loss_or_mean_that_is_not_finite_skips_the_step_by_itself(session, what):
+    """With gradients that are finite."""
+    x, average, odd = variable("x", [1.0]), variable("average", 5.0), tf.placeholder(tf.float32, [])
+    loss = tf.reduce_sum(x) + (tf.stop_gradient(odd) if what == "loss" else 0.0)
+    tower = Tower(None, loss, {"mean": odd if what == "side" else tf.constant(1.0)})
+    opt = Optimizer("Opt", {"x": x}, 0.01, 0.9, 0.9)
+    phase = opt.phase("main", [tower], {"mean": SideUpdate(average, 0.5)})
+    session.run(tf.global_variables_initializer())
+    for value, skipped in ((np.nan, 1), (np.inf, 2), (1.0, 2)):
+        session.run(phase.step, {odd: value})
+        assert session.run(opt.skipped) == skipped
+        assert (session.run([x[0], average]) == [1.0, 5.0]) == (value != 1.0)
+
+
 def test_a_variable_without_gradient_stays(session):
     x, unused = variable("x", [1.0]), variable("unused", [3.0])
     opt = Optimizer("Opt", {"x": x, "unused": unused}, 0.01)

@@ -93,6 +93,12 @@ def test_far_from_the_origin():
     assert 0.1 < expected[0] < 1 and 0.1 < expected[1] < 1
 
 
+def test_radii_far_from_the_origin():
+    x = (1000 + np.random.default_rng(6).standard_normal((50, 64))).astype(np.float32)
+    expected = np.sort(cdist(x.astype(np.float64), x.astype(np.float64)), axis=1)[:, 3]
+    np.testing.assert_allclose(np.sqrt(np.ravel(radii(x))), expected, rtol=1e-4)
+
+
 def test_too_few():
     with pytest.raises(UserError, match="more than 3 images, found 3"):
         radii(np.zeros((3, 2), np.float32))

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from dnnlib.util import UserError, file_sha256
 from metrics.features import load_feature_network
-from metrics.weight_files import read_weight_file
+from metrics.weight_files import WeightFile, pick, read_weight_file
 from metrics.weights import WeightSource, find_canonical, parse_weights
 from tests.metrics.inception_graph import make_graph
 from tests.metrics.weight_writers import write_network, write_torch
@@ -188,3 +188,12 @@ def test_truncated_graph(tmp_path):
     for end in (20, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:end])
         refused(path, "not a TensorFlow graph file|has no nodes")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(value):
+    kernel = np.zeros((3, 3, 2, 4), np.float32)
+    kernel[1, 2, 0, 3] = value
+    file = WeightFile("some.pt", "checkpoint", "", {"a": np.zeros(4, np.float32), "conv": kernel}, None)
+    with pytest.raises(UserError, match="some.pt: conv of a network holds other than finite numbers"):
+        pick(file, {"a": (4,), "conv": (3, 3, 2, 4)}, "a network")

@@ -291,6 +291,17 @@ def test_content_hash(small, golden, published):
     assert TFRecordDataset(moved).content_hash == original
 
 
+def test_content_hash_is_of_labels_too(tmp_path):
+    """Of their values: the same images with one label changed are another data set."""
+    hashes = []
+    for name, last in (("a", 0.0), ("b", 1.0), ("c", 0.0)):
+        with DatasetWriter(tmp_path / name, (3, 8, 8), label_size=2) as writer:
+            for label in ([1.0, 0.0], [0.0, 1.0], [1.0, last]):
+                writer.add(np.zeros((3, 8, 8), np.uint8), label)
+        hashes.append(TFRecordDataset(tmp_path / name).content_hash)
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
 # ---------------------------------------------------------------- directories, right and wrong
 
 

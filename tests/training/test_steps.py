@@ -14,6 +14,7 @@ from training import run, schedule, steps
 from training.config import TrainConfig
 from training.config_io import apply_set
 from training.config_networks import D_kwargs, DiscriminatorConfig, G_kwargs, GeneratorConfig
+from training.loss import pixel_diversity
 from training.steps import MinibatchSettings, TrainingGraph
 
 BATCH = 8
@@ -181,3 +182,13 @@ def test_augmentation_counts_the_reals_of_all_towers(session):
     sign = made.phase("D_main")["Loss/signs/real"]
     signs, _, _, images, _ = session.run(made.graph.variables["augment_sums"])
     assert images == BATCH and signs / images == pytest.approx(sign, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 16, 16), (2, 1, 8, 32)])
+def test_pixel_diversity(session, shape):
+    """Mean over all pairs of the squared distance per pixel of images that are averaged down."""
+    images = np.random.RandomState(0).randn(*shape).astype(np.float32)
+    cell = max(min(shape[2:]) // 8, 1)
+    small = images.reshape(*shape[:2], shape[2] // cell, cell, shape[3] // cell, cell).mean((3, 5))
+    pairs = [np.mean((small[i] - small[j]) ** 2) for i in range(shape[0]) for j in range(i)]
+    assert session.run(pixel_diversity(tf.constant(images), shape[0])) == pytest.approx(np.mean(pairs), rel=1e-5)

@@ -173,3 +173,22 @@ def test_network_without_noise_in_low_precision(session):
     assert found.distances[0] < found.history[0, 0]
     full = Gs.components.synthesis.run(found.dlatents, num_fp16_res=0)
     np.testing.assert_allclose(full, found.images, atol=1e-5)
+
+
+def test_noise_on_w(make, own, statistics, monkeypatch):
+    """In standard deviations of w, less at every step, and other numbers."""
+    from training.projection import projector as module
+
+    projector, feeds, run = make(steps=8, w_noise=0.5, w_noise_ramp=0.5), [], module.tfutil.run
+
+    def recorded(fetches, feed=None, **options):
+        if feed and projector._rate in feed:
+            feeds.append((feed[projector._w_noise], feed[projector._seeds].tolist()))
+        return run(fetches, feed, **options)
+
+    monkeypatch.setattr(module.tfutil, "run", recorded)
+    projector.project(own[0], [0, 1])
+    expected = [statistics.std * 0.5 * max(1 - step / 8 / 0.5, 0) ** 2 for step in range(8)]
+    np.testing.assert_allclose([noise for noise, _ in feeds], expected, rtol=1e-6)
+    pairs = [tuple(pair) for _, seeds in feeds for pair in seeds]
+    assert len(set(pairs)) == len(pairs) == 16
