@@ -10,6 +10,7 @@ from dnnlib.tflib.optimizer import Optimizer
 from dnnlib.tflib.tfutil import tf
 from tests.tiny import tiny_config
 from tests.training.test_loss_golden import RecordedRandom, Setup, self_check
+from tests.training.test_turns import Turns
 from training import run, schedule, steps
 from training.config import TrainConfig
 from training.config_io import apply_set
@@ -145,18 +146,11 @@ def test_labels_of_g_are_its_own(session):
         assert made.phase(phase, labels=a, g_labels=a)[tag] != expected
 
 
-def test_labels_reach_their_phases(monkeypatch):
+def test_labels_reach_their_phases():
     """Reals have those of their files; both phases of G random ones of their own."""
-    graph = TrainingGraph.__new__(TrainingGraph)
-    graph.config, graph.phases, graph.held_out = (
-        tiny_config(),
-        dict.fromkeys(("G_main", "G_reg", "D_main", "D_reg")),
-        None,
-    )
-    graph.augment = type("Augment", (), {"after_minibatch": lambda *_: {}})()
-    seen = {}
-    monkeypatch.setattr(TrainingGraph, "run_phase", lambda self, name, *args: seen.update({name: args[-2:]}) or {})
+    graph = Turns(tiny_config())
     graph.run_minibatch(0, 0, SETTINGS, None, "reals", {"G_main": "main", "G_reg": "reg"})
+    seen = {name: args[-2:] for name, args in graph.given.items()}
     assert seen["G_main"] == ("reals", "main") and seen["G_reg"] == ("reals", "reg")
     assert seen["D_main"][0] == seen["D_reg"][0] == "reals"
     assert len(set(run._LABEL_PHASES.values())) == len(run._LABEL_PHASES) == 2, "random labels of their own"

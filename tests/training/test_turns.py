@@ -15,10 +15,11 @@ class Turns(TrainingGraph):
     def __init__(self, config, phases=PHASES):
         self.config, self.phases, self.held_out = config, dict.fromkeys(phases), None
         self.augment = type("Augment", (), {"after_minibatch": lambda *_: {}})()
-        self.seen = []
+        self.seen, self.given = [], {}
 
     def run_phase(self, name, *args):
         self.seen.append(name)
+        self.given[name] = args
         return {}
 
 

@@ -25,21 +25,26 @@ Steps make_steps(const Sizes& m, int grouped) {
   return {grouped ? m.out : m.taps * m.in * m.out, m.in * in, in};
 }
 
-// Calls f with the length of vectors and the number of taps at once.
+// Calls f with the length of vectors: 1 unless all arrays have rows of whole aligned ones.
+template <typename F>
+void with_length(const Sizes& m, std::initializer_list<const void*> pointers, F&& f) {
+  if (m.out % kVector == 0 && std::all_of(pointers.begin(), pointers.end(), aligned16)) {
+    f(std::integral_constant<int, kVector>());
+  } else {
+    f(std::integral_constant<int, 1>());
+  }
+}
+
+// The same with the number of taps at once.
 template <typename F>
 void with_taps(const Sizes& m, std::initializer_list<const void*> pointers, F&& f) {
-  const auto length = [&](auto taps) {
-    if (m.out % kVector == 0 && std::all_of(pointers.begin(), pointers.end(), aligned16)) {
-      f(std::integral_constant<int, kVector>(), taps);
+  with_length(m, pointers, [&](auto length) {
+    if (m.taps % kWholeTaps == 0) {
+      f(length, std::integral_constant<int, kWholeTaps>());
     } else {
-      f(std::integral_constant<int, 1>(), taps);
+      f(length, std::integral_constant<int, 1>());
     }
-  };
-  if (m.taps % kWholeTaps == 0) {
-    length(std::integral_constant<int, kWholeTaps>());
-  } else {
-    length(std::integral_constant<int, 1>());
-  }
+  });
 }
 
 }  // namespace

@@ -8,8 +8,22 @@ constexpr int kTile = 8;         // outputs of a block of the demodulation
 constexpr int kHeld = 1024;      // inputs whose sums over the taps it holds
 constexpr int kDemodThreads = 1024;
 
-// sums[o / 4, i, o % 4] = sum over taps of w1 * w2 (Energy) or w1^2, for inputs from `first` on and outputs of the block:
-// neighbouring threads of a warp that read 16 bytes of neighbouring inputs meet in no bank.
+// Adds w1 * w2 (Pair) or w1^2 of all taps to V sums; taps lie `step` apart.
+template <typename T, int V, bool Pair>
+__device__ __forceinline__ void add_taps(const T* w1, const T* w2, int64_t taps, int64_t step, float* sum) {
+  int64_t at = 0;
+#pragma unroll 9
+  for (int64_t t = 0; t < taps; ++t, at += step) {
+    float a[V], b[V];
+    load<T, V>(w1 + at, a);
+    if (Pair) load<T, V>(w2 + at, b);
+#pragma unroll
+    for (int j = 0; j < V; ++j) sum[j] += a[j] * (Pair ? b[j] : a[j]);
+  }
+}
+
+// sums[o / 4, i, o % 4]: add_taps() for inputs from `first` on and outputs of the block. Neighbouring threads of a warp
+// that read 16 bytes of neighbouring inputs meet in no bank.
 template <typename T, int V, bool Energy>
 __device__ __forceinline__ void fill_sums(const T* w1, const T* w2, float* sums, const Sizes& m, int64_t first,
                                           int count) {
@@ -21,15 +35,8 @@ __device__ __forceinline__ void fill_sums(const T* w1, const T* w2, float* sums,
 #pragma unroll
     for (int j = 0; j < V; ++j) sum[j] = 0;
     if (o < m.out) {
-      int64_t at = (first + i) * m.out + o;
-#pragma unroll 9
-      for (int64_t t = 0; t < m.taps; ++t, at += step) {
-        float a[V], b[V];
-        load<T, V>(w1 + at, a);
-        if (Energy) load<T, V>(w2 + at, b);
-#pragma unroll
-        for (int j = 0; j < V; ++j) sum[j] += a[j] * (Energy ? b[j] : a[j]);
-      }
+      const int64_t at = (first + i) * m.out + o;
+      add_taps<T, V, Energy>(w1 + at, w2 + at, m.taps, step, sum);
     }
     store<float, V>(sums + (part / 4 * kHeld + i) * 4 + part % 4, sum);
   }
@@ -142,15 +149,8 @@ __global__ void __launch_bounds__(kStylesThreads)
           float of_taps[V];
 #pragma unroll
           for (int j = 0; j < V; ++j) of_taps[j] = 0;
-          int64_t at = i * m.out + first + o;
-#pragma unroll 9
-          for (int64_t t = 0; t < m.taps; ++t, at += tap) {
-            float a[V], b[V];
-            load<T, V>(w1 + at, a);
-            load<T, V>(w2 + at, b);
-#pragma unroll
-            for (int j = 0; j < V; ++j) of_taps[j] += a[j] * b[j];
-          }
+          const int64_t at = i * m.out + first + o;
+          add_taps<T, V, true>(w1 + at, w2 + at, m.taps, tap, of_taps);
           store<float, V>(sums + o, of_taps);
         }
         __syncthreads();
@@ -169,16 +169,6 @@ __global__ void __launch_bounds__(kStylesThreads)
 using namespace ops;
 
 namespace {
-
-// Calls f(vector length) where all arrays have rows of whole aligned vectors, f(1) elsewhere.
-template <typename F>
-void with_length(const Sizes& m, std::initializer_list<const void*> pointers, F&& f) {
-  if (m.out % kVector == 0 && std::all_of(pointers.begin(), pointers.end(), aligned16)) {
-    f(std::integral_constant<int, kVector>());
-  } else {
-    f(std::integral_constant<int, 1>());
-  }
-}
 
 template <bool Energy>
 int launch_energy(int dtype, float eps, const void* w1, const void* w2, const void* s1, const void* s2, float* e,

@@ -11,13 +11,7 @@ REGISTER_OP("DnnlibDemodulation")
     .Attr("T: {float, half, bfloat16, double}")
     .Attr("W: {float, double}")
     .Attr("eps: string")
-    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) -> tensorflow::Status {
-      tensorflow::shape_inference::ShapeHandle w, s;
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &w));
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 2, &s));
-      c->set_output(0, c->Matrix(c->Dim(s, 0), c->Dim(w, 3)));
-      return tensorflow::OkStatus();
-    });
+    .SetShapeFn(ops_tf::sums_shape<1>);
 
 REGISTER_OP("DnnlibDemodulationGrad")
     .Input("dd: W")

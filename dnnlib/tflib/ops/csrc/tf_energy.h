@@ -25,13 +25,7 @@ REGISTER_OP("DnnlibEnergy")
     .Output("e: W")
     .Attr("T: {float, half, bfloat16, double}")
     .Attr("W: {float, double}")
-    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) -> tensorflow::Status {
-      tensorflow::shape_inference::ShapeHandle w, s;
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &w));
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(2), 2, &s));
-      c->set_output(0, c->Matrix(c->Dim(s, 0), c->Dim(w, 3)));
-      return tensorflow::OkStatus();
-    });
+    .SetShapeFn(ops_tf::sums_shape<2>);
 
 // With respect to the other one of the weights.
 REGISTER_OP("DnnlibEnergyWeights")
