@@ -15,7 +15,8 @@
 
 namespace ops {
 
-// Runs f(begin, end) over pieces of [0, total), each unit costing about `cycles`.
+// Runs f(begin, end) over pieces of [0, total), each unit costing about `cycles`. Kernels, and their pieces, throw
+// std::bad_alloc where they cannot have rows of their own, and nothing else.
 using Range = std::function<void(int64_t, int64_t)>;
 using Parallel = std::function<void(int64_t total, int64_t cycles, const Range& f)>;
 
@@ -141,7 +142,7 @@ struct Conv3x3Shape {
 constexpr int kMapsStep = 16;  // in and out are multiples of it
 
 // y = x convolved with w [3, 3, in, out]. adjoint: y is what the convolution of images like y with w [3, 3, out, in]
-// passes on of the gradient x. T: float or BFloat16, of which sums are float. Throws std::bad_alloc.
+// passes on of the gradient x. T: float or BFloat16, of which sums are float.
 template <typename T>
 void conv_3x3_cpu(const Conv3x3Shape& s, bool adjoint, const T* x, const T* w, T* y, const Parallel& parallel);
 

@@ -87,7 +87,9 @@ class BiasAct : public OpKernel {
 
  private:
   void launch(OpKernelContext* ctx, const ops::BiasShape& s, const Tensor& x, const Tensor& b, Tensor* y, Cpu) {
-    ops::bias_act_cpu(s, params_, data<T>(x), data<T>(b), data<T>(y), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::bias_act_cpu(s, params_, data<T>(x), data<T>(b), data<T>(y), parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::BiasShape& s, const Tensor& x, const Tensor& b, Tensor* y, Gpu) {
@@ -131,8 +133,10 @@ class BiasActGrad : public OpKernel {
  private:
   void launch(OpKernelContext* ctx, const ops::BiasShape& s, const Tensor& dy, const Tensor& dyb, const Tensor& ref,
               const Tensor& b, Tensor* dx, Tensor* db, Cpu) {
-    ops::bias_act_grad_cpu(s, params_, data<T>(dy), data<T>(dyb), data<T>(ref), data<T>(b), data<T>(dx), data<T>(db),
-                           pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::bias_act_grad_cpu(s, params_, data<T>(dy), data<T>(dyb), data<T>(ref), data<T>(b), data<T>(dx), data<T>(db),
+                             parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::BiasShape& s, const Tensor& dy, const Tensor& dyb, const Tensor& ref,

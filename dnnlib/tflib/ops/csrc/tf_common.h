@@ -1,7 +1,9 @@
 // What the TensorFlow glue of all ops shares. Compiled by g++ against the installed TensorFlow, for CPU and GPU alike.
 #pragma once
 
+#include <atomic>
 #include <charconv>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -56,17 +58,30 @@ typename Storage<T>::type* data(Tensor* t) {
                                : reinterpret_cast<typename Storage<T>::type*>(const_cast<char*>(t->tensor_data().data()));
 }
 
-// TensorFlow's own pool of threads.
-inline ops::Parallel pool_of(OpKernelContext* ctx) {
+// Runs a kernel, which gets TensorFlow's own pool of threads. Memory of its own that it cannot have, in whatever
+// thread, is an error of the op and not the end of the program.
+template <typename F>
+void on_cpu(OpKernelContext* ctx, const F& kernel) {
   auto* workers = ctx->device()->tensorflow_cpu_worker_threads();
-  return [workers](int64_t total, int64_t cycles, const ops::Range& f) {
+  const ops::Parallel parallel = [workers](int64_t total, int64_t cycles, const ops::Range& f) {
     if (total <= 0) return;
-    if (workers == nullptr || workers->num_threads <= 1 || total * cycles < 20000) {
-      f(0, total);
-    } else {
-      workers->workers->ParallelFor(total, cycles, f);
-    }
+    if (workers == nullptr || workers->num_threads <= 1 || total * cycles < 20000) return f(0, total);
+    std::atomic<bool> failed{false};
+    workers->workers->ParallelFor(total, cycles, [&](int64_t begin, int64_t end) {
+      try {
+        f(begin, end);
+      } catch (const std::bad_alloc&) {
+        failed = true;
+      }
+    });
+    if (failed) throw std::bad_alloc();
   };
+  try {
+    kernel(parallel);
+  } catch (const std::bad_alloc&) {
+    ctx->SetStatus(tensorflow::errors::ResourceExhausted("no memory for the rows, sums or tiles that ",
+                                                         ctx->op_kernel().type_string(), " works with"));
+  }
 }
 
 inline int64_t threads_of(OpKernelContext* ctx) {

@@ -100,16 +100,6 @@ class Conv3x3Base : public OpKernel {
     return ctx->status().ok();
   }
 
-  // Runs a kernel, which may need memory of its own.
-  template <typename F>
-  static void within_memory(OpKernelContext* ctx, const F& kernel) {
-    try {
-      kernel();
-    } catch (const std::bad_alloc&) {
-      ctx->SetStatus(tensorflow::errors::ResourceExhausted("no memory for a convolution of 3x3 taps"));
-    }
-  }
-
  private:
   int64_t stride_ = 1, tile_ = 2;
 };
@@ -141,8 +131,8 @@ class Conv3x3 : public Conv3x3Base {
       std::fill_n(y->flat<T>().data(), y->NumElements(), T(0));
       return;
     }
-    within_memory(ctx, [&] {
-      ops::conv_3x3_cpu(s, adjoint_, data<T>(x), data<T>(w), data<T>(y), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::conv_3x3_cpu(s, adjoint_, data<T>(x), data<T>(w), data<T>(y), parallel);
     });
   }
 
@@ -171,8 +161,8 @@ class Conv3x3FilterGrad : public Conv3x3Base {
     Tensor* dw = nullptr;
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, TensorShape({3, 3, s.in, s.out}), &dw));
     if (dw->NumElements() == 0) return;
-    within_memory(ctx, [&] {
-      ops::conv_3x3_filter_grad_cpu(s, data<T>(x), data<T>(dy), data<T>(dw), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::conv_3x3_filter_grad_cpu(s, data<T>(x), data<T>(dy), data<T>(dw), parallel);
     });
   }
 };

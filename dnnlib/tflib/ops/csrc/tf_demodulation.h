@@ -49,7 +49,9 @@ class Demodulation : public OpKernel {
 
  private:
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& w, const Tensor& s, Tensor* d, Cpu) {
-    ops::demodulation_cpu(m, eps_, data<T>(w), data<T>(s), data<A>(d), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::demodulation_cpu(m, eps_, data<T>(w), data<T>(s), data<A>(d), parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& w, const Tensor& s, Tensor* d, Gpu) {
@@ -84,8 +86,10 @@ class DemodulationGrad : public OpKernel {
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, w.shape(), &dw));
     OP_REQUIRES_OK(ctx, ctx->allocate_output(1, s.shape(), &ds));
     // Absent samples leave zeros in dw, absent outputs in ds.
-    ops::demodulation_grad_cpu(m, data<T>(w), data<T>(s), data<A>(d), data<A>(dd), false, data<T>(dw), data<T>(ds),
-                               pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::demodulation_grad_cpu(m, data<T>(w), data<T>(s), data<A>(d), data<A>(dd), false, data<T>(dw), data<T>(ds),
+                                 parallel);
+    });
   }
 };
 

@@ -67,7 +67,9 @@ class DepthwiseConv2d : public OpKernel {
  private:
   void launch(OpKernelContext* ctx, const ops::DepthwiseShape& s, const Tensor& x, const Tensor& w, const Tensor& b,
               Tensor* y, Cpu) {
-    ops::depthwise_cpu(s, data<T>(x), data<T>(w), data<T>(b), data<T>(y), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::depthwise_cpu(s, data<T>(x), data<T>(w), data<T>(b), data<T>(y), parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::DepthwiseShape& s, const Tensor& x, const Tensor& w, const Tensor& b,

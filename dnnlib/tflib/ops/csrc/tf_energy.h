@@ -87,7 +87,9 @@ class Energy : public EnergyBase {
  private:
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& w1, const Tensor& w2, const Tensor& s1,
               const Tensor& s2, Tensor* e, Cpu) {
-    ops::energy_cpu(m, data<T>(w1), data<T>(w2), data<T>(s1), data<T>(s2), A(0), data<A>(e), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::energy_cpu(m, data<T>(w1), data<T>(w2), data<T>(s1), data<T>(s2), A(0), data<A>(e), parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& w1, const Tensor& w2, const Tensor& s1,
@@ -117,7 +119,9 @@ class EnergyWeights : public EnergyBase {
  private:
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& g, const Tensor& w, const Tensor& s1,
               const Tensor& s2, Tensor* dw, Cpu) {
-    ops::energy_weights_cpu(m, data<A>(g), data<T>(w), data<T>(s1), data<T>(s2), data<T>(dw), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::energy_weights_cpu(m, data<A>(g), data<T>(w), data<T>(s1), data<T>(s2), data<T>(dw), parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& g, const Tensor& w, const Tensor& s1,
@@ -147,7 +151,9 @@ class EnergyStyles : public EnergyBase {
  private:
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& g, const Tensor& w1, const Tensor& w2,
               const Tensor& s, Tensor* ds, Cpu) {
-    ops::energy_styles_cpu(m, data<A>(g), data<T>(w1), data<T>(w2), data<T>(s), data<T>(ds), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::energy_styles_cpu(m, data<A>(g), data<T>(w1), data<T>(w2), data<T>(s), data<T>(ds), parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& g, const Tensor& w1, const Tensor& w2,

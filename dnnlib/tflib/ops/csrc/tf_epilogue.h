@@ -115,8 +115,10 @@ class Epilogue : public EpilogueBase {
  private:
   void launch(OpKernelContext* ctx, const ops::EpilogueShape& e, const Tensor& x, const Tensor& scale,
               const Tensor& noise, const Tensor& strength, const Tensor& b, Tensor* y, Cpu) {
-    ops::epilogue_cpu(e, params_, data<T>(x), data<A>(scale), data<T>(noise), data<A>(strength), data<A>(b), data<T>(y),
-                      pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::epilogue_cpu(e, params_, data<T>(x), data<A>(scale), data<T>(noise), data<A>(strength), data<A>(b), data<T>(y),
+                        parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::EpilogueShape& e, const Tensor& x, const Tensor& scale,
@@ -158,8 +160,10 @@ class EpilogueGrad : public EpilogueBase {
  private:
   void launch(OpKernelContext* ctx, const ops::EpilogueShape& e, const Tensor& dy, const Tensor& y, const Tensor& x,
               const Tensor& scale, const Tensor& noise, Tensor** out, Cpu) {
-    ops::epilogue_grad_cpu(e, params_, data<T>(dy), data<T>(y), data<T>(x), data<A>(scale), data<T>(noise),
-                           data<T>(out[0]), data<A>(out[1]), data<A>(out[2]), data<A>(out[3]), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::epilogue_grad_cpu(e, params_, data<T>(dy), data<T>(y), data<T>(x), data<A>(scale), data<T>(noise),
+                             data<T>(out[0]), data<A>(out[1]), data<A>(out[2]), data<A>(out[3]), parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::EpilogueShape& e, const Tensor& dy, const Tensor& y, const Tensor& x,

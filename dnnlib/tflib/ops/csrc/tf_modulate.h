@@ -130,8 +130,10 @@ class ModulateWeights : public ModulateBase {
  private:
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& w, const Tensor& s, Tensor* y, Tensor* d,
               Cpu) {
-    ops::demodulation_cpu(m, eps_, data<T>(w), data<T>(s), data<A>(d), pool_of(ctx));
-    if (y->NumElements()) ops::modulate_cpu(m, data<T>(w), data<T>(s), data<A>(*d), data<T>(y), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::demodulation_cpu(m, eps_, data<T>(w), data<T>(s), data<A>(d), parallel);
+      if (y->NumElements()) ops::modulate_cpu(m, data<T>(w), data<T>(s), data<A>(*d), data<T>(y), parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& w, const Tensor& s, Tensor* y, Tensor* d,
@@ -172,15 +174,16 @@ class ModulateWeightsGrad : public ModulateBase {
     OP_REQUIRES_OK(ctx, ctx->allocate_output(0, w.shape(), &dw));
     OP_REQUIRES_OK(ctx, ctx->allocate_output(1, s.shape(), &ds));
     OP_REQUIRES_OK(ctx, ctx->allocate_temp(tensorflow::DataTypeToEnum<A>::value, shape_d, &sum));
-    const auto parallel = pool_of(ctx);
-    ops::modulate_grad_cpu(m, data<T>(dy), data<T>(w), data<T>(s), data<A>(d), data<T>(dw), data<T>(ds), data<A>(&sum),
-                           parallel);
-    if (sum.NumElements() == 0) return;  // all gradients of w and s are zeros then, and written
-    const A* more = data<A>(dd);
-    A* total = data<A>(&sum);
-    for (int64_t i = 0; i < sum.NumElements(); ++i) total[i] += more[i];
-    ops::demodulation_grad_cpu(m, data<T>(w), data<T>(s), data<A>(d), total, true, data<T>(dw), data<T>(ds),
-                               parallel);
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::modulate_grad_cpu(m, data<T>(dy), data<T>(w), data<T>(s), data<A>(d), data<T>(dw), data<T>(ds),
+                             data<A>(&sum), parallel);
+      if (sum.NumElements() == 0) return;  // all gradients of w and s are zeros then, and written
+      const A* more = data<A>(dd);
+      A* total = data<A>(&sum);
+      for (int64_t i = 0; i < sum.NumElements(); ++i) total[i] += more[i];
+      ops::demodulation_grad_cpu(m, data<T>(w), data<T>(s), data<A>(d), total, true, data<T>(dw), data<T>(ds),
+                                 parallel);
+    });
   }
 };
 
@@ -205,7 +208,9 @@ class ScaleWeights : public ModulateBase {
  private:
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& w, const Tensor& s, const Tensor& d,
               Tensor* y, Cpu) {
-    ops::modulate_cpu(m, data<T>(w), data<T>(s), data<A>(d), data<T>(y), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::modulate_cpu(m, data<T>(w), data<T>(s), data<A>(d), data<T>(y), parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& w, const Tensor& s, const Tensor& d,
@@ -241,8 +246,10 @@ class ScaleWeightsGrad : public ModulateBase {
  private:
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& dy, const Tensor& w, const Tensor& s,
               const Tensor& d, Tensor* dw, Tensor* ds, Tensor* dd, Cpu) {
-    ops::modulate_grad_cpu(m, data<T>(dy), data<T>(w), data<T>(s), data<A>(d), data<T>(dw), data<T>(ds), data<A>(dd),
-                           pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::modulate_grad_cpu(m, data<T>(dy), data<T>(w), data<T>(s), data<A>(d), data<T>(dw), data<T>(ds), data<A>(dd),
+                             parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::ModulateShape& m, const Tensor& dy, const Tensor& w, const Tensor& s,

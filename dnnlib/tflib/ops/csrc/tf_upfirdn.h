@@ -99,7 +99,7 @@ class Upfirdn2d : public OpKernel {
 
  private:
   void launch(OpKernelContext* ctx, const ops::ResamplingShape& s, const Tensor& x, Tensor* y, Cpu) {
-    ops::upfirdn_cpu(s, data<T>(x), data<T>(y), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) { ops::upfirdn_cpu(s, data<T>(x), data<T>(y), parallel); });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::ResamplingShape& s, const Tensor& x, Tensor* y, Gpu) {

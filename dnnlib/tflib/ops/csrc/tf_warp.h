@@ -49,7 +49,9 @@ class AffineWarp : public OpKernel {
 
  private:
   void launch(OpKernelContext* ctx, const ops::WarpShape& s, const Tensor& x, const Tensor& theta, Tensor* y, Cpu) {
-    ops::warp_cpu(s, taps_.data(), adjoint_, data<T>(x), data<T>(theta), data<T>(y), pool_of(ctx));
+    on_cpu(ctx, [&](const ops::Parallel& parallel) {
+      ops::warp_cpu(s, taps_.data(), adjoint_, data<T>(x), data<T>(theta), data<T>(y), parallel);
+    });
   }
 #ifdef OPS_WITH_CUDA
   void launch(OpKernelContext* ctx, const ops::WarpShape& s, const Tensor& x, const Tensor& theta, Tensor* y, Gpu) {

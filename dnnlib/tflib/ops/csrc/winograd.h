@@ -4,9 +4,6 @@
 // are separate filters of 2 taps, which take 3 products for 2 results, and of 1 tap.
 #pragma once
 
-#include <atomic>
-#include <new>
-
 #include "cpu.h"
 #include "products.h"
 
@@ -240,20 +237,6 @@ inline void pixels_of(const Tiles& tiles, int64_t t, int64_t step, int64_t befor
 }
 
 static_assert(kMapsStep % kFloatLanes == 0, "maps come in whole registers");
-
-// Runs pieces of work. Memory that one of them cannot have is an error of the caller, not the end of the program.
-template <typename F>
-void run_pieces(const Parallel& parallel, int64_t total, int64_t cycles, const F& f) {
-  std::atomic<bool> failed{false};
-  parallel(total, cycles, [&](int64_t begin, int64_t end) {
-    try {
-      f(begin, end);
-    } catch (const std::bad_alloc&) {
-      failed = true;
-    }
-  });
-  if (failed) throw std::bad_alloc();
-}
 
 // Numbers from one plane to the next: `size` or a few more, so that planes do not meet in the same lines of a cache.
 inline int64_t plane_step(int64_t size) {

@@ -166,7 +166,7 @@ void convolve(const Conv3x3Shape& s, bool adjoint, const T* x, const T* w, T* y,
   const int64_t together = tiles_together(s, tiles.count, kPlanes<Way>);
   constexpr int64_t kTransform = 20;  // products that take as long as transforming a number
   const int64_t cycles = together * (s.in * s.out + kTransform * (s.in + s.out)) * kPlanes<Way> / (2 * kFloatLanes);
-  run_pieces(parallel, (tiles.count + together - 1) / together, cycles, [&](int64_t begin, int64_t end) {
+  parallel((tiles.count + together - 1) / together, cycles, [&](int64_t begin, int64_t end) {
     Block<Way, T> block(s, tiles, together);
     for (int64_t i = begin; i < end; ++i) {
       block.run(i * together, std::min(tiles.count - i * together, together), x, weights, y);

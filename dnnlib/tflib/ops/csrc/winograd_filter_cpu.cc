@@ -151,7 +151,7 @@ void make_sums(const Conv3x3Shape& s, const Plan<Way>& plan, const T* x, const T
                const Parallel& parallel) {
   const int64_t groups = plan.groups(), tiles = plan.tiles.count, parts = plan.parts;
   const int64_t cycles = tiles / parts * Way::kSide * (plan.in * plan.out / (2 * kFloatLanes) + plan.in + plan.out);
-  run_pieces(parallel, parts * groups * Way::kWeightSide, cycles, [&](int64_t begin, int64_t end) {
+  parallel(parts * groups * Way::kWeightSide, cycles, [&](int64_t begin, int64_t end) {
     Piece<Way, T> piece(s, plan);
     for (int64_t unit = begin; unit < end; ++unit) {
       constexpr int64_t kSide = Way::kWeightSide;
