@@ -384,6 +384,18 @@ def test_held_out_images_are_others(tmp_path):
         assert json.loads((path / "dataset.json").read_text())["num_validation"] == 10
 
 
+def test_a_seed_chooses_the_held_out_images(tmp_path):
+    items = [Item(str(index), "") for index in range(100)]
+
+    def held_out(name, seed):
+        options = BuildOptions((3, 4, 4), num_validation=10, shuffle=False, workers=1, seed=seed)
+        build(tmp_path / name, items, _flat, options, say=lambda text: None)
+        return images_of(tmp_path / name, "validation-")[:, 0, 0, 0].tolist()
+
+    first, same, other = (held_out(name, seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert first == same and len(set(first) & set(other)) < 6
+
+
 @dataclass(frozen=True)
 class _Disk:
     """Reads images that lie on a disk, which goes away at the fourth one, once."""

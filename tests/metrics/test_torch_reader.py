@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import pickle
 import re
@@ -176,6 +177,19 @@ def test_archives_that_pytorch_does_not_write(tmp_path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("m/byteorder", b"big")
     refused(path, "big-endian")
+
+
+def test_entries_that_are_the_same_bytes_of_the_file(tmp_path):
+    """Each would be read on its own: many of them are more memory than the file has bytes."""
+    path = checkpoint(tmp_path / "a", tensor(), {"0": bytes(1 << 16)})
+    with zipfile.ZipFile(path, "a") as archive:
+        again = copy.copy(archive.getinfo("m/data/0"))
+        again.filename = "m/data/1"
+        archive.filelist.append(again)
+        archive.comment = b"so that the directory is written anew"
+    with zipfile.ZipFile(path) as archive:
+        assert [info.filename for info in archive.infolist()] == ["m/data.pkl", "m/data/0", "m/data/1"]
+    refused(path, "together longer than the file: they overlap")
 
 
 def test_other_files(tmp_path):

@@ -145,9 +145,9 @@ def sick_at(monkeypatch, *times, report):
     real, lrates = TrainingGraph.run_minibatch, []
 
     def run_minibatch(self, nimg, step, settings, *args):
-        lrates.append((nimg, settings.G_lrate))
+        lrates.append((nimg, settings.G_lrate, settings.D_lrate))
         values = real(self, nimg, step, settings, *args)
-        return {**values, **report} if nimg in times and settings.G_lrate == max(r for _, r in lrates) else values
+        return {**values, **report} if nimg in times and settings.G_lrate == max(g for _, g, _ in lrates) else values
 
     monkeypatch.setattr(TrainingGraph, "run_minibatch", run_minibatch)
     return lrates
@@ -155,20 +155,23 @@ def sick_at(monkeypatch, *times, report):
 
 def test_going_back_to_a_good_state(config, tmp_path, monkeypatch, capsys):
     config = apply_set(config, *QUICK, 'watch.actions={"gap":"rollback"}', "watch.ticks=2", "watch.good_ticks=1")
+    config = apply_set(config, "opt.D_lrate=0.003")
     sick = {"Loss/scores/real": 99.0}
     lrates = sick_at(monkeypatch, 48, 64, report=sick)
     whole = train(config, tmp_path / "whole").run_dir
     out = capsys.readouterr().out
     assert "watch: gap: D(real) - D(fake) is " in out and "(rollback)" in out
     assert "watch: back from 0.08 to 0.032 kimg, learning rates times 0.5 from here on (roll-back 1 of 3)" in out
-    assert [nimg for nimg, _ in lrates] == [0, 16, 32, 48, 64, 32, 48, 64, 80]
-    assert [rate for _, rate in lrates] == [0.002] * 5 + [0.001] * 4
+    assert [nimg for nimg, *_ in lrates] == [0, 16, 32, 48, 64, 32, 48, 64, 80]
+    assert [rates for _, *rates in lrates] == [[0.002, 0.003]] * 5 + [[0.001, 0.0015]] * 4
     progress, values = read(whole, 96)
     assert (progress["rollbacks"], progress["lrate_scale"]) == (1, 0.5)
     assert values["TrainG/steps"] == 6  # those of the good state and what came after it
     lines = [json.loads(line) for line in (whole / "stats.jsonl").read_text().splitlines()]
     assert [line["nimg"] for line in lines] == [16, 32, 48, 64, 80, 96]
     assert [line["Watch/rollbacks"] for line in lines] == [0, 0, 1, 1, 1, 1]
+    told = [[line[f"Train{net}/learning_rate"] for net in "GD"] for line in lines]
+    assert told == [[0.002, 0.003]] * 2 + [[0.001, 0.0015]] * 4
 
     # The same when the run is interrupted while the signal lasts.
     for kimg, resume in ((0.064, None), (0.096, "latest")):

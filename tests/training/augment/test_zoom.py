@@ -83,6 +83,17 @@ def test_what_is_shown_depends_on_the_position_alone(directory):
         assert np.array_equal(prefetcher.next()[0], whole[24:36])
 
 
+def test_parts_are_of_the_images_that_are_used(directory):
+    """Of 24 images 6 are used; what is shown larger is one of these, too."""
+    dataset = TFRecordDataset(directory, resolution=8, seed=3, max_images=6)
+    zoomed_in = zoomed(dataset, AugmentConfig(zoom_prob=1.0, zoom_range=(1.0, 1.0 + 1e-9)))
+    shown = read(zoomed_in, np.arange(36))[0]
+    used, _ = TFRecordDataset(directory, seed=3, max_images=6).get(np.arange(36))
+    whole = np.stack([cut(image, 1.0, 0.0, 0.0, (8, 8)) for image in used])
+    assert len(np.unique(used, axis=0)) == 6
+    assert np.array_equal(shown, whole)
+
+
 def test_more_detail_than_there_is_is_refused(directory):
     with pytest.raises(UserError, match=r"augment.zoom_range: found \[1.0, 2.0\], expected factors up to 1: images of"):
         open_pair(directory, 32, zoom_prob=0.5)
