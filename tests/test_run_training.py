@@ -109,7 +109,9 @@ def test_demo32_is_the_tried_recipe():
     assert (config.G.fmap_base, config.G.fmap_max, config.D.fmap_base, config.D.fmap_max) == (512, 64, 512, 64)
     assert (config.G.latent_size, config.G.dlatent_size, config.G.mapping_layers) == (64, 64, 2)
     assert (config.schedule.batch, config.opt.G_lrate, config.opt.D_lrate) == (16, 0.005, 0.005)
-    assert (config.loss.r1_gamma, config.loss.pl_weight, config.G.style_mixing_prob) == (0.02, 0, None)
+    assert config.schedule.G_lrate_steps == config.schedule.D_lrate_steps == ((56, 0.0025),)
+    assert (config.loss.r1_gamma, config.loss.pl_weight, config.G.style_mixing_prob) == (0.1, 0, None)
+    assert (config.augment.mode, config.augment.diffaugment) == ("noaug", ("translation", "color"))
     assert (config.schedule.ema_kimg, config.schedule.ema_rampup, config.schedule.total_kimg) == (2, 0.05, 84)
     assert config.metrics.names == ("fd5k_effnet",)
 

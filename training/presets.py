@@ -22,8 +22,9 @@ class Preset:
     half-life of Gs in kimg; ramp: see `ema_rampup`; kimg: length of the run; tick: kimg per tick, None by resolution;
     every: ticks between grids, network snapshots and metrics; fp16: how many of the highest resolutions run in low
     precision, with activations clamped to +-256; lr_steps, d_lr_steps, gamma_steps: ((kimg, value), ...) from where on
-    other values hold; aug: noaug, or ada for adaptive augmentation; mirror: show every image left-right
-    reversed half of the time; first: measure the untrained networks, too.
+    other values hold; aug: noaug, or ada for adaptive augmentation; diffaug: policies of differentiable
+    augmentation of all that D sees; mirror: show every image left-right reversed half of the time; first: measure the
+    untrained networks, too.
     """
 
     G: str
@@ -49,6 +50,7 @@ class Preset:
     d_lr_steps: Steps | None = None  # None: as lr_steps
     gamma_steps: Steps = ()
     aug: str = "noaug"
+    diffaug: tuple[str, ...] = ()
     mirror: bool = False
     first: bool = False
 
@@ -72,6 +74,7 @@ class Preset:
             "loss.r1_gamma": self.gamma,
             "loss.pl_weight": self.path,
             "augment.mode": self.aug,
+            "augment.diffaugment": self.diffaug,
             "data.mirror_augment": self.mirror,
             "opt.G_lrate": self.lr,
             "opt.D_lrate": self.lr,
