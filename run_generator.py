@@ -7,14 +7,13 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from dnnlib.submission.run_dir import create_run_dir
-from training.cli import NumberList, OneLineGroup
+from training.cli import FiniteFloat, NumberList, OneLineGroup
 from training.generation import source
 from training.generation.draw import draw, noise_buffers
 from training.generation.ratio import unstretch
-from training.generation.source import check_seeds, class_label, load_generator
+from training.generation.source import check_seeds, class_label, class_labels, load_generator
 from training.generation_cli import figures, walks
-from training.generation_cli.common import cutoff_option
+from training.generation_cli.common import cutoff_option, start_run
 from training.image_grid import save_image_grid
 
 NOISE_MODES = ("seed", "const", "random")
@@ -28,9 +27,14 @@ def main() -> None:
 @main.command("generate-images")
 @click.option("--network", "network_pkl", metavar="PKL", required=True, help="Network pickle: a path or URL.")
 @click.option("--seeds", type=NumberList(), required=True, help="One image for each: 0-15 or 1,2,5-9.")
-@click.option("--truncation-psi", type=float, default=0.5, show_default=True, help="Less is more typical; 1: none.")
+@click.option(
+    "--truncation-psi", type=FiniteFloat(), default=0.5, show_default=True, help="Less is more typical; 1: none."
+)
 @cutoff_option
-@click.option("--class", "label", metavar="IDX|NAME", help="Class to draw, for networks with labels.")
+@click.option(
+    "--class", "label", metavar="IDX|NAME,...",
+    help="Class to draw, for networks with labels; of several, every seed in each, and the grid has a column for each.",
+)  # fmt: skip
 @click.option(
     "--noise", type=click.Choice(NOISE_MODES), default="seed", show_default=True,
     help="Fine detail: drawn from each seed, stored in the network, or anew each time.",
@@ -39,8 +43,13 @@ def main() -> None:
 @click.option(
     "--original-ratio", is_flag=True, help="Stretch back to the ratio that the images of the data set had at first."
 )
-@click.option("--minibatch", type=click.IntRange(1), default=8, show_default=True, help="Images at a time.")
-@click.option("--num-gpus", type=click.IntRange(1), default=1, show_default=True, help="Devices that share them.")
+@click.option(
+    "--minibatch", type=click.IntRange(1), default=8, show_default=True,
+    help="Images at a time, with --noise const or random; with noise of seeds they are drawn one by one.",
+)  # fmt: skip
+@click.option(
+    "--num-gpus", type=click.IntRange(1), default=1, show_default=True, help="Devices that share a minibatch."
+)
 @click.option("--result-dir", metavar="DIR", default="results", show_default=True)
 def generate_images(
     network_pkl: str,
@@ -55,25 +64,32 @@ def generate_images(
     num_gpus: int,
     result_dir: str,
 ) -> None:
-    """Write seedNNNN.png for every seed. The same seed gives the same image, whatever else is drawn with it."""
+    """Write seedNNNN.png for every seed, or seedNNNN-classK.png. The same seed gives the same image, whatever else is
+    drawn with it."""
     check_seeds(seeds)
     ratio = source.original_ratio(network_pkl) if original_ratio else None
     Gs = load_generator(network_pkl, num_gpus)
-    labels = class_label(label, Gs.input_shapes[1][1], network_pkl)
-    run_dir = create_run_dir(result_dir, "generate-images")
-    images = draw(Gs, seeds, labels, truncation_psi, noise, minibatch, num_gpus, truncation_cutoff)
-    shown = []
-    for seed, image in tqdm(zip(seeds, images, strict=True), total=len(seeds), unit="img", leave=False):
-        image = image if ratio is None else unstretch(image, ratio)
-        save_image_grid(image[None], run_dir / f"seed{seed:04d}.png", (1, 1))
-        if grid:
-            shown.append(image)
+    labels = class_labels(label, Gs.input_shapes[1][1], network_pkl)
+    run_dir = start_run(result_dir, "generate-images", network_pkl)
+    shown: list[list[np.ndarray]] = [[] for _ in seeds]
+    bar = tqdm(total=len(labels) * len(seeds), unit="img", leave=False)
+    for one_hot in labels:
+        ending = f"-class{one_hot.argmax()}" if len(labels) > 1 else ""
+        images = draw(Gs, seeds, one_hot, truncation_psi, noise, minibatch, num_gpus, truncation_cutoff)
+        for row, seed, image in zip(shown, seeds, images, strict=True):
+            image = image if ratio is None else unstretch(image, ratio)
+            save_image_grid(image[None], run_dir / f"seed{seed:04d}{ending}.png", (1, 1))
+            if grid:
+                row.append(image)
+            bar.update()
+    bar.close()
     if grid:
-        save_image_grid(np.stack(shown), run_dir / "grid.png")
-    click.echo(f"{len(seeds)} images in {run_dir}")
+        cells = np.stack([image for row in shown for image in row])
+        save_image_grid(cells, run_dir / "grid.png", (len(labels), len(seeds)) if len(labels) > 1 else None)
+    click.echo(f"{len(labels) * len(seeds)} images in {run_dir}")
 
 
-__all__ = ["class_label", "draw", "load_generator", "main", "noise_buffers"]
+__all__ = ["class_label", "class_labels", "draw", "load_generator", "main", "noise_buffers"]
 
 for command in (*figures.COMMANDS, *walks.COMMANDS):
     main.add_command(command)

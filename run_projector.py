@@ -13,7 +13,7 @@ import numpy as np
 from dnnlib.submission.run_dir import create_run_dir
 from dnnlib.util import UserError, atomic_write
 from metrics.analysis.options import features_options, network_option
-from training.cli import NumberList, OneLineGroup
+from training.cli import FiniteFloat, NumberList, OneLineGroup
 from training.generation.source import check_seeds, class_label, load_generator
 from training.projection.options import MOST_SEED, MOST_STEPS, ProjectionOptions
 
@@ -41,15 +41,15 @@ def _options(snapshots: bool) -> Callable[[Any], Any]:
             click.option("--steps", type=click.IntRange(1, MOST_STEPS), default=defaults.steps, show_default=True),
             click.option("--w-plus", is_flag=True, help="A w of its own for every layer: nearer, but says less."),
             click.option(
-                "--learning-rate", type=click.FloatRange(0, min_open=True), default=defaults.learning_rate,
+                "--learning-rate", type=FiniteFloat(0, min_open=True), default=defaults.learning_rate,
                 show_default=True, help="Highest, of Adam.",
             ),
             click.option(
-                "--noise-weight", type=click.FloatRange(0), default=defaults.noise_weight, show_default=True,
+                "--noise-weight", type=FiniteFloat(0), default=defaults.noise_weight, show_default=True,
                 help="Of the regularisation that keeps signal out of noise maps.",
             ),
             click.option(
-                "--noise-pyramid-gain", type=click.FloatRange(0), default=defaults.pyramid_gain, show_default=True,
+                "--noise-pyramid-gain", type=FiniteFloat(0), default=defaults.pyramid_gain, show_default=True,
                 help="Factor per halving of noise maps: 1 as published in code, 2 as in the paper's text.",
             ),
             click.option("--keep-noise", is_flag=True, help="Do not optimise noise maps: w alone."),
@@ -75,7 +75,7 @@ def _options(snapshots: bool) -> Callable[[Any], Any]:
 @main.command("project-generated-images")
 @_options(snapshots=True)
 @click.option("--seeds", type=NumberList(), default="0,1,2", show_default=True, help="Images to make and project.")
-@click.option("--truncation-psi", type=float, default=1.0, show_default=True, help="Of these images.")
+@click.option("--truncation-psi", type=FiniteFloat(), default=1.0, show_default=True, help="Of these images.")
 def project_generated_images(seeds: list[int], truncation_psi: float, **given: Any) -> None:
     """Project images of the generator itself: seedNNNN-target.png, seedNNNN-stepNNNN.png, ..."""
     check_seeds(seeds)
@@ -131,7 +131,7 @@ def project_files(files: tuple[str, ...], **given: Any) -> None:
 @click.option("--data-dir", metavar="DIR", required=True, help="Where data sets are.")
 @click.option("--dataset", metavar="NAME", required=True, help="Real images: TFRecords inside --data-dir.")
 @click.option("--num-images", type=click.IntRange(1), default=16, show_default=True, help="Of each kind.")
-@click.option("--truncation-psi", type=float, default=1.0, show_default=True, help="Of generated images.")
+@click.option("--truncation-psi", type=FiniteFloat(), default=1.0, show_default=True, help="Of generated images.")
 def attribution(data_dir: str, dataset: str, num_images: int, truncation_psi: float, **given: Any) -> None:
     """How well projection tells images of this generator from real ones (figure 10): histogram and numbers.
 
@@ -203,7 +203,7 @@ def _prepare(
         seed=given["seed"],
     )
     projector = Projector(Gs, embed, measure_w(Gs, one_hot), options, min(given["batch"], count))
-    facts = {"network": given["network"], "class": given["label"]}
+    facts = {"network": given["network"], "class": given["label"], "batch": projector.batch}
     return projector, facts | {"distance": looks.name, "weights_sha256": looks.weights_sha256}
 
 

@@ -6,6 +6,8 @@ Apart from `util.py`, because `requests` takes a tenth of a second to import, wh
 import hashlib
 import os
 import sys
+import textwrap
+from typing import Any, Self
 
 import requests
 import requests.adapters
@@ -16,15 +18,25 @@ from dnnlib.util import UserError, atomic_write, is_web_page
 
 _CHUNK_BYTES = 1 << 20
 _BODY_ATTEMPTS = 3  # a connection that breaks in the middle of a file is tried again this often
+_NAME_ATTEMPTS = 3  # to find the address of a host
 _RETRY_STATUS = (429, 500, 502, 503, 504)
 _TIMEOUT_SEC = (20, 60)  # connect, read
 
 
+class _Retry(urllib3.Retry):
+    def increment(
+        self, method: str | None = None, url: str | None = None, response: Any = None, error: Exception | None = None,
+        _pool: Any = None, _stacktrace: Any = None,
+    ) -> Self:  # fmt: skip
+        """The next attempt; fewer where the name of the host is not known, as on a machine without a network."""
+        if isinstance(error, urllib3.exceptions.NameResolutionError) and len(self.history) >= _NAME_ATTEMPTS - 1:
+            raise urllib3.exceptions.MaxRetryError(_pool, url, error) from error
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
 def make_session(num_attempts: int) -> requests.Session:
     """A session that tries each request so often (>= 1), waiting longer each time. Proxies are from the environment."""
-    retry = urllib3.Retry(
-        total=num_attempts - 1, backoff_factor=0.2, status_forcelist=_RETRY_STATUS, raise_on_status=False
-    )
+    retry = _Retry(total=num_attempts - 1, backoff_factor=0.2, status_forcelist=_RETRY_STATUS, raise_on_status=False)
     session = requests.Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
@@ -48,8 +60,10 @@ def download(url: str, path: str, num_attempts: int, verbose: bool, sha256: str 
             except (requests.RequestException, OSError) as err:
                 last = err
                 break
-    reason = " ".join(str(last).split())
-    raise UserError(f"cannot download {url}: {reason[:300]} (a file fetched by other means can be given as a path)")
+    inner = (last.args or [None])[0] if last else None
+    reason = inner.reason if isinstance(inner, urllib3.exceptions.MaxRetryError) and inner.reason else last
+    text = textwrap.shorten(str(reason), 300, placeholder=" ...")
+    raise UserError(f"cannot download {url}: {text} (a file fetched by other means can be given as a path)")
 
 
 def _download_once(session: requests.Session, url: str, path: str, verbose: bool, sha256: str | None) -> None:

@@ -18,8 +18,13 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Building a graph makes many objects that stay; looking for garbage among them took a sixth of the time of a short run.
 gc.set_threshold(50_000, 20, 20)
 
+import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+# How long an example takes says nothing on a busy machine, least of all the first one, which imports modules.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # Files that take longest, longest first. Several processes share the files among them, each file as a whole: one of
 # these started last would keep one process busy while the others have nothing to do.

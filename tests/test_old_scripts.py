@@ -1,6 +1,7 @@
 """Scripts written for StyleGAN run as their users run them, and what they write is looked at."""
 
 import os
+import pickle
 import re
 import runpy
 import subprocess
@@ -170,3 +171,16 @@ def test_figures(model, tmp_path, run_script):
     truncation = cells(place / "truncation.png", 4, 2)
     np.testing.assert_array_equal(truncation[0, 2], truncation[1, 2])  # psi = 0: the average image
     assert len({image.tobytes() for image in truncation.reshape(8, -1)}) == 7
+
+
+def test_networks_by_the_name_of_old(model, session, tmp_path):
+    import pretrained_networks
+    from dnnlib.util import UserError
+
+    _, D, Gs = pretrained_networks.load_networks(model)  # noqa: N806
+    assert (D.name, Gs.name) == ("D", "Gs")
+    images = Gs.run(np.zeros([1, 16]), None, truncation_psi=0.5, randomize_noise=False)
+    assert images.shape == (1, 3, SIZE, SIZE)
+    (tmp_path / "other.pkl").write_bytes(pickle.dumps([1, 2]))
+    with pytest.raises(UserError, match=r"other.pkl: expected a pickle of \(G, D, Gs\)"):
+        pretrained_networks.load_networks(tmp_path / "other.pkl")

@@ -1,5 +1,6 @@
 """run_generator.py: images of seeds against the network run by hand, independence of seeds, refusals."""
 
+import hashlib
 import json
 import pickle
 import subprocess
@@ -13,7 +14,7 @@ from PIL import Image
 
 import run_generator
 from dnnlib.util import UserError
-from run_generator import draw, main
+from run_generator import class_labels, draw, main
 from training import config_io
 from training.cli import NumberList
 from training.config import DataConfig, TrainConfig
@@ -79,7 +80,7 @@ def images(*args):
     assert result.exit_code == 0, (result.output, result.exception)
     (run_dir,) = set(Path("results").glob("0*")) - before
     assert run_dir.name.endswith("-generate-images")
-    return {path.name: np.asarray(Image.open(path)) for path in run_dir.iterdir()}
+    return {path.name: np.asarray(Image.open(path)) for path in run_dir.iterdir() if path.suffix == ".png"}
 
 
 def refused(*args):
@@ -188,6 +189,39 @@ def test_classes_by_index_and_name(session, place, conditional, run_dir):
             np.testing.assert_array_equal(run_generator.class_label(label, 3, str(place)), np.eye(3)[index])
 
 
+def test_several_classes(session, place, conditional):
+    """Every seed in each class, as if it was drawn alone; the grid has a column for each class."""
+    args = ("--network", conditional, "--seeds", "1,2,4", "--truncation-psi", 1)
+    found = images(*args, "--class", "owl,0", "--grid")
+    assert set(found) == {f"seed{s:04d}-class{c}.png" for s in (1, 2, 4) for c in (0, 2)} | {"grid.png"}
+    for index in (0, 2):
+        alone = images(*args, "--class", index)
+        for seed in (1, 2, 4):
+            np.testing.assert_array_equal(found[f"seed{seed:04d}-class{index}.png"], alone[f"seed{seed:04d}.png"])
+    assert found["grid.png"].shape == (24, 16, 3)
+    np.testing.assert_array_equal(found["grid.png"][8:16, :8], found["seed0002-class2.png"])
+    np.testing.assert_array_equal(found["grid.png"][16:, 8:], found["seed0004-class0.png"])
+
+
+def test_class_names_with_commas(place, run_dir):
+    path = place / "zoo" / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"class_names": ["cat", "cat, black", "dog"]}))
+    labels = lambda text: np.argmax(class_labels(text, 3, str(run_dir)), axis=1).tolist()  # noqa: E731
+    assert (labels("cat, black"), labels("cat,dog"), labels("2,cat")) == ([1], [0, 2], [2, 0])
+    with pytest.raises(UserError, match="--class cat,0: expected every class once"):
+        labels("cat,0")
+    assert class_labels(None, 0, "") == [None]
+
+
+def test_how_images_were_drawn_is_written_down(session, place, conditional):
+    images("--network", conditional, "--seeds", "3,5", "--class", "dog", "--truncation-psi", 0.7, "--noise", "const")
+    (record,) = [json.loads(path.read_text()) for path in Path("results").glob("*/options.json")]
+    digest = hashlib.sha256(conditional.read_bytes()).hexdigest()
+    expected = {"command": "generate-images", "network": str(conditional), "network_sha256": digest, "seeds": [3, 5]}
+    expected |= {"truncation_psi": 0.7, "label": "dog", "noise": "const", "truncation_cutoff": None}
+    assert record.items() >= expected.items()
+
+
 def test_help_needs_no_tensorflow():
     code = "import sys, run_generator; sys.exit(any(m.startswith(('tensorflow', 'scipy')) for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
@@ -266,6 +300,8 @@ def test_truncated_pickle(session, place, pkl):
         (("--network", "a.pkl", "--seeds", "1-3,2"), "--seeds: 2 is given twice"),
         (("--network", "a.pkl", "--seeds", "1", "--noise", "none"), "'none' is not one of 'seed', 'const', 'random'"),
         (("--network", "a.pkl", "--seeds", "1", "--minibatch", "0"), "'--minibatch'"),
+        (("--network", "a.pkl", "--seeds", "1", "--truncation-psi", "nan"), "found nan, expected a finite number"),
+        (("--network", "a.pkl", "--seeds", "1", "--truncation-psi", "-inf"), "found -inf, expected a finite number"),
         (("--network", "a.pkl", "--seeds", "1", "--trunc", "0"), "No such option '--trunc'"),
     ],
 )

@@ -1,5 +1,6 @@
 """Figures and videos of run_generator.py: what is in the files, against the network run by hand."""
 
+import json
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -9,8 +10,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 import run_generator
+from dnnlib.util import UserError
 from run_generator import draw
 from tests.projection_models import tiny_networks
+from training.generation.mixing import coarse_styles
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,9 @@ def run(command, *args):
     assert result.exit_code == 0, (result.output, result.exception)
     folder = max(path for path in Path("results").iterdir() if path.is_dir())
     assert folder.name.endswith(command)
-    return {path.name: path for path in folder.iterdir()}
+    files = {path.name: path for path in folder.iterdir()}
+    assert json.loads(files.pop("options.json").read_text())["command"] == command
+    return files
 
 
 def refused(command, *args):
@@ -120,6 +125,44 @@ def test_w_of_files(loaded):
     assert_same(pixels(files["1-3.png"]), image_of(loaded, mixed))
 
 
+def test_styles_that_are_mixed_unless_told_otherwise(loaded):
+    """The coarse half of a small network; the first 7 of one with 14 layers or more."""
+    files = run("style-mixing-example", "--row-seeds", 1, "--col-seeds", 2)
+    mixed = w_of(loaded, 1, 0.5)
+    mixed[:3] = w_of(loaded, 2, 0.5)[:3]
+    assert_same(pixels(files["1-2.png"]), image_of(loaded, mixed))
+    assert [len(coarse_styles(layers)) for layers in (2, 8, 12, 14, 18)] == [1, 4, 6, 7, 7]
+
+
+def test_noise_of_files(loaded):
+    """Maps that projection found are drawn with, each w with its own, and the network has its own again afterwards."""
+    from training.generation.draw import noise_buffers
+
+    shapes = [buffer.shape.as_list()[2:] for buffer in noise_buffers(loaded)]
+    maps = {f"noise{i}": np.random.RandomState(i).randn(2, 1, *shape) * 3 for i, shape in enumerate(shapes)}
+    names = [name for name in loaded.vars if name.split("/")[-1] in maps]
+    stored = {name: loaded.get_var(name) for name in names}
+    w = np.stack([w_of(loaded, seed) for seed in (7, 8)])
+    np.savez("noisy.npz", dlatents=w, **maps)
+    plain = image_of(loaded, w[1])
+    files = run("generate-dlatents", "--dlatents", "noisy.npz")
+    assert all(np.array_equal(loaded.get_var(name), value) for name, value in stored.items())
+    assert_same(pixels(run("generate-dlatents", "--dlatents", "noisy.npz", "--noise", "const")["dlatent01.png"]), plain)
+    for name in names:
+        loaded.set_var(name, maps[name.split("/")[-1]][1:])
+    expected = image_of(loaded, w[1])
+    for name, value in stored.items():
+        loaded.set_var(name, value)
+    assert np.abs(expected - plain).max() > 3
+    assert_same(pixels(files["dlatent01.png"]), expected)
+
+    np.savez("noisy.npz", dlatents=w, **{**maps, "noise2": maps["noise2"][:1]})
+    assert "noisy.npz: noise2: found float64 [1, 1, " in refused("generate-dlatents", "--dlatents", "noisy.npz")
+    del maps["noise4"]
+    np.savez("noisy.npz", dlatents=w, **maps)
+    assert "noisy.npz: noise4: found float64 [0]" in refused("generate-dlatents", "--dlatents", "noisy.npz")
+
+
 def test_truncation_sweep(loaded):
     files = run("truncation-sweep", "--seeds", "4,9", "--psis", "1,0,-0.5", "--cutoff", 3)
     names = {f"seed{seed:04d}-psi{psi}.png" for seed in (4, 9) for psi in ("1", "0", "-0.5")}
@@ -176,12 +219,14 @@ def test_video_in_z(loaded):
 
 
 @pytest.mark.parametrize(
-    ("mode", "count"), [("linear", 5), ("spline", 5), ("circle", 16)], ids=["linear", "spline", "circle"]
+    ("mode", "loop", "count"),
+    [("linear", "--no-loop", 5), ("spline", "--no-loop", 5), ("circle", "--loop", 16)],
+    ids=["linear", "spline", "circle"],
 )
-def test_videos_in_w(loaded, mode, count):
+def test_videos_in_w(loaded, mode, loop, count):
     w = np.stack([w_of(loaded, seed) for seed in (7, 8)])
     np.savez("keys.npz", dlatents=w)
-    files = run("interpolation-video", "--dlatents", "keys.npz", "--mode", mode, "--no-loop", "--frames", 4)
+    files = run("interpolation-video", "--dlatents", "keys.npz", "--mode", mode, loop, "--frames", 4)
     assert frames_of(files["video.mp4"]) == count
     with np.load(files["dlatents.npz"]) as arrays:
         found = arrays["dlatents"]
@@ -190,6 +235,17 @@ def test_videos_in_w(loaded, mode, count):
         np.testing.assert_allclose(found[2], w.mean(axis=0), atol=1e-5)
     if mode == "circle":
         np.testing.assert_allclose(found.mean(axis=0), np.tile(loaded.get_var("dlatent_avg"), (6, 1)), atol=1e-5)
+
+
+def test_points_outlast_a_video_that_fails(monkeypatch):
+    def fail(path, fps):
+        raise UserError(f"{path}: no space left")
+
+    monkeypatch.setattr("training.generation.video.open_video", fail)
+    result = call("interpolation-video", "--network", "net.pkl", "--seeds", "1,2", "--frames", 2)
+    assert result.exit_code == 2 and "no space left" in result.stderr
+    folder = max(path for path in Path("results").iterdir() if path.is_dir())
+    assert {path.name for path in folder.iterdir()} == {"dlatents.npz", "options.json"}
 
 
 def test_noise_of_videos(loaded):
@@ -220,10 +276,12 @@ def test_noise_of_videos(loaded):
         (("interpolation-video", "--seeds", "1,2", "--space", "v"), "'v' is not one of 'z', 'w'"),
         (("interpolation-video", "--seeds", "1,1"), "1 is given twice"),
         (("style-mixing-example", "--row-seeds", 1), "give either --col-seeds or --col-dlatents"),
-        (("style-mixing-example", "--row-seeds", 1, "--col-seeds", 2), "found layer 6, this network has 0 to 5"),
+        (("interpolation-video", "--seeds", "1,2", "--mode", "circle", "--no-loop"), "a circle is a full turn"),
+        (("style-mixing-example", "--row-seeds", 1, "--col-seeds", 2, "--col-styles", "4-6"), "found layer 6, this"),
         (("style-mixing-example", "--row-seeds", "1,1", "--col-seeds", 2), "--row-seeds: 1 is given twice"),
         (("truncation-sweep", "--seeds", 1, "--psis", "a"), "expected numbers such as -1,0,0.5"),
         (("truncation-sweep", "--seeds", 1, "--psis", "nan"), "expected finite numbers"),
+        (("truncation-sweep", "--seeds", 1, "--psis", "0.5,0.50"), "--psis 0.5,0.5: expected each once"),
         (("noise-example", "--seeds", 1, "--num", 1), "--num"),
         (("generate-dlatents", "--dlatents", "none.npz"), "none.npz: cannot be read"),
         (("generate-dlatents", "--dlatents", __file__), "test_run_generator_figures.py: neither .npy nor .npz"),

@@ -152,6 +152,7 @@ def test_attribution():
         (("project-real-images", "--data-dir", ".", "--dataset", "none"), "none"),
         (("project-generated-images", "--seeds", "1,1"), "1 is given twice"),
         (("project-generated-images", "--steps", "0"), "--steps"),
+        (("project-generated-images", "--noise-weight", "inf"), "found inf, expected a finite number"),
         (("project-generated-images", "--class", "1"), "trained without labels"),
         (("project-generated-images", "--stepss", "2"), "No such option '--stepss'"),
     ],

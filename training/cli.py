@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import re
 import signal
@@ -95,6 +96,17 @@ class NumberList(click.ParamType):
                 self.fail(f"found the range {part.strip()!r}, expected one that rises, such as 0-15", param, ctx)
             numbers.extend(range(first, last + 1))
         return numbers
+
+
+class FiniteFloat(click.FloatRange):
+    """A number, within bounds if there are any; `nan` and `inf`, which Python reads as numbers, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"found {value}, expected a finite number", param, ctx)
+        return number
 
 
 class Resolution(click.ParamType):

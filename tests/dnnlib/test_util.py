@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import os
 import pickle
+import socket
 import stat
 import subprocess
 import sys
@@ -290,6 +291,21 @@ class TestOpenUrl:
         with pytest.raises(UserError, match=f"cannot download http://.*/{kind}/b.pkl: .*({text})") as info:
             open_url(f"{server}/{kind}/b.pkl", cache_dir=tmp_path, num_attempts=2, verbose=False)
         assert "\n" not in str(info.value) and os.listdir(tmp_path) == []
+
+    def test_a_host_that_nobody_knows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Three attempts and not ten, which take minutes on a machine without a network; the error is told whole."""
+        asked = []
+
+        def unknown(*args: object, **options: object) -> None:
+            asked.append(args[0])
+            raise socket.gaierror(-2, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        with pytest.raises(
+            UserError, match=r"cannot download http://nowhere.example/x: .*Name or service not known\) "
+        ):
+            open_url("http://nowhere.example/x", cache_dir=tmp_path, num_attempts=10, verbose=False)
+        assert asked == ["nowhere.example"] * 3
 
     def test_nobody_answers(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="cannot download http://127.0.0.1:9/x: "):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,20 +54,11 @@ def read_dlatents(path: str | Path, Gs: Network) -> np.ndarray:  # noqa: N803
     unreadable files, other shapes, and numbers that are not finite.
     """
     layers, size = Gs.components.synthesis.input_shape[1:]
-    try:
-        # Opened here, so that a damaged archive leaves no open file.
-        with open(path, "rb") as file:
-            if not file.read(len(_STARTS[0])).startswith(_STARTS):
-                raise UserError(f"{path}: neither .npy nor .npz")
-            file.seek(0)
-            found = np.load(file, allow_pickle=False)
-            if not isinstance(found, np.ndarray):
-                name = next((name for name in _NAMES if name in found.files), None)
-                if name is None:
-                    raise UserError(f"{path}: expected an array {' or '.join(_NAMES)}, found {found.files}")
-                found = found[name]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
-        raise UserError(f"{path}: cannot be read as .npy or .npz: {err}") from err
+    arrays = _read_arrays(path)
+    name = next((name for name in ("", *_NAMES) if name in arrays), None)
+    if name is None:
+        raise UserError(f"{path}: expected an array {' or '.join(_NAMES)}, found {list(arrays)}")
+    found = arrays[name]
     expected = f"{path}: expected w of shape [n, {layers}, {size}] or [n, {size}], found {list(found.shape)}"
     if found.dtype.kind not in "fiu":
         raise UserError(f"{path}: expected numbers, found {found.dtype}")
@@ -78,6 +69,39 @@ def read_dlatents(path: str | Path, Gs: Network) -> np.ndarray:  # noqa: N803
     if not np.isfinite(found).all():
         raise UserError(f"{path}: w is not finite")
     return found.astype(np.float32)
+
+
+def read_noise(path: str | Path, Gs: Network, count: int) -> list[np.ndarray] | None:  # noqa: N803
+    """Noise maps of a file, such as projection writes: `noise0`, ... of .npz, float32 [count, 1, H, W] each, in the
+    order of the network's; None if it has none. Raises `UserError` for maps that do not fit the network."""
+    arrays = _read_arrays(path)
+    if not any(name.startswith("noise") for name in arrays):
+        return None
+    maps = []
+    for index, buffer in enumerate(noise_buffers(Gs)):
+        expected = (count, *buffer.shape.as_list()[1:])
+        found = arrays.get(f"noise{index}", np.zeros(0))
+        if found.shape != expected or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
+            raise UserError(
+                f"{path}: noise{index}: found {found.dtype} {list(found.shape)}, expected finite numbers "
+                f"{list(expected)} (--noise const takes the network's)"
+            )
+        maps.append(found.astype(np.float32))
+    return maps
+
+
+def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Arrays of .npz by name, or that of .npy under the name ``."""
+    try:
+        # Opened here, so that a damaged archive leaves no open file.
+        with open(path, "rb") as file:
+            if not file.read(len(_STARTS[0])).startswith(_STARTS):
+                raise UserError(f"{path}: neither .npy nor .npz")
+            file.seek(0)
+            found = np.load(file, allow_pickle=False)
+            return {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
+        raise UserError(f"{path}: cannot be read as .npy or .npz: {err}") from err
 
 
 def save_dlatents(path: str | Path, dlatents: np.ndarray, others: Mapping[str, np.ndarray] | None = None) -> None:
@@ -101,6 +125,14 @@ def synthesize(
     }
     for begin in range(0, len(dlatents), minibatch):
         yield from Gs.components.synthesis.run(dlatents[begin : begin + minibatch], **options)
+
+
+def synthesize_with(Gs: Network, dlatents: np.ndarray, maps: Sequence[np.ndarray]) -> Iterator[np.ndarray]:  # noqa: N803
+    """As `synthesize`, with noise maps [n, 1, H, W] of its own for every w; one image at a time."""
+    with noise_kept(Gs) as buffers:
+        for index in range(len(dlatents)):
+            set_noise({buffer: values[index : index + 1] for buffer, values in zip(buffers, maps, strict=True)})
+            yield from synthesize(Gs, dlatents[index : index + 1])
 
 
 @contextmanager

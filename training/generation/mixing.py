@@ -9,6 +9,14 @@ import numpy as np
 from dnnlib.util import UserError
 
 
+def coarse_styles(layers: int) -> range:
+    """Layers whose styles are taken where nobody says which: the first 7, the published ones, or half of fewer than 14.
+
+    Those 7 are pose and shape of networks of 256 to 1024 pixels, but nearly all layers of one of 32 pixels.
+    """
+    return range(min(7, layers // 2))
+
+
 def mix_styles(rows: np.ndarray, columns: np.ndarray, layers: Sequence[int]) -> np.ndarray:
     """w [r, c, num_layers, dlatent_size]: those of the rows [r, num_layers, ...] with these layers of the columns.
 

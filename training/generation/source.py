@@ -63,6 +63,17 @@ def class_label(label: str | None, label_size: int, network_pkl: str) -> np.ndar
     return np.eye(label_size, dtype=np.float32)[index]
 
 
+def class_labels(label: str | None, label_size: int, network_pkl: str) -> list[np.ndarray | None]:
+    """As `class_label`, of one class or of several with commas between. Raises `UserError`, for a class given twice,
+    too."""
+    # A name may have a comma in it.
+    several = label is not None and label_size > 0 and "," in label and label not in _class_names(network_pkl)
+    labels = [class_label(one, label_size, network_pkl) for one in (label.split(",") if several else [label])]
+    if several and len({int(one.argmax()) for one in labels}) < len(labels):
+        raise UserError(f"--class {label}: expected every class once")
+    return labels
+
+
 def _class_names(network_pkl: str) -> tuple[str, ...]:
     """Class names of the data set, () if they cannot be found."""
     info = _find_data(network_pkl)

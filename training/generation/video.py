@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,38 +11,65 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from dnnlib.util import UserError, atomic_write
+from dnnlib.util import UserError
 
 _SMALLEST = 128  # smaller frames are enlarged pixel by pixel, by a whole factor
 
 
+class VideoError(Exception):
+    """A video that cannot be written, and why."""
+
+
 class VideoWriter:
-    """Takes frames one by one; all have the shape of the first."""
+    """Takes frames one by one; all have the shape of the first.
+
+    ffmpeg is run here and not by imageio_ffmpeg's writer, which does not look at how it ended: a video that a full disk
+    cut short passed for a good one.
+    """
 
     def __init__(self, path: Path, fps: int) -> None:
         self._path, self._fps = path, fps
         self._shape: tuple[int, ...] | None = None
-        self._process = None
+        self._process: subprocess.Popen | None = None
 
     def add(self, image: np.ndarray) -> None:
-        """A frame uint8 [C, H, W], C = 1, 3 or 4 (alpha is laid on white)."""
+        """A frame uint8 [C, H, W], C = 1, 3 or 4 (alpha is laid on white). Raises `VideoError` if ffmpeg has ended."""
         frame = video_frame(image)
         if self._process is None:
             self._shape = frame.shape
-            # H.264 with halved colour, which every player knows; frames of any even size.
-            self._process = imageio_ffmpeg.write_frames(
-                os.fspath(self._path), frame.shape[1::-1], fps=self._fps, codec="libx264", quality=8,
-                macro_block_size=2, pix_fmt_out="yuv420p", ffmpeg_log_level="error",
-            )  # fmt: skip
-            self._process.send(None)
+            self._process = self._start(*frame.shape[:2])
         if frame.shape != self._shape:
             raise ValueError(f"video: a frame of shape {list(frame.shape)} after {list(self._shape or ())}")
-        self._process.send(frame)
+        try:
+            self._process.stdin.write(frame)
+        except BrokenPipeError:
+            self.finish()
+            raise VideoError("ffmpeg ended before the video") from None
 
-    def close(self) -> None:
-        """Finish the file."""
-        if self._process is not None:
-            self._process.close()
+    def _start(self, height: int, width: int) -> subprocess.Popen:
+        # H.264 with halved colour, which every player knows; frames of any even size.
+        command = [
+            imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error",
+            "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(self._fps), "-i", "-",
+            "-c:v", "libx264", "-crf", "10", "-pix_fmt", "yuv420p", "-f", "mp4", os.fspath(self._path),
+        ]  # fmt: skip
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def finish(self) -> None:
+        """Finish the file. Raises `VideoError` if there were no frames, or ffmpeg says that anything went wrong."""
+        if self._process is None:
+            raise VideoError("the video has no frames")
+        _, said = self._process.communicate()
+        if self._process.returncode or said.strip():
+            lines = said.decode(errors="replace").split("\n")
+            reason = next((line for line in reversed(lines) if line.strip()), f"exit code {self._process.returncode}")
+            raise VideoError(f"the video could not be written: ffmpeg: {reason.strip()}")
+
+    def abandon(self) -> None:
+        """End ffmpeg, whatever it is at."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 @contextmanager
@@ -52,17 +78,20 @@ def open_video(path: str | os.PathLike, fps: int) -> Iterator[VideoWriter]:
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise UserError(f"{path}: videos are written as .mp4, found {path.suffix!r}")
-    with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / "video.mp4"
-        writer = VideoWriter(part, fps)
-        try:
-            yield writer
-        finally:
-            writer.close()
-        if not part.is_file() or not part.stat().st_size:
-            raise UserError(f"{path}: the video could not be encoded, or it has no frames")
-        with atomic_write(path) as target, open(part, "rb") as source:
-            shutil.copyfileobj(source, target)
+    # Beside the video and not in /tmp, which may be small: a full disk shows early, and what is written is moved whole.
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    writer = VideoWriter(part, fps)
+    try:
+        yield writer
+        writer.finish()
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except VideoError as err:
+        raise UserError(f"{path}: {err}") from err
+    finally:
+        writer.abandon()
+        part.unlink(missing_ok=True)
 
 
 def video_frame(image: np.ndarray) -> np.ndarray:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
-from dnnlib.util import UserError
-from training.cli import NumberList
+from dnnlib.submission.run_dir import create_run_dir
+from dnnlib.util import UserError, atomic_write, file_sha256
+from training.cli import FiniteFloat, NumberList
 from training.generation.keys import map_latents, read_dlatents, seed_latents
 from training.generation.source import check_seeds
 
@@ -29,7 +32,7 @@ result_dir_option = click.option("--result-dir", metavar="DIR", default="results
 def psi_option(command: Any) -> Any:
     """--truncation-psi, as for single images."""
     return click.option(
-        "--truncation-psi", type=float, default=0.5, show_default=True, help="Less is more typical; 1: none."
+        "--truncation-psi", type=FiniteFloat(), default=0.5, show_default=True, help="Less is more typical; 1: none."
     )(command)
 
 
@@ -61,6 +64,19 @@ def find_dlatents(
         return [str(index) for index in range(len(dlatents))], dlatents
     check_seeds(seeds, f"{option}seeds")
     return [str(seed) for seed in seeds], map_latents(Gs, seed_latents(Gs, seeds), label, psi, truncation_cutoff=cutoff)
+
+
+def start_run(result_dir: str, command: str, network_pkl: str) -> Path:
+    """Make the directory of a run, with how it draws in options.json: the command, its options, and the network's
+    SHA-256 where that is a file."""
+    run_dir = create_run_dir(result_dir, command)
+    options = dict(click.get_current_context().params)
+    facts = {"command": command, "network": options.pop("network_pkl"), "network_sha256": None, **options}
+    if Path(network_pkl).is_file():
+        facts["network_sha256"] = file_sha256(network_pkl)
+    with atomic_write(run_dir / "options.json", "w") as file:
+        file.write(json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    return run_dir
 
 
 class FloatList(click.ParamType):

@@ -6,12 +6,18 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from dnnlib.submission.run_dir import create_run_dir
 from dnnlib.util import UserError
 from training.cli import NumberList
 from training.generation.draw import noise_buffers
-from training.generation.keys import map_latents, read_dlatents, seed_latents, synthesize
-from training.generation.mixing import mix_styles
+from training.generation.keys import (
+    map_latents,
+    read_dlatents,
+    read_noise,
+    seed_latents,
+    synthesize,
+    synthesize_with,
+)
+from training.generation.mixing import coarse_styles, mix_styles
 from training.generation.noise_study import GROUPS, deviation_picture, study_noise
 from training.generation.source import check_seeds, class_label, load_generator
 from training.generation_cli.common import (
@@ -24,6 +30,7 @@ from training.generation_cli.common import (
     psi_option,
     result_dir_option,
     seeds_option,
+    start_run,
 )
 from training.image_grid import save_image_grid
 
@@ -34,7 +41,11 @@ from training.image_grid import save_image_grid
 @click.option("--col-seeds", type=NumberList(), help="Images that give the styles of --col-styles, one per column.")
 @click.option("--row-dlatents", metavar="NPZ", help="w of the rows instead, e.g. of run_projector.py.")
 @click.option("--col-dlatents", metavar="NPZ", help="w of the columns instead.")
-@click.option("--col-styles", type=NumberList(), default="0-6", show_default=True, help="Layers; 0 is the coarsest.")
+@click.option(
+    "--col-styles",
+    type=NumberList(),
+    help="Layers; 0 is the coarsest.  [default: 0-6, of small networks the first half]",
+)
 @psi_option
 @cutoff_option
 @class_option
@@ -46,7 +57,7 @@ def style_mixing_command(
     col_seeds: list[int] | None,
     row_dlatents: str | None,
     col_dlatents: str | None,
-    col_styles: list[int],
+    col_styles: list[int] | None,
     truncation_psi: float,
     truncation_cutoff: int | None,
     label: str | None,
@@ -62,8 +73,8 @@ def style_mixing_command(
     how = (one_hot, truncation_psi, truncation_cutoff)
     row_names, rows = find_dlatents(Gs, "--row-", row_seeds, row_dlatents, *how)
     col_names, columns = find_dlatents(Gs, "--col-", col_seeds, col_dlatents, *how)
-    mixed = mix_styles(rows, columns, col_styles)
-    run_dir = create_run_dir(result_dir, "style-mixing-example")
+    mixed = mix_styles(rows, columns, coarse_styles(rows.shape[1]) if col_styles is None else col_styles)
+    run_dir = start_run(result_dir, "style-mixing-example", network_pkl)
     everything = np.concatenate([rows, columns, mixed.reshape(-1, *rows.shape[1:])])
     images = np.stack(list(tqdm(synthesize(Gs, everything, minibatch), total=len(everything), leave=False)))
     of_rows, of_columns = images[: len(rows)], images[len(rows) : len(rows) + len(columns)]
@@ -106,12 +117,14 @@ def truncation_command(
 ) -> None:
     """The same images at several strengths of truncation: seedNNNN-psiX.png, and grid.png (figure 8 of StyleGAN)."""
     check_seeds(seeds)
+    if len({f"{psi:g}" for psi in psis}) < len(psis):
+        raise UserError(f"--psis {','.join(f'{psi:g}' for psi in psis)}: expected each once, they name the files")
     Gs = load_generator(network_pkl)  # noqa: N806
     one_hot = class_label(label, Gs.input_shapes[1][1], network_pkl)
     latents = seed_latents(Gs, seeds)
     swept = [map_latents(Gs, latents, one_hot, psi, truncation_cutoff=cutoff) for psi in psis]
     dlatents = np.stack(swept, axis=1)
-    run_dir = create_run_dir(result_dir, "truncation-sweep")
+    run_dir = start_run(result_dir, "truncation-sweep", network_pkl)
     points = dlatents.reshape(-1, *dlatents.shape[2:])
     names = [f"seed{seed:04d}-psi{psi:g}.png" for seed in seeds for psi in psis]
     images = []
@@ -156,7 +169,7 @@ def noise_command(
         study_noise(Gs, w, num, coarse, seed)
         for seed, w in tqdm(zip(seeds, dlatents, strict=True), total=len(seeds), leave=False)
     ]
-    run_dir = create_run_dir(result_dir, "noise-example")
+    run_dir = start_run(result_dir, "noise-example", network_pkl)
     cells = []
     for seed, study in zip(seeds, studies, strict=True):
         pictures = {
@@ -176,16 +189,22 @@ def noise_command(
 @click.command("generate-dlatents")
 @network_option
 @click.option("--dlatents", metavar="NPZ", required=True, help="w of .npz (`dlatents` or `w`) or .npy.")
+@click.option(
+    "--noise", type=click.Choice(["file", "const"]), default="file", show_default=True,
+    help="Maps of the file, as projection found them, where it has them; or those stored in the network.",
+)  # fmt: skip
 @click.option("--grid", is_flag=True, help="Write grid.png with all images too.")
 @minibatch_option
 @result_dir_option
-def dlatents_command(network_pkl: str, dlatents: str, grid: bool, minibatch: int, result_dir: str) -> None:
-    """Write dlatentNN.png for every w of a file, such as run_projector.py writes; with the noise of the network."""
+def dlatents_command(network_pkl: str, dlatents: str, noise: str, grid: bool, minibatch: int, result_dir: str) -> None:
+    """Write dlatentNN.png for every w of a file, such as run_projector.py writes."""
     Gs = load_generator(network_pkl)  # noqa: N806
     points = read_dlatents(dlatents, Gs)
-    run_dir = create_run_dir(result_dir, "generate-dlatents")
+    maps = read_noise(dlatents, Gs, len(points)) if noise == "file" else None
+    run_dir = start_run(result_dir, "generate-dlatents", network_pkl)
     images = []
-    for index, image in enumerate(tqdm(synthesize(Gs, points, minibatch), total=len(points), leave=False)):
+    drawn = synthesize(Gs, points, minibatch) if maps is None else synthesize_with(Gs, points, maps)
+    for index, image in enumerate(tqdm(drawn, total=len(points), leave=False)):
         save_image_grid(image[None], run_dir / f"dlatent{index:02d}.png", (1, 1))
         if grid:
             images.append(image)

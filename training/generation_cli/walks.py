@@ -10,7 +10,6 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from dnnlib.submission.run_dir import create_run_dir
 from dnnlib.util import UserError
 from training.generation.draw import noise_buffers
 from training.generation.keys import map_latents, noise_kept, save_dlatents, seed_latents, set_noise, synthesize
@@ -25,6 +24,7 @@ from training.generation_cli.common import (
     psi_option,
     result_dir_option,
     seeds_option,
+    start_run,
 )
 from training.image_grid import save_image_grid
 
@@ -41,9 +41,15 @@ if TYPE_CHECKING:
     "--mode", type=click.Choice(MODES), default="slerp", show_default=True,
     help="Straight lines, arcs, a circle spanned by 2 points, or a smooth curve.",
 )  # fmt: skip
-@click.option("--loop/--no-loop", default=True, show_default=True, help="Go back to the first point.")
+@click.option("--loop/--no-loop", default=True, show_default=True, help="Go back to the first point; a circle does.")
 @click.option("--easing", type=click.Choice(EASINGS), default="none", show_default=True, help="smooth: rest at points.")
-@click.option("--frames", type=click.IntRange(1), default=60, show_default=True, help="From one point to the next.")
+@click.option(
+    "--frames",
+    type=click.IntRange(1),
+    default=60,
+    show_default=True,
+    help="From one point to the next; a quarter of a circle.",
+)
 @click.option("--fps", type=click.IntRange(1), default=30, show_default=True, help="Frames per second.")
 @click.option(
     "--noise", type=click.Choice(["const", "loop", "random"]), default="const", show_default=True,
@@ -81,6 +87,10 @@ def video_command(
     """
     if dlatents is not None and space == "z":
         space = "w"
+    if mode == "circle" and not loop:
+        raise UserError(
+            "--mode circle --no-loop: a circle is a full turn; take --mode slerp for the arc between points"
+        )
     from training.generation.video import open_video
 
     Gs = load_generator(network_pkl)  # noqa: N806
@@ -96,7 +106,8 @@ def video_command(
         points = map_latents(Gs, latents, one_hot, truncation_psi, truncation_cutoff=truncation_cutoff)
     if noise != "const" and not noise_buffers(Gs):
         raise UserError(f"--noise {noise}: this network has no noise inputs")
-    run_dir = create_run_dir(result_dir, "interpolation-video")
+    run_dir = start_run(result_dir, "interpolation-video", network_pkl)
+    save_dlatents(run_dir / "dlatents.npz", points)
     with ExitStack() as stack:
         video = stack.enter_context(open_video(run_dir / "video.mp4", fps))
         images = _frames(Gs, points, noise, noise_seed, minibatch, stack)
@@ -104,7 +115,6 @@ def video_command(
             video.add(image)
             if save_frames:
                 save_image_grid(image[None], run_dir / f"frame{index:05d}.png", (1, 1))
-    save_dlatents(run_dir / "dlatents.npz", points)
     click.echo(f"{len(points)} frames, {len(points) / fps:.1f} s, in {run_dir / 'video.mp4'}")
 
 

@@ -137,7 +137,9 @@ class Projector:
             distances, _ = tfutil.run([self._distances, self._step], feed)
             history[step] = distances[:number]
             if not np.isfinite(history[step]).all():
-                raise UserError(f"projection: distances are not finite at step {step}: try a lower learning rate")
+                raise UserError(
+                    f"projection: distances are not finite at step {step}: try a lower learning rate or noise weight"
+                )
             if on_step is not None:
                 on_step(step + 1, history[step])
             if on_images is not None and step + 1 in image_steps:

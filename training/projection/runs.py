@@ -50,39 +50,40 @@ def run_projections(
     stops = set(snapshot_steps(outputs.snapshots, steps)) if outputs.snapshots else set()
     shots = set(snapshot_steps(outputs.video_frames, steps)) if outputs.video_frames else set()
     distances, dlatents, pairs = [], [], []
-    bar = tqdm(total=len(names) * steps, unit="step", leave=False)
-    for begin in range(0, len(names), projector.batch):
-        places = range(begin, min(begin + projector.batch, len(names)))
-        targets = read(places)
-        pixels = to_pixels(targets)
-        some = [names[index] for index in places]
-        with ExitStack() as stack:
-            videos = [stack.enter_context(open_video(run_dir / f"{n}.mp4", outputs.fps)) for n in some if shots]
-            for name, image in zip(some, pixels, strict=True):
-                save_image_grid(image[None], run_dir / f"{name}-target.png", (1, 1))
+    with tqdm(total=len(names) * steps, unit="step", leave=False) as bar:
+        for begin in range(0, len(names), projector.batch):
+            places = range(begin, min(begin + projector.batch, len(names)))
+            targets = read(places)
+            pixels = to_pixels(targets)
+            some = [names[index] for index in places]
+            with ExitStack() as stack:
+                videos = [stack.enter_context(open_video(run_dir / f"{n}.mp4", outputs.fps)) for n in some if shots]
+                for name, image in zip(some, pixels, strict=True):
+                    save_image_grid(image[None], run_dir / f"{name}-target.png", (1, 1))
 
-            def on_images(step: int, images: np.ndarray, some: Any = some, videos: Any = videos, pixels: Any = pixels):
-                for index, (name, image) in enumerate(zip(some, to_pixels(images), strict=True)):
-                    if step in stops:
-                        save_image_grid(image[None], run_dir / f"{name}-step{step:04d}.png", (1, 1))
-                    if step in shots:
-                        videos[index].add(np.concatenate([pixels[index], image], axis=2))
+                def on_images(
+                    step: int, images: np.ndarray, some: Any = some, videos: Any = videos, pixels: Any = pixels
+                ):
+                    for index, (name, image) in enumerate(zip(some, to_pixels(images), strict=True)):
+                        if step in stops:
+                            save_image_grid(image[None], run_dir / f"{name}-step{step:04d}.png", (1, 1))
+                        if step in shots:
+                            videos[index].add(np.concatenate([pixels[index], image], axis=2))
 
-            def on_step(step: int, now: np.ndarray) -> None:
-                bar.update(len(now))
-                bar.set_postfix(distance=f"{now.mean():.4g}", refresh=False)
+                def on_step(step: int, now: np.ndarray) -> None:
+                    bar.update(len(now))
+                    bar.set_postfix(distance=f"{now.mean():.4g}", refresh=False)
 
-            found = projector.project(targets, [ids[i] for i in places], stops | shots, on_images, on_step)
-        finals = to_pixels(found.images)
-        for index, name in enumerate(some):
-            one = slice(index, index + 1)
-            noise = {key: value[one] for key, value in found.noise.items()}
-            save_dlatents(run_dir / f"{name}-dlatents.npz", found.dlatents[one], noise)
-            if len(pairs) < _COMPARISON_MOST:
-                pairs.append((pixels[index], finals[index]))
-        distances.append(found.distances)
-        dlatents.append(found.dlatents)
-    bar.close()
+                found = projector.project(targets, [ids[i] for i in places], stops | shots, on_images, on_step)
+            finals = to_pixels(found.images)
+            for index, name in enumerate(some):
+                one = slice(index, index + 1)
+                noise = {key: value[one] for key, value in found.noise.items()}
+                save_dlatents(run_dir / f"{name}-dlatents.npz", found.dlatents[one], noise)
+                if len(pairs) < _COMPARISON_MOST:
+                    pairs.append((pixels[index], finals[index]))
+            distances.append(found.distances)
+            dlatents.append(found.dlatents)
     save_dlatents(run_dir / "dlatents.npz", np.concatenate(dlatents))
     save_image_grid(np.stack([image for pair in pairs for image in pair]), run_dir / "comparison.png", (2, len(pairs)))
     return np.concatenate(distances)

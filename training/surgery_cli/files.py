@@ -9,7 +9,7 @@ import click
 from dnnlib.snapshot import NetworkState
 from dnnlib.snapshot.arrays import printable
 from dnnlib.util import UserError
-from training.cli import quiet_tensorflow
+from training.cli import FiniteFloat, quiet_tensorflow
 from training.export.arrays import READERS, left_out, write_npz, write_safetensors
 from training.export.published import as_published, notes_on, to_ada, to_stylegan2
 from training.surgery.files import read_model, write_model
@@ -56,7 +56,7 @@ def strip_command(source: str, target: str, keep: str, verbose: bool, force: boo
     show_default=True,
     help="savedmodel, onnx: what the model takes, latents or dlatents.",
 )
-@click.option("--psi", type=float, help="savedmodel, onnx: truncation to bake in. [default: an input]")
+@click.option("--psi", type=FiniteFloat(), help="savedmodel, onnx: truncation to bake in. [default: an input]")
 @click.option(
     "--network", type=click.Choice(["Gs", "G"]), default="Gs", show_default=True, help="savedmodel, onnx: which one."
 )

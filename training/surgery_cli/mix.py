@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from training.cli import FiniteFloat
 from training.surgery.average import average, interpolate
 from training.surgery.copy import copy
 from training.surgery.files import read_model
@@ -59,8 +60,12 @@ def _number(text: str) -> float:
 @click.argument("high", metavar="FINE")
 @target_argument
 @click.option("--at", type=int, required=True, help="Resolution of the first block that FINE gives.")
-@click.option("--width", type=float, default=0.0, show_default=True, help="Octaves of a smooth change; 0: at once.")
-@click.option("--mapping", type=float, default=0.0, show_default=True, help="Share of FINE in the mapping network.")
+@click.option(
+    "--width", type=FiniteFloat(), default=0.0, show_default=True, help="Octaves of a smooth change; 0: at once."
+)
+@click.option(
+    "--mapping", type=FiniteFloat(), default=0.0, show_default=True, help="Share of FINE in the mapping network."
+)
 @verbose_option
 @force_option
 def interpolate_command(

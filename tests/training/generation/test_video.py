@@ -1,5 +1,7 @@
 """Videos are decoded again by ffmpeg."""
 
+import os
+import shlex
 import subprocess
 
 import imageio_ffmpeg
@@ -58,3 +60,29 @@ def test_frames_of_one_shape(tmp_path):
     with pytest.raises(ValueError, match="shape"), open_video(tmp_path / "a.mp4", 5) as video:
         video.add(np.zeros([3, 32, 32], np.uint8))
         video.add(np.zeros([3, 32, 64], np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("after", "text"),
+    [
+        ("; exit 3", "ffmpeg: exit code 3"),  # it ends badly
+        ("; echo Error writing trailer: No space left on device >&2", "ffmpeg: Error writing trailer: No space left"),
+        ("& kill -9 $!; exit 1", "ffmpeg: exit code 1"),  # it ends before the frames do
+    ],
+)
+def test_what_ffmpeg_did_not_finish_is_no_video(tmp_path, monkeypatch, after, text):
+    program = tmp_path / "ffmpeg"
+    program.write_text(f'#!/bin/sh\n{shlex.quote(imageio_ffmpeg.get_ffmpeg_exe())} "$@" {after}\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: os.fspath(program))
+    message = f"a.mp4: the video could not be written: {text}"
+    with pytest.raises(UserError, match=message) as info, open_video(tmp_path / "a.mp4", 5) as video:
+        for _ in range(100):
+            video.add(np.zeros([3, 256, 256], np.uint8))
+    assert "\n" not in str(info.value)
+    assert list(tmp_path.iterdir()) == [program]
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"none/a.mp4: .*No such file"), open_video(tmp_path / "none/a.mp4", 5) as video:
+        video.add(np.zeros([3, 32, 32], np.uint8))
