@@ -1,4 +1,4 @@
-# make demo    train on small drawings (about ten minutes on two CPU cores) and look at what was learnt
+# make demo    train on small drawings (a quarter of an hour on two CPU cores) and look at what was learnt
 # make test    run the tests            make bench   measure training speed
 # make lint    check style              make clean   remove what the others built, but no data, results or .venv
 #

@@ -26,7 +26,7 @@ from training.schedule import choose_batch_gpu
 # One row per preset; a command line option replaces a single value, --set any field of the configuration.
 # fmt: off
 PRESETS = {
-    # 32x32 in about ten minutes on two CPU cores: G 0.26 M, D 0.29 M parameters; outlined, coloured shapes.
+    # 32x32 in nine minutes on two CPU cores: G 0.26 M, D 0.29 M parameters; outlined, coloured shapes.
     "demo32":   Preset(G="skip", D="resnet", fmaps=(  512,  64), z= 64, w= 64, mapping=(2,  64), batch=(16, 16), lr=0.005,  gamma=0.1,  mixing=None, path=0, ema= 2, ramp=0.05, kimg=   84, tick=   2, every=( 1,  7, 21), grid="16x12", metrics="fd5k_effnet", lr_steps=((56, 0.0025),), diffaug=("translation", "color"), first=True),  # noqa: E501
     # What benchmarks measure, everything switched on: 32x32, G 1.15 M, D 1.15 M parameters.
     "bench32":  Preset(G="skip", D="resnet", fmaps=( 1024, 128), z=128, w=128, mapping=(8, 128), batch=(16, 16), lr=0.002,  gamma=0.02, mixing=0.9,  path=2, ema=10, ramp=None, kimg=   20, tick=   1, every=(10, 10, 10), grid="16x12", metrics="none"),         # noqa: E501
