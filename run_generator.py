@@ -7,7 +7,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from training.cli import FiniteFloat, NumberList, OneLineGroup
+from training.cli import FiniteFloat, NumberList, OneLineGroup, run_stoppable
 from training.generation import source
 from training.generation.draw import draw, noise_buffers
 from training.generation.ratio import unstretch
@@ -96,4 +96,4 @@ for command in (*figures.COMMANDS, *walks.COMMANDS):
 
 
 if __name__ == "__main__":
-    main()
+    run_stoppable(main)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from dnnlib.snapshot.source import identify
 from dnnlib.submission.run_dir import create_run_dir
 from dnnlib.util import UserError, atomic_write
 from metrics.analysis.options import features_options, network_option
-from training.cli import FiniteFloat, NumberList, OneLineGroup
+from training.cli import FiniteFloat, FiniteRange, NumberList, OneLineGroup, run_stoppable
 from training.generation.source import check_seeds, class_label, load_generator
 from training.projection.options import MOST_SEED, MOST_STEPS, ProjectionOptions
 
@@ -41,15 +42,15 @@ def _options(snapshots: bool) -> Callable[[Any], Any]:
             click.option("--steps", type=click.IntRange(1, MOST_STEPS), default=defaults.steps, show_default=True),
             click.option("--w-plus", is_flag=True, help="A w of its own for every layer: nearer, but says less."),
             click.option(
-                "--learning-rate", type=FiniteFloat(0, min_open=True), default=defaults.learning_rate,
+                "--learning-rate", type=FiniteRange(0, min_open=True), default=defaults.learning_rate,
                 show_default=True, help="Highest, of Adam.",
             ),
             click.option(
-                "--noise-weight", type=FiniteFloat(0), default=defaults.noise_weight, show_default=True,
+                "--noise-weight", type=FiniteRange(0), default=defaults.noise_weight, show_default=True,
                 help="Of the regularisation that keeps signal out of noise maps.",
             ),
             click.option(
-                "--noise-pyramid-gain", type=FiniteFloat(0), default=defaults.pyramid_gain, show_default=True,
+                "--noise-pyramid-gain", type=FiniteRange(0), default=defaults.pyramid_gain, show_default=True,
                 help="Factor per halving of noise maps: 1 as published in code, 2 as in the paper's text.",
             ),
             click.option("--keep-noise", is_flag=True, help="Do not optimise noise maps: w alone."),
@@ -203,7 +204,8 @@ def _prepare(
         seed=given["seed"],
     )
     projector = Projector(Gs, embed, measure_w(Gs, one_hot), options, min(given["batch"], count))
-    facts = {"network": given["network"], "class": given["label"], "batch": projector.batch}
+    network, digest = identify(given["network"])
+    facts = {"network": network, "network_sha256": digest, "class": given["label"], "batch": projector.batch}
     return projector, facts | {"distance": looks.name, "weights_sha256": looks.weights_sha256}
 
 
@@ -258,4 +260,4 @@ def _finish(
 
 
 if __name__ == "__main__":
-    main()
+    run_stoppable(main)

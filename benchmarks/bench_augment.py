@@ -69,7 +69,8 @@ def main(preset: tuple[str, ...], p: float, arms: str, seconds: float, assignmen
         raise click.UsageError(f"--arms: unknown {', '.join(unknown)}; known are {', '.join(ARMS)}")
     table = Table("preset", "augmentation", "ms / minibatch", "img/s", "more time", title=f"Augmentation at p = {p:g}")
     for name in preset:
-        base = apply_set(with_fields(TrainConfig(), PRESETS[name].fields()), *assignments)
+        # Without what the preset does itself, so that the first arm is the one without augmentation.
+        base = apply_set(with_fields(TrainConfig(), PRESETS[name].fields()), "augment.diffaugment=[]", *assignments)
         with tf.Graph().as_default(), tfutil.create_session():
             benches = {}
             for arm in names:

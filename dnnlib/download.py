@@ -18,7 +18,7 @@ from dnnlib.util import UserError, atomic_write, is_web_page
 
 _CHUNK_BYTES = 1 << 20
 _BODY_ATTEMPTS = 3  # a connection that breaks in the middle of a file is tried again this often
-_NAME_ATTEMPTS = 3  # to find the address of a host
+_NAME_ATTEMPTS = 6  # to find the address of a host, within 6 s: a network may just be starting
 _RETRY_STATUS = (429, 500, 502, 503, 504)
 _TIMEOUT_SEC = (20, 60)  # connect, read
 
@@ -29,7 +29,10 @@ class _Retry(urllib3.Retry):
         _pool: Any = None, _stacktrace: Any = None,
     ) -> Self:  # fmt: skip
         """The next attempt; fewer where the name of the host is not known, as on a machine without a network."""
-        if isinstance(error, urllib3.exceptions.NameResolutionError) and len(self.history) >= _NAME_ATTEMPTS - 1:
+        unknown = [
+            isinstance(e, urllib3.exceptions.NameResolutionError) for e in (error, *(h.error for h in self.history))
+        ]
+        if unknown[0] and sum(unknown) >= _NAME_ATTEMPTS:
             raise urllib3.exceptions.MaxRetryError(_pool, url, error) from error
         return super().increment(method, url, response, error, _pool, _stacktrace)
 

@@ -221,6 +221,17 @@ def test_how_images_were_drawn_is_written_down(session, place, conditional):
     expected |= {"truncation_psi": 0.7, "label": "dog", "noise": "const", "truncation_cutoff": None}
     assert record.items() >= expected.items()
 
+    # Of a run directory it is the newest snapshot.
+    conditional.rename(conditional.with_name("network-snapshot-000008.pkl"))
+    images("--network", conditional.parent, "--seeds", "3", "--class", "dog")
+    record = json.loads(max(Path("results").glob("*/options.json")).read_text())
+    assert (Path(record["network"]).name, record["network_sha256"]) == ("network-snapshot-000008.pkl", digest)
+
+
+def test_help_shows_no_bounds_where_there_are_none():
+    text = CliRunner().invoke(main, ["generate-images", "--help"]).stdout
+    assert "--truncation-psi FLOAT " in text and "None" not in text
+
 
 def test_help_needs_no_tensorflow():
     code = "import sys, run_generator; sys.exit(any(m.startswith(('tensorflow', 'scipy')) for m in sys.modules))"

@@ -112,7 +112,7 @@ def test_style_mixing(loaded):
 
 def test_w_of_files(loaded):
     w = np.stack([w_of(loaded, seed) for seed in (7, 8)])
-    np.savez("ada.npz", dlatents=w)
+    np.savez("ada.npz", dlatents=w, notes=np.array([{"other": "things"}]))  # which is not read
     np.savez("port.npz", w=w)
     np.save("one.npy", w[:, 0])
     for name in ("ada.npz", "port.npz", "one.npy"):
@@ -128,6 +128,8 @@ def test_w_of_files(loaded):
 def test_styles_that_are_mixed_unless_told_otherwise(loaded):
     """The coarse half of a small network; the first 7 of one with 14 layers or more."""
     files = run("style-mixing-example", "--row-seeds", 1, "--col-seeds", 2)
+    record = json.loads((files["grid.png"].parent / "options.json").read_text())
+    assert record["col_styles"] == [0, 1, 2]
     mixed = w_of(loaded, 1, 0.5)
     mixed[:3] = w_of(loaded, 2, 0.5)[:3]
     assert_same(pixels(files["1-2.png"]), image_of(loaded, mixed))
@@ -160,7 +162,7 @@ def test_noise_of_files(loaded):
     assert "noisy.npz: noise2: found float64 [1, 1, " in refused("generate-dlatents", "--dlatents", "noisy.npz")
     del maps["noise4"]
     np.savez("noisy.npz", dlatents=w, **maps)
-    assert "noisy.npz: noise4: found float64 [0]" in refused("generate-dlatents", "--dlatents", "noisy.npz")
+    assert "noisy.npz: no noise4" in refused("generate-dlatents", "--dlatents", "noisy.npz")
 
 
 def test_truncation_sweep(loaded):

@@ -453,7 +453,7 @@ def test_dry_run_says_what_would_be(emoji, place, monkeypatch):
     assert "Images        32x32, 3 channels, 5 label components" in text
     assert "First batch   uint8 [16, 3, 32, 32], values 0 to 255" in text
     assert "labels [16, 5]" in text
-    assert "loss.r1_gamma               0.02    (default 10)" in text
+    assert re.search(r"loss.r1_gamma +0.1 +\(default 10\)", text)
     for path in config_io.field_types():
         assert f"  {path} " in text
 

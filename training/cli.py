@@ -98,15 +98,23 @@ class NumberList(click.ParamType):
         return numbers
 
 
-class FiniteFloat(click.FloatRange):
-    """A number, within bounds if there are any; `nan` and `inf`, which Python reads as numbers, are none."""
+class _Finite:
+    """`nan` and `inf`, which Python reads as numbers, are none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number."""
-        number = super().convert(value, param, ctx)
+        number = super().convert(value, param, ctx)  # type: ignore[misc]
         if not math.isfinite(number):
-            self.fail(f"found {value}, expected a finite number", param, ctx)
+            self.fail(f"found {value}, expected a finite number", param, ctx)  # type: ignore[attr-defined]
         return number
+
+
+class FiniteFloat(_Finite, click.types.FloatParamType):
+    """Any number but `nan` and `inf`."""
+
+
+class FiniteRange(_Finite, click.FloatRange):
+    """A number within bounds, which infinity is not either where there is no upper one."""
 
 
 class Resolution(click.ParamType):

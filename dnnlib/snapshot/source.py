@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import io
 import os
 import zlib
@@ -74,6 +75,12 @@ def open_stream(source: os.PathLike | str) -> Iterator[tuple[BinaryIO, int, str]
         _check_start(file.read(_START), where)
         file.seek(0)
         yield file, size, where
+
+
+def identify(source: os.PathLike | str) -> tuple[str, str]:
+    """(name, SHA-256) of a network file as it lies on the disk: of a run directory, of its newest snapshot."""
+    with _open(source, {"verbose": False}) as (file, where):
+        return where, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

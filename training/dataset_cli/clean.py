@@ -27,11 +27,11 @@ from training.clean.pipeline import judge
 from training.clean.places import check_list_output, check_output
 from training.clean.report import MOST_SHOWN, count, write_report
 from training.clean.table import write_table
-from training.cli import FiniteFloat, quiet_tensorflow
+from training.cli import FiniteFloat, FiniteRange, quiet_tensorflow
 from training.dataset_items import Item, counted, printable
 from training.label_sources import LABEL_SOURCES, label_items
 
-_PERCENT = FiniteFloat(0, min_open=True)
+_PERCENT = FiniteRange(0, min_open=True)
 _FILE = click.Path(exists=True, dir_okay=False)
 _FOLDER = click.Path(exists=True, file_okay=False)
 _DEFAULTS = CleanOptions()
@@ -44,15 +44,15 @@ _OPTIONS = (
     click.option("--min-colors", type=click.IntRange(2), help="Drop images of fewer different colours (257 is usual)."),
     click.option("--drop-monochrome", is_flag=True, help="Drop grey images."),
     click.option(
-        "--min-chroma", type=FiniteFloat(0, 255), default=_DEFAULTS.min_chroma, show_default=True,
+        "--min-chroma", type=FiniteRange(0, 255), default=_DEFAULTS.min_chroma, show_default=True,
         help="Images are grey if the channels of 99% of the pixels differ by less.",
     ),
-    click.option("--min-laplacian", type=FiniteFloat(0), help="Drop images whose Laplacian has less variance."),
+    click.option("--min-laplacian", type=FiniteRange(0), help="Drop images whose Laplacian has less variance."),
     click.option(
         "--max-brisque", type=FiniteFloat(), help="Drop blurry and noisy images: BRISQUE, about 0 good to 100 bad."
     ),
     click.option(
-        "--max-asymmetry", type=FiniteFloat(0, 1), help="Drop images with more unlike halves (0.06 is usual).",
+        "--max-asymmetry", type=FiniteRange(0, 1), help="Drop images with more unlike halves (0.06 is usual).",
     ),
     click.option("--masks", type=_FOLDER, help="Masks of the same names; asymmetry is measured on them."),
     click.option("--cascade", type=_FILE, help="OpenCV cascade (.xml): drop images in which it finds nothing."),
@@ -66,7 +66,7 @@ _OPTIONS = (
     ),
     click.option("--faces", is_flag=True, help="Drop images without an upright frontal face (MTCNN)."),
     click.option(
-        "--face-confidence", type=FiniteFloat(0, 1), default=_DEFAULTS.face_confidence, show_default=True,
+        "--face-confidence", type=FiniteRange(0, 1), default=_DEFAULTS.face_confidence, show_default=True,
         help="Less certain faces do not count.",
     ),
     click.option(
@@ -172,7 +172,7 @@ def clean_command(
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the order.")
 @click.option("--labels-from", type=click.Choice(LABEL_SOURCES), help="For networks with classes.")
 @click.option("--labels-file", type=_FILE, help="With --labels-from csv or json.")
-@click.option("--drop-worst", type=FiniteFloat(0, 100), default=10, show_default=True, help="Percent.")
+@click.option("--drop-worst", type=FiniteRange(0, 100), default=10, show_default=True, help="Percent.")
 @click.option("--report", type=click.Path(dir_okay=False), default="rank.html", show_default=True, help="Page.")
 @click.option("--csv", "csv_path", type=click.Path(dir_okay=False), default="rank.csv", show_default=True)
 @click.option(

@@ -11,7 +11,7 @@ from PIL import ImageColor
 from dnnlib.util import UserError
 from training.clean.options import CleanOptions, make_filters
 from training.clean.pipeline import find_dropped
-from training.cli import FiniteFloat
+from training.cli import FiniteRange
 from training.dataset_cli.clean import clean_options
 from training.dataset_cli.common import build_options, make_options, print_report
 from training.dataset_sources import LABEL_SOURCES, ImageOptions, create_from_images, look_at_images
@@ -26,7 +26,7 @@ from training.image_shapes import parse_size
 @click.option("--fit", type=click.Choice(FITS), default="center-crop", show_default=True, help="How; see above.")
 @click.option("--channels", type=click.Choice(["1", "3", "4"]), help="[default: 1 if all images are grey, else 3]")
 @click.option("--background", default="white", show_default=True, help="Behind transparency, and of padding.")
-@click.option("--sharpen", type=FiniteFloat(0), default=0.0, help="Unsharp masking; does harm, see recipes.md.")
+@click.option("--sharpen", type=FiniteRange(0), default=0.0, help="Unsharp masking; does harm, see recipes.md.")
 @click.option("--labels-from", type=click.Choice(LABEL_SOURCES), help="folders: one class per sub-folder.")
 @click.option("--labels-file", help="Of labels. [default for json: dataset.json in the inputs]")
 @click.option("--dry-run", is_flag=True, help="Only list what would be converted and what skipped.")

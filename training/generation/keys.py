@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,10 +54,10 @@ def read_dlatents(path: str | Path, Gs: Network) -> np.ndarray:  # noqa: N803
     unreadable files, other shapes, and numbers that are not finite.
     """
     layers, size = Gs.components.synthesis.input_shape[1:]
-    arrays = _read_arrays(path)
+    arrays, names = _read_arrays(path, lambda name: name in _NAMES)
     name = next((name for name in ("", *_NAMES) if name in arrays), None)
     if name is None:
-        raise UserError(f"{path}: expected an array {' or '.join(_NAMES)}, found {list(arrays)}")
+        raise UserError(f"{path}: expected an array {' or '.join(_NAMES)}, found {names}")
     found = arrays[name]
     expected = f"{path}: expected w of shape [n, {layers}, {size}] or [n, {size}], found {list(found.shape)}"
     if found.dtype.kind not in "fiu":
@@ -74,13 +74,15 @@ def read_dlatents(path: str | Path, Gs: Network) -> np.ndarray:  # noqa: N803
 def read_noise(path: str | Path, Gs: Network, count: int) -> list[np.ndarray] | None:  # noqa: N803
     """Noise maps of a file, such as projection writes: `noise0`, ... of .npz, float32 [count, 1, H, W] each, in the
     order of the network's; None if it has none. Raises `UserError` for maps that do not fit the network."""
-    arrays = _read_arrays(path)
-    if not any(name.startswith("noise") for name in arrays):
+    arrays, _ = _read_arrays(path, lambda name: name.startswith("noise"))
+    if not any(arrays):  # `` is the array of .npy
         return None
     maps = []
     for index, buffer in enumerate(noise_buffers(Gs)):
         expected = (count, *buffer.shape.as_list()[1:])
-        found = arrays.get(f"noise{index}", np.zeros(0))
+        found = arrays.get(f"noise{index}")
+        if found is None:
+            raise UserError(f"{path}: no noise{index}, which this network has (--noise const takes the network's)")
         if found.shape != expected or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
             raise UserError(
                 f"{path}: noise{index}: found {found.dtype} {list(found.shape)}, expected finite numbers "
@@ -90,8 +92,8 @@ def read_noise(path: str | Path, Gs: Network, count: int) -> list[np.ndarray] | 
     return maps
 
 
-def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """Arrays of .npz by name, or that of .npy under the name ``."""
+def _read_arrays(path: str | Path, wanted: Callable[[str], bool]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Arrays of .npz by name, but for others than are wanted, and all names; of .npy the one, under the name ``."""
     try:
         # Opened here, so that a damaged archive leaves no open file.
         with open(path, "rb") as file:
@@ -99,7 +101,9 @@ def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
                 raise UserError(f"{path}: neither .npy nor .npz")
             file.seek(0)
             found = np.load(file, allow_pickle=False)
-            return {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+            if isinstance(found, np.ndarray):
+                return {"": found}, [""]
+            return {name: found[name] for name in found.files if wanted(name)}, found.files
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
         raise UserError(f"{path}: cannot be read as .npy or .npz: {err}") from err
 

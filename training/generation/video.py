@@ -16,10 +16,6 @@ from dnnlib.util import UserError
 _SMALLEST = 128  # smaller frames are enlarged pixel by pixel, by a whole factor
 
 
-class VideoError(Exception):
-    """A video that cannot be written, and why."""
-
-
 class VideoWriter:
     """Takes frames one by one; all have the shape of the first.
 
@@ -27,13 +23,14 @@ class VideoWriter:
     cut short passed for a good one.
     """
 
-    def __init__(self, path: Path, fps: int) -> None:
-        self._path, self._fps = path, fps
+    def __init__(self, path: Path, part: Path, fps: int) -> None:
+        """path: of the video, for errors; part: absolute path of the file to write."""
+        self._path, self._part, self._fps = path, part, fps
         self._shape: tuple[int, ...] | None = None
         self._process: subprocess.Popen | None = None
 
     def add(self, image: np.ndarray) -> None:
-        """A frame uint8 [C, H, W], C = 1, 3 or 4 (alpha is laid on white). Raises `VideoError` if ffmpeg has ended."""
+        """A frame uint8 [C, H, W], C = 1, 3 or 4 (alpha is laid on white). Raises `UserError` if ffmpeg has ended."""
         frame = video_frame(image)
         if self._process is None:
             self._shape = frame.shape
@@ -44,26 +41,26 @@ class VideoWriter:
             self._process.stdin.write(frame)
         except BrokenPipeError:
             self.finish()
-            raise VideoError("ffmpeg ended before the video") from None
+            raise UserError(f"{self._path}: ffmpeg ended before the video") from None
 
     def _start(self, height: int, width: int) -> subprocess.Popen:
         # H.264 with halved colour, which every player knows; frames of any even size.
         command = [
             imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error",
             "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(self._fps), "-i", "-",
-            "-c:v", "libx264", "-crf", "10", "-pix_fmt", "yuv420p", "-f", "mp4", os.fspath(self._path),
+            "-c:v", "libx264", "-crf", "10", "-pix_fmt", "yuv420p", "-f", "mp4", os.fspath(self._part),
         ]  # fmt: skip
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def finish(self) -> None:
-        """Finish the file. Raises `VideoError` if there were no frames, or ffmpeg says that anything went wrong."""
+        """Finish the file. Raises `UserError` if there were no frames, or ffmpeg says that anything went wrong."""
         if self._process is None:
-            raise VideoError("the video has no frames")
+            raise UserError(f"{self._path}: the video has no frames")
         _, said = self._process.communicate()
         if self._process.returncode or said.strip():
             lines = said.decode(errors="replace").split("\n")
             reason = next((line for line in reversed(lines) if line.strip()), f"exit code {self._process.returncode}")
-            raise VideoError(f"the video could not be written: ffmpeg: {reason.strip()}")
+            raise UserError(f"{self._path}: the video could not be written: ffmpeg: {reason.strip()}")
 
     def abandon(self) -> None:
         """End ffmpeg, whatever it is at."""
@@ -79,16 +76,16 @@ def open_video(path: str | os.PathLike, fps: int) -> Iterator[VideoWriter]:
     if path.suffix.lower() != ".mp4":
         raise UserError(f"{path}: videos are written as .mp4, found {path.suffix!r}")
     # Beside the video and not in /tmp, which may be small: a full disk shows early, and what is written is moved whole.
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    writer = VideoWriter(part, fps)
+    # The path is absolute, as ffmpeg takes `-x/a.mp4` for an option and `x:1/a.mp4` for a protocol.
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    writer = VideoWriter(path, part, fps)
     try:
         yield writer
         writer.finish()
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(part, path)
-    except VideoError as err:
-        raise UserError(f"{path}: {err}") from err
+        os.replace(part, target)
     finally:
         writer.abandon()
         part.unlink(missing_ok=True)

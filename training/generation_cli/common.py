@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from dnnlib.snapshot.source import identify
 from dnnlib.submission.run_dir import create_run_dir
-from dnnlib.util import UserError, atomic_write, file_sha256
+from dnnlib.util import UserError, atomic_write
 from training.cli import FiniteFloat, NumberList
 from training.generation.keys import map_latents, read_dlatents, seed_latents
 from training.generation.source import check_seeds
@@ -66,14 +67,13 @@ def find_dlatents(
     return [str(seed) for seed in seeds], map_latents(Gs, seed_latents(Gs, seeds), label, psi, truncation_cutoff=cutoff)
 
 
-def start_run(result_dir: str, command: str, network_pkl: str) -> Path:
-    """Make the directory of a run, with how it draws in options.json: the command, its options, and the network's
-    SHA-256 where that is a file."""
+def start_run(result_dir: str, command: str, network_pkl: str, others: Mapping[str, Any] | None = None) -> Path:
+    """Make the directory of a run, with how it draws in options.json: the command, its options, other facts, and the
+    network's file and SHA-256."""
     run_dir = create_run_dir(result_dir, command)
-    options = dict(click.get_current_context().params)
-    facts = {"command": command, "network": options.pop("network_pkl"), "network_sha256": None, **options}
-    if Path(network_pkl).is_file():
-        facts["network_sha256"] = file_sha256(network_pkl)
+    network, digest = identify(network_pkl)
+    options = {name: value for name, value in click.get_current_context().params.items() if name != "network_pkl"}
+    facts = {"command": command, "network": network, "network_sha256": digest, **options, **(others or {})}
     with atomic_write(run_dir / "options.json", "w") as file:
         file.write(json.dumps(facts, indent=1, allow_nan=False) + "\n")
     return run_dir

@@ -73,8 +73,9 @@ def style_mixing_command(
     how = (one_hot, truncation_psi, truncation_cutoff)
     row_names, rows = find_dlatents(Gs, "--row-", row_seeds, row_dlatents, *how)
     col_names, columns = find_dlatents(Gs, "--col-", col_seeds, col_dlatents, *how)
-    mixed = mix_styles(rows, columns, coarse_styles(rows.shape[1]) if col_styles is None else col_styles)
-    run_dir = start_run(result_dir, "style-mixing-example", network_pkl)
+    layers = list(coarse_styles(rows.shape[1]) if col_styles is None else col_styles)
+    mixed = mix_styles(rows, columns, layers)
+    run_dir = start_run(result_dir, "style-mixing-example", network_pkl, {"col_styles": layers})
     everything = np.concatenate([rows, columns, mixed.reshape(-1, *rows.shape[1:])])
     images = np.stack(list(tqdm(synthesize(Gs, everything, minibatch), total=len(everything), leave=False)))
     of_rows, of_columns = images[: len(rows)], images[len(rows) : len(rows) + len(columns)]
@@ -191,7 +192,8 @@ def noise_command(
 @click.option("--dlatents", metavar="NPZ", required=True, help="w of .npz (`dlatents` or `w`) or .npy.")
 @click.option(
     "--noise", type=click.Choice(["file", "const"]), default="file", show_default=True,
-    help="Maps of the file, as projection found them, where it has them; or those stored in the network.",
+    help="Maps of the file, as projection found them, where it has them (images are drawn one by one then); or those "
+    "stored in the network.",
 )  # fmt: skip
 @click.option("--grid", is_flag=True, help="Write grid.png with all images too.")
 @minibatch_option

@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+from contextlib import ExitStack
 
 import imageio_ffmpeg
 import numpy as np
@@ -86,3 +87,27 @@ def test_what_ffmpeg_did_not_finish_is_no_video(tmp_path, monkeypatch, after, te
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"none/a.mp4: .*No such file"), open_video(tmp_path / "none/a.mp4", 5) as video:
         video.add(np.zeros([3, 32, 32], np.uint8))
+
+
+def test_paths_that_ffmpeg_would_take_for_something_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere.mp4").write_bytes(b"old")
+    for name in ("run:1", "-x"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mp4").symlink_to(tmp_path / "elsewhere.mp4")
+        with open_video(f"{name}/a.mp4", 5) as video:
+            video.add(np.zeros([3, 32, 32], np.uint8))
+        assert (tmp_path / name / "a.mp4").is_symlink()
+        assert imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "elsewhere.mp4"))[0] == 1
+        (tmp_path / "elsewhere.mp4").write_bytes(b"old")
+
+
+def test_of_two_videos_the_one_that_failed_is_named(tmp_path):
+    with pytest.raises(UserError, match="a.mp4: ") as info, ExitStack() as stack:
+        first, second = (stack.enter_context(open_video(tmp_path / name, 5)) for name in ("a.mp4", "b.mp4"))
+        for index in range(100):
+            if index == 1:
+                first._process.kill()
+            for video in (second, first):
+                video.add(np.zeros([3, 256, 256], np.uint8))
+    assert "b.mp4" not in str(info.value) and list(tmp_path.iterdir()) == []
