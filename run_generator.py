@@ -72,17 +72,16 @@ def generate_images(
     labels = class_labels(label, Gs.input_shapes[1][1], network_pkl)
     run_dir = start_run(result_dir, "generate-images", network_pkl)
     shown: list[list[np.ndarray]] = [[] for _ in seeds]
-    bar = tqdm(total=len(labels) * len(seeds), unit="img", leave=False)
-    for one_hot in labels:
-        ending = f"-class{one_hot.argmax()}" if len(labels) > 1 else ""
-        images = draw(Gs, seeds, one_hot, truncation_psi, noise, minibatch, num_gpus, truncation_cutoff)
-        for row, seed, image in zip(shown, seeds, images, strict=True):
-            image = image if ratio is None else unstretch(image, ratio)
-            save_image_grid(image[None], run_dir / f"seed{seed:04d}{ending}.png", (1, 1))
-            if grid:
-                row.append(image)
-            bar.update()
-    bar.close()
+    with tqdm(total=len(labels) * len(seeds), unit="img", leave=False) as bar:
+        for one_hot in labels:
+            ending = f"-class{one_hot.argmax()}" if len(labels) > 1 else ""
+            images = draw(Gs, seeds, one_hot, truncation_psi, noise, minibatch, num_gpus, truncation_cutoff)
+            for row, seed, image in zip(shown, seeds, images, strict=True):
+                image = image if ratio is None else unstretch(image, ratio)
+                save_image_grid(image[None], run_dir / f"seed{seed:04d}{ending}.png", (1, 1))
+                if grid:
+                    row.append(image)
+                bar.update()
     if grid:
         cells = np.stack([image for row in shown for image in row])
         save_image_grid(cells, run_dir / "grid.png", (len(labels), len(seeds)) if len(labels) > 1 else None)
