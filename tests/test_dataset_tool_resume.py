@@ -27,7 +27,8 @@ from tests.dataset_tools import bytes_of, fails, images_of, tool
 from training.dataset_build import BuildOptions, Item, build
 from training.dataset_items import Part
 from training.dataset_writer import DatasetWriter
-from training.unfinished import Unfinished
+from training.unfinished import Unfinished, clean_leftovers
+from training.work_directory import shared_path
 
 ROOT = Path(dataset_tool.__file__).parent
 COUNT = 400
@@ -113,8 +114,29 @@ def test_sigkill_at_ten_moments_changes_nothing(images, undisturbed, tmp_path):
             if killed:
                 seen.append(_progress(target))
         assert bytes_of(target) == undisturbed
+        clean_leftovers(target)  # as the next command does: the kill may have come when all but cleaning up was done
         assert os.listdir(target.parent) == ["set"]
     assert enough()
+
+
+@pytest.mark.parametrize("left", [(), ("lock",), ("lock", "journal.json"), ("lock", "replaced/set/a")])
+def test_what_a_kill_while_cleaning_up_leaves(tmp_path, left):
+    """Whatever is deleted first: the next command for the same data set removes the rest, and nothing else."""
+    root = shared_path(tmp_path / "set")
+    for path in (root / name for name in left):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    root.mkdir(exist_ok=True)
+    clean_leftovers(tmp_path / "set")
+    assert root.exists()  # without the data set it is no leftover, but unfinished work
+    (tmp_path / "set").mkdir()
+    clean_leftovers(tmp_path / "set")
+    assert os.listdir(tmp_path) == ["set"]
+
+    root.mkdir()
+    (root / "notes.txt").touch()
+    clean_leftovers(tmp_path / "set")
+    assert (root / "notes.txt").exists()
 
 
 def _run(arguments: list[str], moment: float | None) -> bool:

@@ -153,8 +153,9 @@ class Unfinished:
 def clean_leftovers(target: Path) -> None:
     """Removes the work directory of a conversion that was killed when all but the cleaning up was done."""
     root = shared_path(target)
-    if target.exists() and (root / JOURNAL_NAME).exists() and not (root / target.name).exists():
-        with contextlib.suppress(UserError, OSError):  # somebody is at work in it after all
+    # The journal may be gone already: what is not of a conversion is refused by the work directory itself.
+    if target.exists() and root.is_dir() and not (root / target.name).exists():
+        with contextlib.suppress(UserError, OSError):  # that, or somebody is at work in it after all
             WorkDirectory(target).remove()
 
 
