@@ -7,13 +7,13 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from training.cli import FiniteFloat, NumberList, OneLineGroup, run_stoppable
+from training.cli import NumberList, OneLineGroup, run_stoppable
 from training.generation import source
 from training.generation.draw import draw, noise_buffers
 from training.generation.ratio import unstretch
 from training.generation.source import check_seeds, class_label, class_labels, load_generator
 from training.generation_cli import figures, walks
-from training.generation_cli.common import cutoff_option, start_run
+from training.generation_cli.common import cutoff_option, network_option, psi_option, result_dir_option, start_run
 from training.image_grid import save_image_grid
 
 NOISE_MODES = ("seed", "const", "random")
@@ -25,11 +25,9 @@ def main() -> None:
 
 
 @main.command("generate-images")
-@click.option("--network", "network_pkl", metavar="PKL", required=True, help="Network pickle: a path or URL.")
+@network_option
 @click.option("--seeds", type=NumberList(), required=True, help="One image for each: 0-15 or 1,2,5-9.")
-@click.option(
-    "--truncation-psi", type=FiniteFloat(), default=0.5, show_default=True, help="Less is more typical; 1: none."
-)
+@psi_option
 @cutoff_option
 @click.option(
     "--class", "label", metavar="IDX|NAME,...",
@@ -50,7 +48,7 @@ def main() -> None:
 @click.option(
     "--num-gpus", type=click.IntRange(1), default=1, show_default=True, help="Devices that share a minibatch."
 )
-@click.option("--result-dir", metavar="DIR", default="results", show_default=True)
+@result_dir_option
 def generate_images(
     network_pkl: str,
     seeds: list[int],

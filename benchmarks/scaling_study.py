@@ -93,16 +93,7 @@ def make_data(out: Path) -> Path:
 
 
 # The recipe that the figures in docs/scaling.md are of: without what the preset does against few images.
-_PLAIN = (
-    "--gamma",
-    "0.02",
-    "--set",
-    "augment.diffaugment=[]",
-    "--set",
-    "G_lrate_steps=[]",
-    "--set",
-    "D_lrate_steps=[]",
-)
+_PLAIN = ("--gamma=0.02", "--set=augment.diffaugment=[]", "--set=G_lrate_steps=[]", "--set=D_lrate_steps=[]")
 
 
 def train(out: Path, arm: str, kimg: float, tick: float, result_dir: Path, *more: str) -> None:

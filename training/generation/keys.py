@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,9 +71,10 @@ def read_dlatents(path: str | Path, Gs: Network) -> np.ndarray:  # noqa: N803
     return found.astype(np.float32)
 
 
-def read_noise(path: str | Path, Gs: Network, count: int) -> list[np.ndarray] | None:  # noqa: N803
-    """Noise maps of a file, such as projection writes: `noise0`, ... of .npz, float32 [count, 1, H, W] each, in the
-    order of the network's; None if it has none. Raises `UserError` for maps that do not fit the network."""
+def read_noise(path: str | Path, Gs: Network, count: int) -> list[list[np.ndarray]] | None:  # noqa: N803
+    """Noise of `count` images from a file such as projection writes, `noise0`, ... [count, 1, H, W] of .npz: for each
+    the maps float32 [1, 1, H, W], noise0 first; None if the file has none. Raises `UserError` for maps that do not fit
+    the network."""
     arrays, _ = _read_arrays(path, lambda name: name.startswith("noise"))
     if not any(arrays):  # `` is the array of .npy
         return None
@@ -89,7 +90,7 @@ def read_noise(path: str | Path, Gs: Network, count: int) -> list[np.ndarray] | 
                 f"{list(expected)} (--noise const takes the network's)"
             )
         maps.append(found.astype(np.float32))
-    return maps
+    return [[values[index : index + 1] for values in maps] for index in range(count)]
 
 
 def _read_arrays(path: str | Path, wanted: Callable[[str], bool]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -131,12 +132,16 @@ def synthesize(
         yield from Gs.components.synthesis.run(dlatents[begin : begin + minibatch], **options)
 
 
-def synthesize_with(Gs: Network, dlatents: np.ndarray, maps: Sequence[np.ndarray]) -> Iterator[np.ndarray]:  # noqa: N803
-    """As `synthesize`, with noise maps [n, 1, H, W] of its own for every w; one image at a time."""
+def synthesize_with(
+    Gs: Network,  # noqa: N803
+    dlatents: np.ndarray,
+    noise: Iterable[Sequence[np.ndarray]],
+) -> Iterator[np.ndarray]:
+    """As `synthesize`, with noise of its own for every w: maps [1, 1, H, W], noise0 first. One image at a time."""
     with noise_kept(Gs) as buffers:
-        for index in range(len(dlatents)):
-            set_noise({buffer: values[index : index + 1] for buffer, values in zip(buffers, maps, strict=True)})
-            yield from synthesize(Gs, dlatents[index : index + 1])
+        for w, maps in zip(dlatents, noise, strict=True):
+            set_noise(dict(zip(buffers, maps, strict=True)))
+            yield from synthesize(Gs, w[np.newaxis])
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from dnnlib.util import UserError
 from training.generation.draw import noise_buffers
-from training.generation.keys import map_latents, noise_kept, save_dlatents, seed_latents, set_noise, synthesize
+from training.generation.keys import map_latents, save_dlatents, seed_latents, synthesize, synthesize_with
 from training.generation.source import check_seeds, class_label, load_generator
 from training.generation.walks import EASINGS, MODES, NoiseLoop, walk
 from training.generation_cli.common import (
@@ -108,9 +107,8 @@ def video_command(
         raise UserError(f"--noise {noise}: this network has no noise inputs")
     run_dir = start_run(result_dir, "interpolation-video", network_pkl)
     save_dlatents(run_dir / "dlatents.npz", points)
-    with ExitStack() as stack:
-        video = stack.enter_context(open_video(run_dir / "video.mp4", fps))
-        images = _frames(Gs, points, noise, noise_seed, minibatch, stack)
+    images = _frames(Gs, points, noise, noise_seed, minibatch)
+    with open_video(run_dir / "video.mp4", fps) as video:
         for index, image in enumerate(tqdm(images, total=len(points), unit="frame", leave=False)):
             video.add(image)
             if save_frames:
@@ -124,21 +122,15 @@ def _frames(
     noise: str,
     seed: int,
     minibatch: int,
-    stack: ExitStack,
 ) -> Iterator[np.ndarray]:
     if noise == "const":
         return synthesize(Gs, points, minibatch)
-    buffers = stack.enter_context(noise_kept(Gs))
+    shapes = [buffer.shape.as_list() for buffer in noise_buffers(Gs)]
     rng = np.random.RandomState(seed)
-    turning = [NoiseLoop(v.shape.as_list(), len(points), rng) for v in buffers] if noise == "loop" else None
-
-    def draw() -> Iterator[np.ndarray]:
-        for index in range(len(points)):
-            values = [x.at(index) for x in turning] if turning else [rng.randn(*v.shape.as_list()) for v in buffers]
-            set_noise(dict(zip(buffers, values, strict=True)))
-            yield from synthesize(Gs, points[index : index + 1])
-
-    return draw()
+    if noise == "random":
+        return synthesize_with(Gs, points, ([rng.randn(*shape) for shape in shapes] for _ in points))
+    turning = [NoiseLoop(shape, len(points), rng) for shape in shapes]
+    return synthesize_with(Gs, points, ([one.at(index) for one in turning] for index in range(len(points))))
 
 
 COMMANDS = (video_command,)
